@@ -1,0 +1,59 @@
+# qosproxy: make build | test | lint | bench | demo | fuzz | generate
+GO       ?= go
+FUZZTIME ?= 3s
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -X main.version=$(VERSION)
+
+.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo generate generate-check tidy-check clean
+
+all: build
+
+build:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/qosproxy ./cmd/qosproxy
+
+# Everything that must hold before a change lands; under 15 minutes on 2 cores.
+test: build lint tidy-check generate-check unit integration fuzz-short bench-once
+
+# The rig's namespaces and timings do not bear a second package's load beside
+# them, so packages that need root run one at a time.
+ROOTPKGS  = ./integration/... ./pkg/nfq ./pkg/inject ./pkg/shaper/... ./pkg/daemon/... 
+UNITPKGS  = $(shell $(GO) list ./... | grep -vE '/(integration|pkg/nfq|pkg/inject|pkg/shaper|pkg/daemon)(/|$$)')
+
+unit:
+	$(GO) test -race -shuffle=on -timeout 10m $(UNITPKGS)
+
+integration: build
+	$(GO) test -race -shuffle=on -p 1 -timeout 14m $(ROOTPKGS)
+
+lint:
+	$(GO) run $(GOLANGCI) run ./...
+
+tidy-check:
+	$(GO) mod tidy -diff
+
+# The eBPF object in the tree must be the one that its source makes.
+generate:
+	$(GO) generate ./...
+
+generate-check:
+	./tools/generate-check.sh
+
+# Each decoder for FUZZTIME; a crasher is written to the package's testdata.
+fuzz-short:
+	FUZZTIME=$(FUZZTIME) ./tools/fuzz.sh
+
+fuzz:
+	FUZZTIME=5m ./tools/fuzz.sh
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-once:
+	$(GO) test -run '^$$' -bench . -benchtime 1x -p 1 ./...
+
+demo: build
+	bin/qosproxy demo asymmetric
+
+clean:
+	rm -rf bin
