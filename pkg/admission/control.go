@@ -1,0 +1,163 @@
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+)
+
+// Request asks for a reservation on one link.
+type Request struct {
+	ID   ID
+	Link string
+	// FlowSpec is what the receivers ask for.
+	FlowSpec intserv.FlowSpec
+	// Senders is the sum of what the senders announce (RFC 2205 section 2.2); the
+	// zero TSpec means that it is not known.
+	Senders intserv.TSpec
+	// Delay, if not zero, is the queueing delay that guaranteed service has to
+	// keep over a path with the error terms Ctot (bytes) and Dtot (microseconds).
+	Delay      time.Duration
+	Ctot, Dtot uint32
+}
+
+// Control is admission control. It may be used by several goroutines.
+type Control struct {
+	ledger Ledger
+	limit  int // reservations
+
+	mu    sync.RWMutex
+	links map[string]Link
+}
+
+// New returns admission control over links that keeps its account in ledger and
+// takes at most maxReservations.
+func New(ledger Ledger, maxReservations int, links ...Link) *Control {
+	c := &Control{ledger: ledger, limit: maxReservations}
+	c.SetLinks(links...)
+	return c
+}
+
+// SetLinks replaces the links. Reservations stay, even on a link that now has
+// less to give than it gave: those are not taken back, but none grows.
+func (c *Control) SetLinks(links ...Link) {
+	m := make(map[string]Link, len(links))
+	for _, l := range links {
+		m[l.Name] = l
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.links = m
+}
+
+// Admit decides on a request and, if it is admitted, counts it. The same request
+// may come again. With the ID of an earlier one it replaces that: only the
+// difference is counted, less is never refused (RFC 2211 section 5, RFC 2212),
+// and a refusal leaves the earlier one in place.
+func (c *Control) Admit(r Request) Decision {
+	old, had, err := c.ledger.Entry(r.ID)
+	if err != nil {
+		return Decision{Code: CodeTCSystem, Value: ValueLedger, Reason: "ledger: " + err.Error()}
+	}
+	d := c.admit(r, old, had)
+	d.InPlace = had && !d.Admitted
+	return d
+}
+
+func (c *Control) admit(r Request, old Entry, had bool) Decision {
+	c.mu.RLock()
+	link, ok := c.links[r.Link]
+	c.mu.RUnlock()
+	if !ok {
+		return refuse(CodeTCSystem, ValueNoLink, "link %q is not configured", r.Link)
+	}
+	if err := r.FlowSpec.Validate(); err != nil {
+		if errors.Is(err, intserv.ErrService) {
+			return refuse(CodeTrafficControl, ValueUnsupported, "%v", err)
+		}
+		return refuse(CodeTrafficControl, ValueBadFlowSpec, "bad flowspec: %v", err)
+	}
+	less := had && old.Link == r.Link && old.Request.FlowSpec.Covers(r.FlowSpec)
+	if d, refused := checkFlow(r, link); refused && !less {
+		return d
+	}
+	if !had && c.ledger.Len() >= c.limit {
+		return refuse(CodeTCSystem, ValueFull, "all %d reservations are in use", c.limit)
+	}
+	return c.commit(r, link)
+}
+
+// checkFlow refuses what no amount of free bandwidth would help.
+func checkFlow(r Request, l Link) (d Decision, refused bool) {
+	f := r.FlowSpec
+	if l.MTU != 0 && f.TSpec.MaxPacket > l.MTU {
+		return refuse(CodeAdmission, ValueMTU, "packets of %d bytes do not fit the %d bytes MTU of %s",
+			f.TSpec.MaxPacket, l.MTU, l.Name), true
+	}
+	if r.Delay <= 0 || f.Service != intserv.Guaranteed {
+		return Decision{}, false
+	}
+	bound, err := intserv.DelayBound(f.TSpec, f.RSpec.Rate, r.Ctot, r.Dtot)
+	switch {
+	case err != nil:
+		return refuse(CodeAdmission, ValueDelay, "%v", err), true
+	case bound > r.Delay:
+		return refuse(CodeAdmission, ValueDelay, "%.0f bytes/s keep the delay within %v, asked for is %v",
+			f.RSpec.Rate, bound, r.Delay), true
+	}
+	return Decision{}, false
+}
+
+func (c *Control) commit(r Request, l Link) Decision {
+	installed := r.FlowSpec.Installed(r.Senders)
+	if l.MTU != 0 && installed.TSpec.MaxPacket > l.MTU {
+		// A sender may announce packets that its receivers did not ask for.
+		installed.TSpec.MaxPacket = l.MTU
+	}
+	bandwidth := units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))
+	used, ok, err := c.ledger.Commit(Entry{ID: r.ID, Link: l.Name, Bandwidth: bandwidth, Request: r}, l.limit())
+	switch {
+	case err != nil:
+		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
+	case !ok:
+		return refuse(CodeAdmission, ValueBandwidth,
+			"%s has %.0f of %.0f bytes/s left, asked for are %d",
+			l.Name, l.free(Usage{Bandwidth: used}), l.Reservable, bandwidth)
+	}
+	return Decision{Admitted: true, Installed: installed, Bandwidth: bandwidth}
+}
+
+// Release ends a reservation; false means that there was none.
+func (c *Control) Release(id ID) (bool, error) {
+	_, ok, err := c.ledger.Remove(id)
+	return ok, err
+}
+
+// Reservations returns what is granted on a link.
+func (c *Control) Reservations(link string) ([]Entry, error) { return c.ledger.Entries(link) }
+
+// LinkUsage is a link and what it granted.
+type LinkUsage struct {
+	Link
+	Usage
+	Free float64 // bytes/s that can still be granted; +Inf on an unmanaged link
+}
+
+// Usage returns a link's state; false means that it is not configured.
+func (c *Control) Usage(link string) (LinkUsage, bool, error) {
+	c.mu.RLock()
+	l, ok := c.links[link]
+	c.mu.RUnlock()
+	if !ok {
+		return LinkUsage{}, false, nil
+	}
+	u, err := c.ledger.Usage(link)
+	return LinkUsage{Link: l, Usage: u, Free: l.free(u)}, true, err
+}
+
+func refuse(code uint8, value uint16, format string, args ...any) Decision {
+	return Decision{Code: code, Value: value, Reason: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,37 @@
+package admission
+
+import "github.com/qosproxy/qosproxy/pkg/intserv"
+
+// The RSVP error codes and values of refusals (RFC 2205 Appendix B), as numbers,
+// for the ERROR_SPEC.
+const (
+	CodeAdmission      uint8 = 1
+	CodeTrafficControl uint8 = 21
+	CodeTCSystem       uint8 = 22
+
+	ValueDelay     uint16 = 1 // of CodeAdmission: delay bound cannot be met
+	ValueBandwidth uint16 = 2 // of CodeAdmission: requested bandwidth unavailable
+	ValueMTU       uint16 = 3 // of CodeAdmission: MTU in flowspec larger than interface MTU
+
+	ValueUnsupported uint16 = 2 // of CodeTrafficControl: service unsupported
+	ValueBadFlowSpec uint16 = 3 // of CodeTrafficControl
+
+	ValueNoLink uint16 = 1 // of CodeTCSystem: link not configured
+	ValueFull   uint16 = 2 // of CodeTCSystem: table of reservations full
+	ValueLedger uint16 = 3 // of CodeTCSystem: ledger failed
+)
+
+// Decision is the answer to a Request.
+type Decision struct {
+	Admitted  bool
+	Installed intserv.FlowSpec // what to set aside in the kernel, if admitted
+	Bandwidth int64            // bytes/s counted for it
+
+	// Of a refusal: the ERROR_SPEC's code and value, and a sentence with figures.
+	Code   uint8
+	Value  uint16
+	Reason string
+	// InPlace says that an earlier reservation of the same ID stands unchanged
+	// (RFC 2205 section 2.5, the killer reservation problem; Appendix A.5).
+	InPlace bool
+}
