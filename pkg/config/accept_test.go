@@ -1,0 +1,113 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func mustParse(t *testing.T, in string) *Config {
+	t.Helper()
+	c, err := Parse("f", []byte(in))
+	if err != nil {
+		t.Fatalf("%s\n%v", in, err)
+	}
+	return c
+}
+
+// The YAML library takes unquoted IPv6 addresses in a list for mappings.
+func TestIPv6Forms(t *testing.T) {
+	want := []string{"2001:db8::/32", "2001:db8:1::5/128", "::1/128"}
+	for _, list := range []string{
+		"[2001:db8::/32, 2001:db8:1::5, ::1]",
+		`["2001:db8::/32", '2001:db8:1::5', "::1"]`,
+		"\n      - 2001:db8::/32\n      - 2001:db8:1::5\n      - ::1",
+	} {
+		c := mustParse(t, goodIfaces+"policies:\n- name: p\n  match:\n    from: "+list+"\n")
+		var got []string
+		for _, p := range c.Policies[0].Match.From {
+			got = append(got, p.String())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", list, diff)
+		}
+	}
+	c := mustParse(t, policy("match: {from: 2001:db8::/32, to: fe80::1}"))
+	if got := c.Policies[0].Match.To[0].String(); got != "fe80::1/128" {
+		t.Errorf("to = %s", got)
+	}
+}
+
+func TestAccepted(t *testing.T) {
+	for name, in := range map[string]string{
+		"BOM":                         "\xef\xbb\xbf" + goodIfaces,
+		"CRLF":                        "mode: router\r\n" + goodIfaces,
+		"document marks":              "---\n" + goodIfaces + "...\n",
+		"no policies":                 goodIfaces,
+		"empty policies":              goodIfaces + "policies: []\n",
+		"an exemption":                policy(goodMatch),
+		"tcp none on udp":             policy("match: {protocol: udp}, tcp: none"),
+		"protocol by number":          policy("match: {protocol: 132}, mark: af11"),
+		"port list":                   policy("match: {protocol: tcp, to_port: [80, 443, 8000-8010]}"),
+		"peak = rate, burst = M":      withTSpec("{rate: 1mbit, burst: 1500B, peak: 1mbit}"),
+		"small max_packet":            withTSpec("{rate: 80kbit, burst: 40B, max_packet: 40B}"),
+		"decimals":                    withTSpec("{rate: 1.5mbit, burst: 10.5kB}"),
+		"receiver behind a slow link": "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, capacity: 243kbit}]\npolicies:\n  - {name: p, " + goodMatch + ", reserve: {role: receiver, " + goodTSpec + "}}\n",
+		"all of both versions":        policy("match: {from: [0.0.0.0/0, \"::/0\"]}"),
+		"narrow before wide":          goodIfaces + "policies:\n  - {name: a, " + goodMatch + "}\n  - {name: b, match: {protocol: tcp}}\n",
+		"same ports, other protocol":  goodIfaces + "policies:\n  - {name: a, " + goodMatch + "}\n  - {name: b, match: {protocol: udp, to_port: 80}}\n",
+	} {
+		t.Run(name, func(t *testing.T) { mustParse(t, in) })
+	}
+}
+
+func TestValues(t *testing.T) {
+	c := mustParse(t, withTSpec("{rate: 1.5mbit, burst: 10.5kB, max_packet: 40B}"))
+	want := TSpec{Rate: 187500, Burst: 10500, MinUnit: 40, MaxPacket: 40}
+	if got := c.Policies[0].Reserve.TSpec; got != want {
+		t.Errorf("tspec %+v, want %+v", got, want)
+	}
+	if p := c.Policies[0]; !p.Marked || p.DSCP != 26 {
+		t.Errorf("a reservation without mark has DSCP %d (marked %v), want the mapping's", p.DSCP, p.Marked)
+	}
+	if p := mustParse(t, policy(goodMatch)).Policies[0]; p.Marked {
+		t.Error("a policy without mark and reserve is marked")
+	}
+	if p := mustParse(t, policy(goodMatch+", mark: 33")).Policies[0]; !p.Marked || p.DSCP != 33 {
+		t.Errorf("mark: 33 gave %+v", p)
+	}
+	if l := mustParse(t, goodIfaces+"limits: {buffered: 1MiB}\n").Limits; l.BufferedPerFlow != 1<<20 {
+		t.Errorf("buffered_per_flow stayed at %d above buffered", l.BufferedPerFlow)
+	}
+	if i := mustParse(t, "interfaces: [{name: a, zone: hosts, trust: dscp}, {name: b, zone: network, capacity: 10mbit, reservable: 12.5%}]").Interface("b"); i.Reservable != 156250 {
+		t.Errorf("12.5%% of 10mbit is %d bytes/s", i.Reservable)
+	}
+	for _, tt := range []struct {
+		r                Role
+		sender, receiver bool
+	}{{RoleBoth, true, true}, {RoleSender, true, false}, {RoleReceiver, false, true}} {
+		r := Reserve{Role: tt.r}
+		if r.HasSender() != tt.sender || r.HasReceiver() != tt.receiver {
+			t.Errorf("role %s: sender %v, receiver %v", tt.r, r.HasSender(), r.HasReceiver())
+		}
+	}
+	if c.Interface("nowhere") != nil {
+		t.Error("an interface was found that is not there")
+	}
+}
+
+func TestWords(t *testing.T) {
+	for want, got := range map[string]string{
+		"router": ModeRouter.String(), "clean": OnStopClean.String(), "keep": OnStopKeep.String(),
+		"hosts": ZoneHosts.String(), "network": ZoneNetwork.String(), "none": TrustNone.String(), "dscp": TrustDSCP.String(),
+		"auto": WindowAuto.String(), "honour": WindowHonour.String(), "predict": WindowPredict.String(),
+		"both": RoleBoth.String(), "sender": RoleSender.String(), "receiver": RoleReceiver.String(),
+		"controlled-load": ServiceControlledLoad.String(), "ff": StyleFF.String(),
+		"realtime": TCPRealtime.String(), "reliable": TCPReliable.String(),
+		"best-effort": ExcessBestEffort.String(), "drop": ExcessDrop.String(), "?": Zone(9).String(),
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

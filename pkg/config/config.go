@@ -1,0 +1,128 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is a validated configuration. It is never changed after Parse
+// returned it; a reload makes a new one.
+type Config struct {
+	File       string // as given to Parse
+	Mode       Mode
+	OnStop     OnStop
+	OnCrash    time.Duration // how long kernel state may outlive a dead daemon
+	Log        Log
+	Interfaces []Interface
+	RSVP       RSVP
+	Mapping    Mapping
+	TCP        TCP
+	Limits     Limits
+	Console    Console
+	Policies   []Policy // first match wins
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string // debug, info, warn, error
+	Format string // auto, text, json
+}
+
+// Interface is one managed interface.
+type Interface struct {
+	Name       string
+	Zone       Zone
+	Trust      Trust
+	Capacity   uint64 // bytes/s of the HTB root; 0: the interface is not shaped
+	Reservable uint64 // bytes/s that admission may grant; 0 where Capacity is 0
+	Line       int    // in the config file
+}
+
+// RSVP holds the parameters of the signalling.
+type RSVP struct {
+	Refresh time.Duration // the refresh period R of RFC 2205 3.7
+}
+
+// Mapping gives the DSCP of a reservation whose policy has no mark.
+type Mapping struct {
+	Guaranteed     uint8 // DSCP, six bits
+	ControlledLoad uint8 // DSCP, six bits
+}
+
+// TCP holds the parameters of TCP cheating.
+type TCP struct {
+	Window       Window
+	DrainTimeout time.Duration // how long SIGTERM waits for cheated flows
+}
+
+// Limits bounds everything that grows.
+type Limits struct {
+	Flows           int    // rows in the flow table
+	Sessions        int    // RSVP sessions
+	Buffered        uint64 // bytes held for all reliable flows together
+	BufferedPerFlow uint64 // bytes held for one reliable flow
+	MaxUnacked      uint64 // bytes of one flow that the box acknowledged and the receiver did not
+	RSVPRate        int    // RSVP messages/s accepted
+	Neighbours      int    // RSVP neighbours
+}
+
+// Console says where the control API listens.
+type Console struct {
+	Socket string // path of the unix socket
+}
+
+// Policy is one row of the policy list.
+type Policy struct {
+	Name    string
+	Line    int // in the config file
+	Match   Match
+	Reserve *Reserve // nil: static treatment only
+	Marked  bool     // DSCP is to be written: mark is given, or it comes from the mapping
+	DSCP    uint8    // six bits, valid when Marked
+	TCP     TCPMode
+	Excess  Excess
+}
+
+// Match selects flows by the direction of their data, whoever opened the
+// connection. An empty list matches everything.
+type Match struct {
+	Protocol uint8 // IP protocol; 0: any
+	From     []netip.Prefix
+	To       []netip.Prefix
+	FromPort [][2]uint16 // inclusive ranges; only with TCP or UDP
+	ToPort   [][2]uint16
+}
+
+// Reserve says which reservation the box makes for a flow.
+type Reserve struct {
+	Role    Role
+	Service Service
+	Style   Style
+	TSpec   TSpec
+}
+
+// TSpec is the traffic specification of RFC 2215 3.5 (RFC 2210's Sender_TSpec). It
+// counts IP bytes, header included.
+type TSpec struct {
+	Rate      uint64 // r, bytes/s
+	Burst     uint64 // b, bytes
+	Peak      uint64 // p, bytes/s; 0: unlimited (infinity on the wire)
+	MinUnit   uint32 // m, bytes
+	MaxPacket uint32 // M, bytes
+}
+
+// HasSender reports whether the box speaks for the source of the data.
+func (r *Reserve) HasSender() bool { return r.Role != RoleReceiver }
+
+// HasReceiver reports whether the box speaks for the destination of the data.
+func (r *Reserve) HasReceiver() bool { return r.Role != RoleSender }
+
+// Interface returns the interface of that name, or nil.
+func (c *Config) Interface(name string) *Interface {
+	for i := range c.Interfaces {
+		if c.Interfaces[i].Name == name {
+			return &c.Interfaces[i]
+		}
+	}
+	return nil
+}

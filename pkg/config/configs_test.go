@@ -1,0 +1,147 @@
+package config
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func examples(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("example configs: %v, %v", files, err)
+	}
+	out := map[string][]byte{}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(f)] = data
+	}
+	return out
+}
+
+func TestExamplesParse(t *testing.T) {
+	for name, data := range examples(t) {
+		if _, err := Parse(name, data); err != nil {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// full.yaml shows every key: what it comments out as "not in this version"
+// must really be refused, and nothing else may be.
+func TestFullRefusesWhatItSays(t *testing.T) {
+	data := string(examples(t)["full.yaml"])
+	commented := regexp.MustCompile(`(?m)^( *)# (state_dir|admission|multicast|ef_model|region|integrity|reliable|fill_after|fill|thin_acks|priority):(.*)$`)
+	found := commented.FindAllStringSubmatchIndex(data, -1)
+	if len(found) != 11 {
+		t.Fatalf("full.yaml comments out %d known keys, want 11", len(found))
+	}
+	for _, at := range found {
+		line := data[at[0]:at[1]]
+		if !strings.Contains(line, "not in this version") {
+			t.Errorf("full.yaml: no note in %q", line)
+		}
+		on := data[:at[0]] + data[at[2]:at[3]] + data[at[3]+2:]
+		_, err := Parse("full.yaml", []byte(on))
+		key := data[at[4]:at[5]]
+		if err == nil || !strings.Contains(err.Error(), key+": not in this version") {
+			t.Errorf("%s is not refused as of a later version: %v", key, err)
+		}
+	}
+}
+
+func TestFullValues(t *testing.T) {
+	c, err := Parse("full.yaml", examples(t)["full.yaml"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		File: "full.yaml", Mode: ModeRouter, OnStop: OnStopClean, OnCrash: 10 * time.Minute,
+		Log: Log{Level: "info", Format: "auto"},
+		Interfaces: []Interface{
+			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone},
+			{Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, Capacity: 2_375_000, Reservable: 1_900_000},
+		},
+		RSVP:    RSVP{Refresh: 30 * time.Second},
+		Mapping: Mapping{Guaranteed: 46, ControlledLoad: 26},
+		TCP:     TCP{Window: WindowAuto, DrainTimeout: 30 * time.Second},
+		Limits: Limits{
+			Flows: 100000, Sessions: 100000, Buffered: 256 << 20, BufferedPerFlow: 16 << 20, MaxUnacked: 16 << 20,
+			RSVPRate: 1000, Neighbours: 1000,
+		},
+		Console: Console{Socket: "/run/qosproxy.sock"},
+		Policies: []Policy{
+			{
+				Name: "imaging",
+				Match: Match{
+					Protocol: 6, From: prefixes("10.1.0.0/16"), To: prefixes("10.2.0.0/16"),
+					FromPort: [][2]uint16{{1024, 65535}}, ToPort: [][2]uint16{{104, 104}},
+				},
+				Reserve: &Reserve{TSpec: TSpec{Rate: 1e6, Burst: 64000, Peak: 2.5e6, MinUnit: 64, MaxPacket: 1500}},
+				Marked:  true, DSCP: 26, TCP: TCPReliable,
+			},
+			{
+				Name:    "voice",
+				Match:   Match{Protocol: 17, ToPort: [][2]uint16{{5004, 5020}}},
+				Reserve: &Reserve{TSpec: TSpec{Rate: 10000, Burst: 400, Peak: 20000, MinUnit: 64, MaxPacket: 400}},
+				Marked:  true, DSCP: 44,
+			},
+			{
+				Name: "backup",
+				Match: Match{
+					Protocol: 6, To: prefixes("10.2.0.9/32", "2001:db8:2::9/128"),
+					ToPort: [][2]uint16{{873, 873}, {8000, 8010}},
+				},
+				Marked: true, DSCP: 1,
+			},
+		},
+	}
+	opts := []cmp.Option{
+		cmpopts.IgnoreFields(Interface{}, "Line"), cmpopts.IgnoreFields(Policy{}, "Line"),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	}
+	if diff := cmp.Diff(want, c, opts...); diff != "" {
+		t.Errorf("full.yaml (-want +got):\n%s", diff)
+	}
+	for _, p := range c.Policies {
+		line := strings.Split(string(examples(t)["full.yaml"]), "\n")[p.Line-1]
+		if !strings.Contains(line, "name: "+p.Name) {
+			t.Errorf("policy %s is said to be in line %d, which is %q", p.Name, p.Line, line)
+		}
+	}
+}
+
+// The defaults are the values of full.yaml.
+func TestDefaultsAreThoseOfFull(t *testing.T) {
+	full, err := Parse("", examples(t)["full.yaml"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	least, err := Parse("", []byte("interfaces: [{name: lan0, zone: hosts}, {name: wan0, zone: network, capacity: 19mbit}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := []cmp.Option{cmpopts.IgnoreFields(Interface{}, "Line"), cmpopts.IgnoreFields(Config{}, "Policies")}
+	if diff := cmp.Diff(full, least, opts...); diff != "" {
+		t.Errorf("defaults (-full.yaml +left out):\n%s", diff)
+	}
+}
+
+func prefixes(list ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}

@@ -1,0 +1,170 @@
+package config
+
+// Mode is the way the box stands in the path.
+type Mode uint8
+
+// ModeRouter forwards between subnets.
+const ModeRouter Mode = 0
+
+// String returns the config file's word.
+func (m Mode) String() string { return "router" }
+
+// OnStop says what SIGTERM leaves in the kernel.
+type OnStop uint8
+
+// What SIGTERM leaves in the kernel.
+const (
+	OnStopClean OnStop = iota // nothing
+	OnStopKeep                // the treatment, for an upgrade
+)
+
+// String returns the config file's word.
+func (o OnStop) String() string { return word(onStopWords, o) }
+
+// Zone is the side of the box on which an interface is.
+type Zone uint8
+
+// The two sides of the box.
+const (
+	ZoneHosts   Zone = iota // QoS-unaware hosts are here
+	ZoneNetwork             // towards the rest
+)
+
+// String returns the config file's word.
+func (z Zone) String() string { return word(zoneWords, z) }
+
+// Trust says what becomes of the DSCP of packets that arrive on an interface
+// and that no policy marks.
+type Trust uint8
+
+// What becomes of arriving marks.
+const (
+	TrustNone Trust = iota // reset to default
+	TrustDSCP              // kept
+)
+
+// String returns the config file's word.
+func (t Trust) String() string { return word(trustWords, t) }
+
+// Window says which right edge a cheated source is shown.
+type Window uint8
+
+// Where the window of a fake ACK comes from.
+const (
+	WindowAuto    Window = iota // reliable: predict, realtime: honour
+	WindowHonour                // the receiver's last one
+	WindowPredict               // the receiver is assumed to read at r
+)
+
+// String returns the config file's word.
+func (w Window) String() string { return word(windowWords, w) }
+
+// Role is the side or sides for which the box speaks RSVP.
+type Role uint8
+
+// For which host the box speaks.
+const (
+	RoleBoth Role = iota
+	RoleSender
+	RoleReceiver
+)
+
+// String returns the config file's word.
+func (r Role) String() string { return word(roleWords, r) }
+
+// Service is the IntServ service that is asked for.
+type Service uint8
+
+// ServiceControlledLoad is RFC 2211.
+const ServiceControlledLoad Service = 0
+
+// String returns the config file's word.
+func (s Service) String() string { return "controlled-load" }
+
+// Style is the reservation style of RFC 2205 1.3.
+type Style uint8
+
+// Reservation styles; in this version auto is always fixed filter.
+const (
+	StyleAuto Style = iota
+	StyleFF
+)
+
+// String returns the config file's word.
+func (s Style) String() string { return word(styleWords, s) }
+
+// TCPMode is the kind of TCP cheating.
+type TCPMode uint8
+
+// The TCP modes.
+const (
+	TCPNone     TCPMode = iota // left alone
+	TCPRealtime                // acknowledged at once, nothing buffered
+	TCPReliable                // acknowledged at once, held until the receiver has it
+)
+
+// String returns the config file's word.
+func (m TCPMode) String() string { return word(tcpWords, m) }
+
+// Excess says what becomes of packets above the TSpec.
+type Excess uint8
+
+// What becomes of packets above the TSpec.
+const (
+	ExcessBestEffort Excess = iota
+	ExcessDrop
+)
+
+// String returns the config file's word.
+func (e Excess) String() string { return word(excessWords, e) }
+
+// choice is one word of an enumeration; later marks a word of the contract
+// that this version refuses.
+type choice[T any] struct {
+	word  string
+	value T
+	later bool
+}
+
+var (
+	modeWords   = []choice[Mode]{{word: "router"}, {word: "bridge", later: true}}
+	onStopWords = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
+	zoneWords   = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
+	trustWords  = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", later: true}}
+	windowWords = []choice[Window]{
+		{word: "honour", value: WindowHonour}, {word: "predict", value: WindowPredict}, {word: "auto"},
+	}
+	roleWords = []choice[Role]{
+		{word: "sender", value: RoleSender}, {word: "receiver", value: RoleReceiver}, {word: "both"},
+	}
+	serviceWords = []choice[Service]{{word: "controlled-load"}, {word: "guaranteed", later: true}}
+	styleWords   = []choice[Style]{
+		{word: "auto"}, {word: "ff", value: StyleFF}, {word: "wf", later: true}, {word: "se", later: true},
+	}
+	tcpWords = []choice[TCPMode]{
+		{word: "none"},
+		{word: "pace", later: true},
+		{word: "realtime", value: TCPRealtime},
+		{word: "reliable", value: TCPReliable},
+	}
+	excessWords = []choice[Excess]{{word: "best-effort"}, {word: "drop", value: ExcessDrop}}
+	hopWords    = []choice[bool]{{word: "router"}, {word: "transparent", later: true}}
+	levelWords  = []choice[string]{
+		{word: "debug", value: "debug"},
+		{word: "info", value: "info"},
+		{word: "warn", value: "warn"},
+		{word: "error", value: "error"},
+	}
+	formatWords = []choice[string]{
+		{word: "auto", value: "auto"}, {word: "text", value: "text"}, {word: "json", value: "json"},
+	}
+)
+
+func word[T comparable](list []choice[T], v T) string {
+	for _, c := range list {
+		if c.value == v && !c.later {
+			return c.word
+		}
+	}
+	return "?"
+}

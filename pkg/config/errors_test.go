@@ -1,0 +1,221 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+const (
+	goodIfaces = "interfaces: [{name: lan0, zone: hosts}, {name: wan0, zone: network, capacity: 19mbit}]\n"
+	goodMatch  = "match: {protocol: tcp, to_port: 80}"
+	goodTSpec  = "tspec: {rate: 1mbit, burst: 10kB}"
+)
+
+func policy(rest string) string { return goodIfaces + "policies:\n  - {name: p, " + rest + "}\n" }
+
+func withTSpec(t string) string { return policy(goodMatch + ", reserve: {tspec: " + t + "}") }
+
+// Each row is a file and the one error that it must give: position and a part
+// of the message that says what to do.
+func TestOneError(t *testing.T) {
+	for name, tt := range map[string]struct{ in, at, msg string }{
+		"empty":               {"", "1:1", "file is empty"},
+		"only a comment":      {"# x\n", "1:1", "file is empty"},
+		"not a mapping":       {"- a\n", "1:1", "must be a mapping"},
+		"scalar":              {"hello\n", "1:1", "must be a mapping"},
+		"no interfaces":       {"mode: router\n", "1:1", "interfaces is missing"},
+		"empty interfaces":    {"interfaces: []\n", "1:13", "interfaces is empty"},
+		"interfaces mapping":  {"interfaces: {name: x}\n", "1:13", "must be a list"},
+		"interface scalar":    {"interfaces: [lan0]\n", "1:14", "must be a mapping"},
+		"two documents":       {goodIfaces + "---\nmode: router\n", "3:1", "one document"},
+		"unclosed":            {"interfaces: [", "1:13", "not found"},
+		"tab":                 {"log:\n\tlevel: info\n", "2:1", "spaces"},
+		"indentation":         {"mode: router\n on_stop: clean\n", "1:7", "check the indentation"},
+		"invalid UTF-8":       {"mode: router\n# \xff\n", "2:3", "UTF-8"},
+		"control character":   {"mode: \x00\n", "1:7", "UTF-8"},
+		"nested":              {"a: " + strings.Repeat("[", 60) + strings.Repeat("]", 60), "1:36", "nested too deeply"},
+		"nested in a block":   {strings.Repeat("- ", 60) + "x", "1:65", "nested too deeply"},
+		"too large":           {strings.Repeat("#", maxBytes+1), "1:1", "at most 1048576"},
+		"too many tokens":     {strings.Repeat("a: b\n", maxTokens/3+1), "1:1", "too large"},
+		"unquoted ::/0":       {policy("match: {from: [0.0.0.0/0, ::/0]}"), "3:41", "quote IPv6 addresses"},
+		"anchor":              {goodIfaces + "mode: &m router\n", "2:7", "write the value out"},
+		"tag":                 {goodIfaces + "mode: !!str router\n", "2:7", "without it"},
+		"merge":               {goodIfaces + "<<: {mode: router}\n", "2:1", "merge"},
+		"number as key":       {goodIfaces + "5: x\n", "2:1", "cannot be a key"},
+		"unknown key":         {goodIfaces + "modus: router\n", "2:1", "did you mean mode?"},
+		"unknown key, far":    {goodIfaces + "bandwidth: 2\n", "2:1", "(keys: console, "},
+		"duplicate key":       {goodIfaces + "mode: router\nmode: router\n", "3:1", "first in line 2"},
+		"no value":            {goodIfaces + "mode:\n", "2:1", "mode has no value"},
+		"null":                {goodIfaces + "mode: ~\n", "2:1", "mode has no value"},
+		"bad word":            {goodIfaces + "mode: route\n", "2:7", "write router"},
+		"list for a word":     {goodIfaces + "mode: [router]\n", "2:7", "not a list"},
+		"bridge":              {goodIfaces + "mode: bridge\n", "2:7", "bridge is not in this version"},
+		"state_dir":           {goodIfaces + "state_dir: /var\n", "2:1", "not in this version"},
+		"admission":           {goodIfaces + "admission: {}\n", "2:1", "not in this version"},
+		"multicast":           {goodIfaces + "multicast: {heterogeneous: keep}\n", "2:1", "not in this version"},
+		"on_stop":             {goodIfaces + "on_stop: leave\n", "2:10", "write clean or keep"},
+		"on_crash unit":       {goodIfaces + "on_crash: 10min\n", "2:11", "use one of ms, s, m, h"},
+		"on_crash no unit":    {goodIfaces + "on_crash: 10\n", "2:11", "has no unit"},
+		"on_crash range":      {goodIfaces + "on_crash: 169h\n", "2:11", "out of range"},
+		"on_crash negative":   {goodIfaces + "on_crash: -1s\n", "2:11", "not a number with a unit"},
+		"on_crash overflow":   {goodIfaces + "on_crash: 9999999999999999999h\n", "2:11", "too large"},
+		"log level":           {goodIfaces + "log: {level: verbose}\n", "2:14", "debug or info or warn or error"},
+		"log scalar":          {goodIfaces + "log: info\n", "2:6", "must be a mapping"},
+		"refresh zero":        {goodIfaces + "rsvp: {refresh: 0s}\n", "2:17", "from 1s to 1h"},
+		"hop":                 {goodIfaces + "rsvp: {hop: transparent}\n", "2:13", "not in this version"},
+		"rsvp.reliable":       {goodIfaces + "rsvp: {reliable: true}\n", "2:8", "not in this version"},
+		"mapping":             {goodIfaces + "mapping: {controlled-load: af39}\n", "2:28", "unknown PHB"},
+		"mapping key":         {goodIfaces + "mapping: {controlled_load: af31}\n", "2:11", "did you mean controlled-load?"},
+		"window":              {goodIfaces + "tcp: {window: full}\n", "2:15", "honour or predict or auto"},
+		"fill_after":          {goodIfaces + "tcp: {fill_after: 20ms}\n", "2:7", "not in this version"},
+		"limit zero":          {goodIfaces + "limits: {flows: 0}\n", "2:17", "from 1 to"},
+		"limit text":          {goodIfaces + "limits: {flows: \"5\"}\n", "2:17", "without a unit or quotes"},
+		"limit hex":           {goodIfaces + "limits: {flows: 0x10}\n", "2:17", "not a whole number"},
+		"limit negative":      {goodIfaces + "limits: {flows: -5}\n", "2:17", "not a whole number"},
+		"limit huge":          {goodIfaces + "limits: {flows: 99999999999999999999}\n", "2:17", "whole number"},
+		"limits crossed":      {goodIfaces + "limits: {buffered: 1MiB, buffered_per_flow: 2MiB}\n", "2:45", "lower it or raise buffered"},
+		"max_unacked":         {goodIfaces + "limits: {max_unacked: 1025MiB}\n", "2:23", "out of range"},
+		"listen":              {goodIfaces + "console: {listen: \"\"}\n", "2:11", "not in this version"},
+		"token_file":          {goodIfaces + "console: {token_file: \"\"}\n", "2:11", "not in this version"},
+		"socket relative":     {goodIfaces + "console: {socket: qos.sock}\n", "2:19", "absolute"},
+		"socket directory":    {goodIfaces + "console: {socket: /run/}\n", "2:19", "directory"},
+		"socket number":       {goodIfaces + "console: {socket: 5}\n", "2:19", "in quotes"},
+		"socket long":         {goodIfaces + "console: {socket: /" + strings.Repeat("x", 107) + "}\n", "2:19", "at most 107"},
+		"interface name":      {"interfaces: [{name: lan 0, zone: hosts}, {name: b, zone: network}]\n", "1:21", "cannot be an interface name"},
+		"interface long":      {"interfaces: [{name: a234567890123456, zone: hosts}, {name: b, zone: network}]\n", "1:21", "1 to 15"},
+		"interface no name":   {"interfaces: [{zone: hosts}, {name: b, zone: network}]\n", "1:14", "has no name"},
+		"interface twice":     {"interfaces: [{name: a, zone: hosts}, {name: a, zone: network}]\n", "1:45", "listed twice"},
+		"interface no zone":   {"interfaces: [{name: a, zone: hosts}, {name: b}]\n", "1:38", "has no zone"},
+		"interface bad zone":  {"interfaces: [{name: a, zone: hosts}, {name: b, zone: net}]\n", "1:54", "hosts or network"},
+		"no network":          {"interfaces: [{name: a, zone: hosts}]\n", "1:13", "no interface has zone: network"},
+		"no hosts":            {"interfaces: [{name: a, zone: network}]\n", "1:13", "no interface has zone: hosts"},
+		"trust policed":       {"interfaces: [{name: a, zone: hosts, trust: policed}, {name: b, zone: network}]\n", "1:44", "not in this version"},
+		"ef_model":            {"interfaces: [{name: a, zone: hosts, ef_model: policer}, {name: b, zone: network}]\n", "1:37", "not in this version"},
+		"region":              {"interfaces: [{name: a, zone: hosts, region: {}}, {name: b, zone: network}]\n", "1:37", "not in this version"},
+		"sls":                 {"interfaces: [{name: a, zone: hosts, sls: []}, {name: b, zone: network}]\n", "1:37", "not in this version"},
+		"integrity":           {"interfaces: [{name: a, zone: hosts, integrity: []}, {name: b, zone: network}]\n", "1:37", "not in this version"},
+		"capacity bytes":      {"interfaces: [{name: a, zone: hosts, capacity: 5MB}, {name: b, zone: network}]\n", "1:47", "bit, kbit, mbit, gbit"},
+		"capacity case":       {"interfaces: [{name: a, zone: hosts, capacity: 5Mbit}, {name: b, zone: network}]\n", "1:47", "did you mean mbit?"},
+		"capacity small":      {"interfaces: [{name: a, zone: hosts, capacity: 7kbit}, {name: b, zone: network}]\n", "1:47", "out of range"},
+		"capacity huge":       {"interfaces: [{name: a, zone: hosts, capacity: 1001gbit}, {name: b, zone: network}]\n", "1:47", "out of range"},
+		"reservable alone":    {"interfaces: [{name: a, zone: hosts, reservable: 80%}, {name: b, zone: network}]\n", "1:49", "add capacity"},
+		"reservable rate":     {"interfaces: [{name: a, zone: hosts, capacity: 1mbit, reservable: 5mbit}, {name: b, zone: network}]\n", "1:66", "use one of %"},
+		"reservable 101%":     {"interfaces: [{name: a, zone: hosts, capacity: 1mbit, reservable: 101%}, {name: b, zone: network}]\n", "1:66", "more than 100%"},
+		"policies mapping":    {goodIfaces + "policies: {name: p}\n", "2:11", "must be a list"},
+		"policy scalar":       {goodIfaces + "policies: [p]\n", "2:12", "must be a mapping"},
+		"policy no name":      {goodIfaces + "policies:\n  - " + goodMatch + "\n", "3:5", "has no name"},
+		"policy number name":  {goodIfaces + "policies:\n  - name: 5\n    " + goodMatch + "\n", "3:11", "in quotes"},
+		"policy bad name":     {goodIfaces + "policies:\n  - name: a b\n    " + goodMatch + "\n", "3:11", "letters, digits"},
+		"policy name twice":   {goodIfaces + "policies:\n  - {name: p, match: {protocol: udp}}\n  - {name: p, match: {protocol: tcp}}\n", "4:12", "used twice, first in line 3"},
+		"no match":            {policy("mark: ef"), "3:5", "matches nothing in particular"},
+		"empty match":         {policy("match: {}"), "3:22", "matches nothing in particular"},
+		"match no value":      {goodIfaces + "policies:\n  - name: p\n    match:\n", "4:5", "has no value"},
+		"match unknown key":   {policy("match: {proto: tcp}"), "3:23", "unknown key \"proto\""},
+		"protocol name":       {policy("match: {protocol: sctp}"), "3:33", "number from 1 to 255"},
+		"protocol 0":          {policy("match: {protocol: 0}"), "3:33", "number from 1 to 255"},
+		"protocol 256":        {policy("match: {protocol: 256}"), "3:33", "number from 1 to 255"},
+		"protocol RSVP":       {policy("match: {protocol: 46}"), "3:33", "RSVP itself"},
+		"address":             {policy("match: {from: 10.1.0.300}"), "3:29", "bad address"},
+		"host bits":           {policy("match: {from: 10.1.0.5/16}"), "3:29", "write 10.1.0.0/16 for the block"},
+		"prefix length":       {policy("match: {from: 10.1.0.0/33}"), "3:29", "bad address block"},
+		"mapped address":      {policy("match: {from: \"::ffff:10.1.0.1\"}"), "3:29", "write 10.1.0.1"},
+		"address with zone":   {policy("match: {from: \"fe80::1%lan0\"}"), "3:29", "leave out %lan0"},
+		"address in a list":   {policy("match: {from: [10.1.0.0/16, host]}"), "3:43", "bad address"},
+		"empty list":          {policy("match: {from: []}"), "3:29", "matches nothing"},
+		"versions mixed":      {policy("match: {from: 10.1.0.0/16, to: 2001:db8::/32}"), "3:46", "different IP versions"},
+		"port 0":              {policy("match: {protocol: udp, to_port: 0}"), "3:47", "from 1 to 65535"},
+		"port 65536":          {policy("match: {protocol: udp, to_port: 65536}"), "3:47", "from 1 to 65535"},
+		"port backwards":      {policy("match: {protocol: udp, to_port: 20-10}"), "3:47", "write 10-20"},
+		"port name":           {policy("match: {protocol: udp, to_port: http}"), "3:47", "write 80"},
+		"ports, no protocol":  {policy("match: {to_port: 80}"), "3:32", "add protocol: tcp"},
+		"ports of ICMP":       {policy("match: {protocol: 1, from_port: 80}"), "3:47", "TCP and UDP only"},
+		"mark":                {policy(goodMatch + ", mark: ef2"), "3:58", "unknown PHB"},
+		"mark 64":             {policy(goodMatch + ", mark: 64"), "3:58", "0 to 63"},
+		"mark list":           {policy(goodMatch + ", mark: [ef]"), "3:58", "not a list"},
+		"tcp pace":            {policy(goodMatch + ", tcp: pace"), "3:57", "pace is not in this version: write none or realtime or reliable"},
+		"tcp no reserve":      {policy(goodMatch + ", tcp: reliable"), "3:57", "add reserve"},
+		"tcp on udp":          {policy("match: {protocol: udp}, reserve: {" + goodTSpec + "}, tcp: realtime"), "3:90", "add protocol: tcp"},
+		"excess no reserve":   {policy(goodMatch + ", excess: drop"), "3:60", "add reserve"},
+		"fill":                {policy(goodMatch + ", fill: true"), "3:52", "not in this version"},
+		"thin_acks":           {policy(goodMatch + ", thin_acks: true"), "3:52", "not in this version"},
+		"no tspec":            {policy(goodMatch + ", reserve: {role: both}"), "3:61", "has no tspec"},
+		"measured":            {withTSpec("measured"), "3:69", "needs the meter"},
+		"guaranteed":          {policy(goodMatch + ", reserve: {service: guaranteed, " + goodTSpec + "}"), "3:71", "write controlled-load"},
+		"delay":               {policy(goodMatch + ", reserve: {delay: 50ms, " + goodTSpec + "}"), "3:62", "not in this version"},
+		"priority":            {policy(goodMatch + ", reserve: {priority: {}, " + goodTSpec + "}"), "3:62", "not in this version"},
+		"style wf":            {policy(goodMatch + ", reserve: {style: wf, " + goodTSpec + "}"), "3:69", "wf is not in this version"},
+		"role":                {policy(goodMatch + ", reserve: {role: all, " + goodTSpec + "}"), "3:68", "sender or receiver or both"},
+		"tspec no rate":       {withTSpec("{burst: 10kB}"), "3:69", "has no rate"},
+		"tspec no burst":      {withTSpec("{rate: 1mbit}"), "3:69", "has no burst"},
+		"rate zero":           {withTSpec("{rate: 0bit, burst: 10kB}"), "3:76", "out of range"},
+		"rate not a number":   {withTSpec("{rate: fast, burst: 10kB}"), "3:76", "not a number with a unit"},
+		"peak < rate":         {withTSpec("{rate: 1mbit, burst: 10kB, peak: 900kbit}"), "3:102", "peak is below rate"},
+		"burst < M":           {withTSpec("{rate: 1mbit, burst: 1kB, max_packet: 1500B}"), "3:90", "burst is smaller than max_packet"},
+		"burst < default M":   {withTSpec("{rate: 1mbit, burst: 1kB}"), "3:90", "where it is not given"},
+		"m > M":               {withTSpec("{rate: 1mbit, burst: 10kB, min_unit: 600B, max_packet: 500B}"), "3:106", "min_unit is larger"},
+		"M > 65535":           {withTSpec("{rate: 1mbit, burst: 70kB, max_packet: 65536B}"), "3:108", "out of range"},
+		"burst in bits":       {withTSpec("{rate: 1mbit, burst: 64kbit}"), "3:90", "use one of B, kB"},
+		"beyond the link":     {withTSpec("{rate: 15201kbit, burst: 10kB}"), "3:76", "at most 15200kbit"},
+		"no capacity to send": {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network}]\npolicies:\n  - {name: p, " + goodMatch + ", reserve: {" + goodTSpec + "}}\n", "3:76", "add capacity"},
+		"beyond hosts' link":  {"interfaces: [{name: a, zone: hosts, capacity: 1mbit}, {name: b, zone: network}]\npolicies:\n  - {name: p, " + goodMatch + ", reserve: {role: receiver, " + goodTSpec + "}}\n", "3:92", "any hosts interface"},
+		"never matches":       {goodIfaces + "policies:\n  - {name: all, match: {protocol: tcp}}\n  - {name: web, " + goodMatch + "}\n", "4:5", "policy web can never match: policy all in line 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Parse("f", []byte(tt.in))
+			if c != nil {
+				t.Fatal("a config was returned")
+			}
+			var list Errors
+			if !errors.As(err, &list) || len(list) != 1 {
+				t.Fatalf("want one error, got:\n%v", err)
+			}
+			want := "f:" + tt.at + ": "
+			if got := list[0].Error(); !strings.HasPrefix(got, want) || !strings.Contains(got, tt.msg) {
+				t.Errorf("got  %s\nwant %s...%s", got, want, tt.msg)
+			}
+		})
+	}
+}
+
+func TestAllErrorsSorted(t *testing.T) {
+	_, err := Parse("box.yaml", []byte(`mode: bridge
+interfaces:
+  - {name: lan0, zone: host}
+  - {name: lan0, zone: network, capacity: 19Mbit}
+surprise: 1
+policies:
+  - name: p
+    match: {protocol: tcp, from: 10.0.0.1/8, to_port: 0}
+    tcp: reliable
+  - mark: ef
+    match: {protocol: udp}
+`))
+	want := []string{
+		"box.yaml:1:7: ", "box.yaml:3:24: ", "box.yaml:4:12: ", "box.yaml:4:43: ", "box.yaml:5:1: ",
+		"box.yaml:8:34: ", "box.yaml:8:55: ", "box.yaml:9:10: ", "box.yaml:10:5: ",
+	}
+	got := strings.Split(err.Error(), "\n")
+	if len(got) != len(want) {
+		t.Fatalf("got %d errors, want %d:\n%v", len(got), len(want), err)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("error %d: got %s, want %s", i, got[i], want[i])
+		}
+	}
+	var one *Error
+	if !errors.As(err, &one) || one.Line != 1 {
+		t.Errorf("errors.As found %v", one)
+	}
+}
+
+// A YAML error names one place; it must be one line for a terminal.
+func TestMessagesAreOneLine(t *testing.T) {
+	_, err := Parse("f", []byte("mode: \"a\\nb\"\ninterfaces: \"x\ny"))
+	for _, e := range err.(Errors) { //nolint:errorlint // Parse promises this very type
+		if strings.ContainsAny(e.Msg, "\n\r") {
+			t.Errorf("message of several lines: %q", e.Msg)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package config
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+)
+
+// Defaults of the keys that a file leaves out.
+const (
+	defaultOnCrash    = 10 * time.Minute
+	defaultRefresh    = 30 * time.Second // RFC 2205 3.7
+	defaultDrain      = 30 * time.Second
+	defaultReservable = 8000 // hundredths of a per cent
+	defaultFlows      = 100_000
+	defaultSessions   = 100_000
+	defaultBuffered   = 256 << 20
+	defaultPerFlow    = 16 << 20
+	defaultUnacked    = 16 << 20
+	defaultRSVPRate   = 1000
+	defaultNeighbours = 1000
+	defaultSocket     = "/run/qosproxy.sock"
+	defaultMinUnit    = 64
+	defaultMaxPacket  = 1500
+	af31              = 26
+)
+
+// Parse reads a config file's content; name is only used in messages. The
+// error, where there is one, is of type Errors and holds everything that is
+// wrong with the file, sorted by position.
+func Parse(name string, data []byte) (*Config, error) {
+	d := &decoder{file: name}
+	var c *Config
+	if n := d.syntax(data); n != nil {
+		c = d.build(d.config(n))
+	}
+	if len(d.errs) > 0 {
+		d.errs.sort()
+		return nil, d.errs
+	}
+	return c, nil
+}
+
+// build fills in the defaults and checks what concerns more than one key.
+func (d *decoder) build(r *rawConfig) *Config {
+	l := r.limits
+	c := &Config{
+		File:    d.file,
+		Mode:    r.mode.v,
+		OnStop:  r.onStop.v,
+		OnCrash: r.onCrash.or(defaultOnCrash),
+		Log:     Log{Level: r.level.or("info"), Format: r.format.or("auto")},
+		RSVP:    RSVP{Refresh: r.refresh.or(defaultRefresh)},
+		Mapping: Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31)},
+		TCP:     TCP{Window: r.window.or(WindowAuto), DrainTimeout: r.drain.or(defaultDrain)},
+		Limits: Limits{
+			Flows:           l.flows.or(defaultFlows),
+			Sessions:        l.sessions.or(defaultSessions),
+			Buffered:        l.buffered.or(defaultBuffered),
+			BufferedPerFlow: l.perFlow.or(defaultPerFlow),
+			MaxUnacked:      l.maxUnacked.or(defaultUnacked),
+			RSVPRate:        l.rsvpRate.or(defaultRSVPRate),
+			Neighbours:      l.neighbours.or(defaultNeighbours),
+		},
+		Console: Console{Socket: r.socket.or(defaultSocket)},
+	}
+	d.limits(&c.Limits, l)
+	d.socket(r.socket)
+	c.Interfaces = d.interfaces(r)
+	c.Policies = d.policies(r, c)
+	return c
+}
+
+// limits checks the limits against each other. A limit that was left out
+// follows the one that was given, so that lowering one key is enough.
+func (d *decoder) limits(c *Limits, l rawLimits) {
+	if c.BufferedPerFlow > c.Buffered {
+		if l.perFlow.set && l.buffered.set {
+			d.errorf(l.perFlow.at, "buffered_per_flow is more than buffered, the limit for all flows together: lower it or raise buffered")
+		} else if l.perFlow.set {
+			c.Buffered = c.BufferedPerFlow
+		} else {
+			c.BufferedPerFlow = c.Buffered
+		}
+	}
+}
+
+func (d *decoder) socket(s opt[string]) {
+	switch {
+	case !s.set:
+	case s.v == "" || s.v[0] != '/':
+		d.errorf(s.at, "socket: %s is not an absolute path: write for example %s", quote(s.v), defaultSocket)
+	case s.v[len(s.v)-1] == '/':
+		d.errorf(s.at, "socket: %s is a directory: write for example %s", quote(s.v), defaultSocket)
+	case len(s.v) > maxSocket:
+		d.errorf(s.at, "socket: the path has %d bytes, a unix socket's has at most %d: use a shorter one", len(s.v), maxSocket)
+	}
+}

@@ -1,0 +1,202 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+)
+
+func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
+	list := make([]Policy, 0, len(r.policies))
+	first := map[string]pos{}
+	var earlier []reach
+	for i := range r.policies {
+		p := &r.policies[i]
+		d.policyName(p, first)
+		d.policyMatch(p)
+		out := Policy{
+			Name: p.name.v, Line: p.at.line,
+			Match: Match{
+				Protocol: p.match.v.protocol.v,
+				From:     p.match.v.from.v, To: p.match.v.to.v,
+				FromPort: p.match.v.fromPort.v, ToPort: p.match.v.toPort.v,
+			},
+			Marked: p.mark.set, DSCP: p.mark.v,
+			TCP: p.tcp.or(TCPNone), Excess: p.excess.or(ExcessBestEffort),
+		}
+		if p.reserve.set {
+			out.Reserve = d.buildReserve(p, c, r)
+			if !out.Marked {
+				out.Marked, out.DSCP = true, c.Mapping.ControlledLoad
+			}
+		}
+		d.policyTreatment(p)
+		if p.match.set && !p.broken {
+			earlier = d.reachable(p, &out, earlier)
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+func (d *decoder) policyName(p *rawPolicy, first map[string]pos) {
+	switch {
+	case !p.name.set:
+		if p.missing("name") {
+			d.errorf(p.at, "this policy has no name: add name: with a word that says what the traffic is")
+		}
+	case !validName(p.name.v):
+		d.errorf(p.name.at, "%s cannot be a policy name: 1 to 64 letters, digits and - _ .", quote(p.name.v))
+	default:
+		if at, ok := first[p.name.v]; ok {
+			d.errorf(p.name.at, "policy name %s is used twice, first in line %d: rename one", p.name.v, at.line)
+			return
+		}
+		first[p.name.v] = p.name.at
+	}
+}
+
+func validName(s string) bool {
+	for _, c := range []byte(s) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
+
+func (d *decoder) policyMatch(p *rawPolicy) {
+	if p.broken {
+		return
+	}
+	m := &p.match.v
+	if p.keys == nil || !p.match.set && !p.missing("match") {
+		p.broken = true
+		return
+	}
+	if !p.match.set || !m.protocol.set && !m.from.set && !m.to.set && !m.fromPort.set && !m.toPort.set {
+		at := p.at
+		if p.match.set {
+			at = p.match.at
+		}
+		p.broken = true
+		d.errorf(at, "this policy matches nothing in particular: give match: at least one of protocol, from, to, from_port, to_port (for all traffic: from: [0.0.0.0/0, \"::/0\"])")
+		return
+	}
+	if ports := firstSet(m.fromPort, m.toPort); ports != nil && m.protocol.v != protoTCP && m.protocol.v != protoUDP {
+		p.broken = true
+		d.errorf(*ports, "ports are matched for TCP and UDP only: add protocol: tcp or protocol: udp")
+	}
+	if m.from.set && m.to.set && !slices.ContainsFunc(m.from.v, func(f netip.Prefix) bool {
+		return slices.ContainsFunc(m.to.v, func(t netip.Prefix) bool { return f.Addr().Is4() == t.Addr().Is4() })
+	}) {
+		p.broken = true
+		d.errorf(m.to.at, "from and to are of different IP versions, so that no packet matches: give both in IPv4 or both in IPv6")
+	}
+}
+
+func firstSet(list ...opt[[][2]uint16]) *pos {
+	for i := range list {
+		if list[i].set {
+			return &list[i].at
+		}
+	}
+	return nil
+}
+
+// policyTreatment checks the keys beside match against each other.
+func (d *decoder) policyTreatment(p *rawPolicy) {
+	if p.tcp.set && p.tcp.v != TCPNone {
+		if !p.broken && p.match.v.protocol.v != protoTCP {
+			d.errorf(p.tcp.at, "tcp: %s is for TCP flows: add protocol: tcp to match, or write tcp: none", p.tcp.v)
+		}
+		if !p.reserve.set {
+			d.errorf(p.tcp.at, "tcp: %s needs a reserved rate to send at: add reserve, or write tcp: none", p.tcp.v)
+		}
+	}
+	if p.excess.set && !p.reserve.set {
+		d.errorf(p.excess.at, "excess says what becomes of traffic above a tspec: add reserve, or remove excess")
+	}
+}
+
+func (d *decoder) buildReserve(p *rawPolicy, c *Config, raw *rawConfig) *Reserve {
+	r := p.reserve.v
+	out := &Reserve{Role: r.role.or(RoleBoth), Service: r.service.or(ServiceControlledLoad), Style: r.style.or(StyleAuto)}
+	if !r.tspec.set {
+		if r.missing("tspec") {
+			d.errorf(p.reserve.at, "reserve has no tspec: add for example tspec: {rate: 8mbit, burst: 64kB, peak: 20mbit, min_unit: 64B, max_packet: 1500B}")
+		}
+		return out
+	}
+	out.TSpec = d.buildTSpec(r.tspec.v, r.tspec.at)
+	if r.tspec.v.rate.set && (r.role.set || r.missing("role")) {
+		d.capacity(out, r.tspec.v.rate.v, r.tspec.v.rate.at, c, raw)
+	}
+	return out
+}
+
+// buildTSpec checks the rules of RFC 2210 3.1 and RFC 2215 3.5: p >= r, b >= M,
+// m <= M.
+func (d *decoder) buildTSpec(t rawTSpec, p pos) TSpec {
+	before := len(d.errs)
+	if t.missing("rate") {
+		d.errorf(p, "tspec has no rate: add for example rate: 8mbit")
+	}
+	if t.missing("burst") {
+		d.errorf(p, "tspec has no burst: add for example burst: 64kB")
+	}
+	maxPacket := t.maxPacket.or(defaultMaxPacket)
+	minUnit := t.minUnit.or(min(defaultMinUnit, maxPacket))
+	if t.peak.set && t.rate.set && t.peak.v < t.rate.v {
+		d.errorf(t.peak.at, "peak is below rate: raise peak, or leave it out where only the link limits it")
+	}
+	if t.burst.set && t.burst.v < maxPacket {
+		if t.maxPacket.set {
+			d.errorf(t.burst.at, "burst is smaller than max_packet (%dB), so that no such packet could ever conform: raise burst or lower max_packet", maxPacket)
+		} else {
+			d.errorf(t.burst.at, "burst is smaller than max_packet, which is %dB where it is not given: raise burst, or give max_packet", maxPacket)
+		}
+	}
+	if minUnit > maxPacket {
+		d.errorf(t.minUnit.at, "min_unit is larger than max_packet (%dB): lower it", maxPacket)
+	}
+	if len(d.errs) > before {
+		return TSpec{}
+	}
+	return TSpec{Rate: t.rate.v, Burst: t.burst.v, Peak: t.peak.v, MinUnit: uint32(minUnit), MaxPacket: uint32(maxPacket)}
+}
+
+// capacity refuses a reservation that admission could never grant: data that
+// a box sends as the sender's proxy leaves by a network interface, what it
+// receives leaves by a hosts interface.
+func (d *decoder) capacity(r *Reserve, rate uint64, p pos, c *Config, raw *rawConfig) {
+	zone := ZoneNetwork
+	if r.Role == RoleReceiver {
+		zone = ZoneHosts
+	}
+	best, known := uint64(0), false
+	for i, iface := range c.Interfaces {
+		switch {
+		case iface.Zone != zone || raw.interfaces[i].missing("zone"):
+		case iface.Capacity > 0:
+			best, known = max(best, iface.Reservable), true
+		case zone == ZoneHosts || !raw.interfaces[i].missing("capacity"):
+			return // unshaped towards the hosts limits nothing; a bad capacity has its own error
+		}
+	}
+	switch {
+	case rate <= best:
+	case known:
+		d.errorf(p, "rate is more than any %s interface may reserve (at most %s, capacity times reservable): lower rate, or raise capacity or reservable%s",
+			zone, formatRate(best), receiverHint(r.Role))
+	case zone == ZoneNetwork && len(c.Interfaces) > 0:
+		d.errorf(p, "a reservation needs the capacity of a network interface, and none has one: add capacity: with 95%% of the link's rate%s", receiverHint(r.Role))
+	}
+}
+
+func receiverHint(r Role) string {
+	if r == RoleBoth {
+		return ", or write role: receiver if this box is on the receivers' side only"
+	}
+	return ""
+}

@@ -1,0 +1,199 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Bounds of what a value may be; beyond them it is a typing error and not a
+// wish.
+const (
+	minRate    = 1             // bytes/s: 8bit
+	maxRate    = 125e9         // bytes/s: 1000gbit
+	minLink    = 1000          // bytes/s: 8kbit, below it HTB's timing is meaningless
+	maxBurst   = 1 << 30       // bytes
+	maxPacket  = 65535         // bytes, the IPv4 total length field
+	maxMemory  = 1 << 40       // bytes
+	maxWindow  = 1 << 30       // bytes, the largest TCP window (RFC 7323 2.3)
+	maxSocket  = 107           // bytes of a unix socket's path (sun_path less its NUL)
+	maxIfName  = 15            // bytes (IFNAMSIZ less its NUL)
+	maxRows    = 2000          // policies
+	maxLinks   = 256           // interfaces
+	maxRefresh = 1 * time.Hour // TIME_VALUES carries milliseconds in 32 bits; an hour is long enough
+)
+
+const (
+	rateWords     = "a bit rate such as 8mbit (units bit, kbit, mbit, gbit; at most 1000gbit)"
+	sizeWords     = "a size such as 64kB (units B, kB, MB, KiB, MiB)"
+	durationLimit = 7 * 24 * time.Hour
+)
+
+type rawConfig struct {
+	block
+	mode       opt[Mode]
+	onStop     opt[OnStop]
+	onCrash    opt[time.Duration]
+	level      opt[string]
+	format     opt[string]
+	interfaces []rawInterface
+	ifacesAt   opt[struct{}]
+	refresh    opt[time.Duration]
+	hop        opt[bool]
+	guaranteed opt[uint8]
+	controlled opt[uint8]
+	window     opt[Window]
+	drain      opt[time.Duration]
+	limits     rawLimits
+	socket     opt[string]
+	policies   []rawPolicy
+}
+
+type rawLimits struct {
+	flows, sessions, rsvpRate, neighbours opt[int]
+	buffered, perFlow, maxUnacked         opt[uint64]
+}
+
+type rawInterface struct {
+	block
+	name       opt[string]
+	zone       opt[Zone]
+	trust      opt[Trust]
+	capacity   opt[uint64]
+	reservable opt[uint64] // hundredths of a per cent
+}
+
+type rawPolicy struct {
+	block
+	name    opt[string]
+	match   opt[rawMatch]
+	reserve opt[rawReserve]
+	mark    opt[uint8]
+	tcp     opt[TCPMode]
+	excess  opt[Excess]
+	broken  bool // its match has errors: nothing can be said about reach
+}
+
+type rawMatch struct {
+	block
+	protocol         opt[uint8]
+	from, to         opt[[]netip.Prefix]
+	fromPort, toPort opt[[][2]uint16]
+}
+
+type rawReserve struct {
+	block
+	role    opt[Role]
+	service opt[Service]
+	style   opt[Style]
+	tspec   opt[rawTSpec]
+}
+
+type rawTSpec struct {
+	block
+	rate, burst, peak, minUnit, maxPacket opt[uint64]
+}
+
+func (d *decoder) config(n ast.Node) *rawConfig {
+	r := &rawConfig{}
+	r.block = d.mapping(n, "config", map[string]field{
+		"mode":       oneOf(&r.mode, modeWords),
+		"on_stop":    oneOf(&r.onStop, onStopWords),
+		"on_crash":   duration(&r.onCrash, 0, durationLimit, "a duration from 0s to 168h, such as 10m"),
+		"state_dir":  later,
+		"log":        r.log,
+		"interfaces": r.interfaceList,
+		"rsvp":       r.rsvp,
+		"mapping":    r.phbs,
+		"admission":  later,
+		"multicast":  later,
+		"tcp":        r.tcp,
+		"limits":     r.limit,
+		"console":    r.console,
+		"policies": rows(maxRows, func(d *decoder, n ast.Node, what string) {
+			r.policies = append(r.policies, d.policy(n, what))
+		}),
+	})
+	return r
+}
+
+func duration(o *opt[time.Duration], low, high time.Duration, want string) field {
+	return quantityOf(o, ParseDuration, low, high, want)
+}
+
+func size(o *opt[uint64], low, high uint64, want string) field {
+	return quantityOf(o, ParseSize, low, high, want)
+}
+
+func (r *rawConfig) log(d *decoder, n ast.Node, key string) {
+	d.mapping(n, key, map[string]field{
+		"level":  oneOf(&r.level, levelWords),
+		"format": oneOf(&r.format, formatWords),
+	})
+}
+
+func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
+	if _, ok := n.(*ast.SequenceNode); ok {
+		r.ifacesAt.put(struct{}{}, n)
+	}
+	rows(maxLinks, func(d *decoder, n ast.Node, what string) {
+		var i rawInterface
+		i.block = d.mapping(n, what, map[string]field{
+			"name":       text(&i.name, "an interface name"),
+			"zone":       oneOf(&i.zone, zoneWords),
+			"trust":      oneOf(&i.trust, trustWords),
+			"capacity":   quantityOf(&i.capacity, ParseRate, minLink, maxRate, "a bit rate from 8kbit to 1000gbit, such as 19mbit"),
+			"reservable": quantityOf(&i.reservable, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 80%"),
+			"ef_model":   later,
+			"region":     later,
+			"sls":        later,
+			"integrity":  later,
+		})
+		r.interfaces = append(r.interfaces, i)
+	})(d, n, key)
+}
+
+func (r *rawConfig) rsvp(d *decoder, n ast.Node, key string) {
+	d.mapping(n, key, map[string]field{
+		"refresh":  duration(&r.refresh, time.Second, maxRefresh, "a duration from 1s to 1h, such as 30s"),
+		"hop":      oneOf(&r.hop, hopWords),
+		"reliable": later,
+	})
+}
+
+func (r *rawConfig) phbs(d *decoder, n ast.Node, key string) {
+	d.mapping(n, key, map[string]field{
+		"guaranteed":      phb(&r.guaranteed),
+		"controlled-load": phb(&r.controlled),
+	})
+}
+
+func (r *rawConfig) tcp(d *decoder, n ast.Node, key string) {
+	d.mapping(n, key, map[string]field{
+		"window":        oneOf(&r.window, windowWords),
+		"drain_timeout": duration(&r.drain, 0, maxRefresh, "a duration from 0s to 1h, such as 30s"),
+		"fill_after":    later,
+	})
+}
+
+func (r *rawConfig) limit(d *decoder, n ast.Node, key string) {
+	l := &r.limits
+	d.mapping(n, key, map[string]field{
+		"flows":             number(&l.flows, 1, 10_000_000),
+		"sessions":          number(&l.sessions, 1, 10_000_000),
+		"buffered":          size(&l.buffered, 64<<10, maxMemory, "a size from 64KiB, such as 256MiB"),
+		"buffered_per_flow": size(&l.perFlow, 64<<10, maxMemory, "a size from 64KiB, such as 16MiB"),
+		"max_unacked":       size(&l.maxUnacked, 64<<10, maxWindow, "a size from 64KiB to 1024MiB, such as 16MiB"),
+		"rsvp_rate":         number(&l.rsvpRate, 1, 1_000_000),
+		"neighbors":         number(&l.neighbours, 1, 1_000_000), //nolint:misspell // the key as the contract spells it
+	})
+}
+
+func (r *rawConfig) console(d *decoder, n ast.Node, key string) {
+	d.mapping(n, key, map[string]field{
+		"socket":     text(&r.socket, "the path of a socket"),
+		"listen":     later,
+		"token_file": later,
+	})
+}
