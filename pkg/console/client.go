@@ -1,0 +1,130 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// maxAnswer bounds what a client reads: 100,000 flows are about 70 MB.
+const maxAnswer = 1 << 30
+
+// clientTimeout bounds one request, a reload included.
+const clientTimeout = 30 * time.Second
+
+// Client speaks to a daemon's control socket.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client of the daemon behind a unix socket.
+func NewClient(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: http.Client{
+		Timeout:   clientTimeout,
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+	}}
+}
+
+// Status returns the daemon at a glance.
+func (c *Client) Status(ctx context.Context) (Status, error) { return get[Status](ctx, c, "status") }
+
+// Flows returns one row per direction of a flow.
+func (c *Client) Flows(ctx context.Context) ([]FlowRow, error) {
+	return get[[]FlowRow](ctx, c, "flows")
+}
+
+// Sessions returns one row per RSVP session and sender.
+func (c *Client) Sessions(ctx context.Context) ([]SessionRow, error) {
+	return get[[]SessionRow](ctx, c, "sessions")
+}
+
+// Links returns one row per managed interface.
+func (c *Client) Links(ctx context.Context) ([]LinkRow, error) {
+	return get[[]LinkRow](ctx, c, "links")
+}
+
+// Policies returns one row per policy.
+func (c *Client) Policies(ctx context.Context) ([]PolicyRow, error) {
+	return get[[]PolicyRow](ctx, c, "policies")
+}
+
+// Stats returns every counter.
+func (c *Client) Stats(ctx context.Context) (Stats, error) { return get[Stats](ctx, c, "stats") }
+
+// Reload makes the daemon read its config file again and returns its status.
+func (c *Client) Reload(ctx context.Context) (Status, error) {
+	var st Status
+	data, err := c.do(ctx, http.MethodPost, "reload")
+	if err != nil {
+		return st, err
+	}
+	return st, decode(data, &st)
+}
+
+func get[T any](ctx context.Context, c *Client, what string) (T, error) {
+	var v T
+	data, err := c.do(ctx, http.MethodGet, what)
+	if err != nil {
+		return v, err
+	}
+	return v, decode(data, &v)
+}
+
+func decode(data []byte, v any) error {
+	if err := json.Unmarshal(data, v); err != nil {
+		return &Error{Code: "bad_answer", Message: "the daemon's answer cannot be read, are both of one version? " + err.Error()}
+	}
+	return nil
+}
+
+// do sends one request. Every error that it returns is an *Error.
+func (c *Client) do(ctx context.Context, method, what string) (data []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://qosproxy/v1/"+what, http.NoBody)
+	if err != nil {
+		return nil, &Error{Code: "bad_request", Message: err.Error()}
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	defer func() {
+		if e := resp.Body.Close(); e != nil && err == nil {
+			err = c.unreachable(e)
+		}
+	}()
+	data, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return data, nil
+	}
+	var body ErrorBody
+	if err := json.Unmarshal(data, &body); err != nil || body.Error == nil {
+		return nil, &Error{Code: "bad_answer", Status: resp.StatusCode, Message: fmt.Sprintf("%s answers %s: is this a qosproxy?", c.socket, resp.Status)}
+	}
+	body.Error.Status = resp.StatusCode
+	return nil, body.Error
+}
+
+func (c *Client) unreachable(err error) *Error {
+	msg := fmt.Sprintf("no answer on %s: %v", c.socket, err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		msg = fmt.Sprintf("no qosproxy listens on %s: start it with qosproxy run, or name its socket with -s or QOSPROXY_SOCKET", c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		msg = fmt.Sprintf("%s may not be opened by this user: use root, or a member of the socket's group", c.socket)
+	}
+	return &Error{Code: "unreachable", Message: msg}
+}

@@ -1,0 +1,161 @@
+package consoletest
+
+import (
+	"context"
+
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+// Backend answers with what its fields hold.
+type Backend struct {
+	StatusValue   console.Status
+	FlowRows      []console.FlowRow
+	SessionRows   []console.SessionRow
+	LinkRows      []console.LinkRow
+	PolicyRows    []console.PolicyRow
+	StatsValue    console.Stats
+	ReloadErr     error
+	HealthErr     error
+	Reloads       int
+	BeforeAnswers func() // called before each answer, when set
+}
+
+func (b *Backend) before() {
+	if b.BeforeAnswers != nil {
+		b.BeforeAnswers()
+	}
+}
+
+// Status returns StatusValue.
+func (b *Backend) Status() console.Status { b.before(); return b.StatusValue }
+
+// Flows returns FlowRows.
+func (b *Backend) Flows() []console.FlowRow { b.before(); return b.FlowRows }
+
+// Sessions returns SessionRows.
+func (b *Backend) Sessions() []console.SessionRow { b.before(); return b.SessionRows }
+
+// Links returns LinkRows.
+func (b *Backend) Links() []console.LinkRow { b.before(); return b.LinkRows }
+
+// Policies returns PolicyRows.
+func (b *Backend) Policies() []console.PolicyRow { b.before(); return b.PolicyRows }
+
+// Stats returns StatsValue.
+func (b *Backend) Stats() console.Stats { b.before(); return b.StatsValue }
+
+// Reload counts and returns ReloadErr.
+func (b *Backend) Reload(context.Context) error { b.Reloads++; return b.ReloadErr }
+
+// Healthy returns HealthErr.
+func (b *Backend) Healthy() error { return b.HealthErr }
+
+// Example returns a backend that shows a box in the middle of its work: one
+// cheated transfer, one voice stream, one flow left alone.
+func Example() *Backend {
+	peak := 2.5e6
+	imaging := console.TSpec{R: 1e6, B: 64000, P: &peak, Min: 64, Max: 1500}
+	voice := console.TSpec{R: 11000, B: 800, Min: 64, Max: 400}
+	return &Backend{
+		StatusValue: console.Status{
+			Version: "v0.1.0", State: "running", PID: 4711, Mode: "router", ConfigFile: "/etc/qosproxy.yaml", UptimeS: 93784,
+			Reload:  console.ReloadStatus{Count: 2, Failed: 1, Error: "/etc/qosproxy.yaml:4:7: mode: bridge is not in this version: write router", AgeS: 3600},
+			Capture: "xt", DataPlane: "ebpf",
+			Flows:    console.FlowCount{Managed: 1, Cheated: 2, LeftAlone: 1},
+			Sessions: console.SessionCount{Reserved: 1, Requested: 1},
+			Policies: 3, Links: 2,
+			Problems: []string{"the last reload was refused, the old config is still in use"},
+		},
+		FlowRows: []console.FlowRow{
+			{
+				Conn: "tcp 10.1.0.5:40112 10.2.0.9:104", Protocol: "tcp", Src: "10.1.0.5", Sport: 40112, Dst: "10.2.0.9", Dport: 104,
+				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", DSCP: 26, PHB: "af31", Class: "1:10", State: console.FlowCheated,
+				Packets: 81234, Bytes: 121851000, RateBPS: 7_960_000, AgeS: 125, FakeAcks: 40617, AbsorbedAcks: 20301, Rewritten: 12,
+				Retransmits: 83, BufferedBytes: 204800, RTTSenderUS: 410, RTTReceiverUS: 101_300, ReservedBPS: 8_000_000, SetupUS: 152_000,
+				ConformPackets: 81234,
+			},
+			{
+				Conn: "tcp 10.1.0.5:40112 10.2.0.9:104", Protocol: "tcp", Src: "10.2.0.9", Sport: 104, Dst: "10.1.0.5", Dport: 40112,
+				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", PHB: "default", State: console.FlowCheated,
+				Packets: 20325, Bytes: 1056900, RateBPS: 69_000, AgeS: 125,
+			},
+			{
+				Conn: "udp 10.1.0.7:5004 10.2.0.7:5004", Protocol: "udp", Src: "10.1.0.7", Sport: 5004, Dst: "10.2.0.7", Dport: 5004,
+				Policy: "voice", PolicyLine: 30, TCPMode: "none", DSCP: 44, PHB: "voice-admit", Class: "1:11", State: console.FlowManaged,
+				Packets: 6250, Bytes: 1250000, RateBPS: 80_000, AgeS: 125, ReservedBPS: 88_000, SetupUS: 149_000,
+				ConformPackets: 6240, ExceedPackets: 7, DroppedPackets: 3,
+			},
+			{
+				Conn: "tcp [2001:db8:1::5]:50001 [2001:db8:2::9]:104", Protocol: "tcp", Src: "2001:db8:1::5", Sport: 50001, Dst: "2001:db8:2::9", Dport: 104,
+				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", PHB: "default", State: console.FlowLeftAlone,
+				Reason: "handshake not seen", Packets: 12, Bytes: 9000, RateBPS: 0, AgeS: 8,
+			},
+		},
+		SessionRows: []console.SessionRow{
+			{
+				Dst: "10.2.0.9", Protocol: "tcp", Dport: 104, Src: "10.1.0.5", Sport: 40112, Policy: "imaging", Role: "sender-proxy",
+				NextHop: "192.0.2.2", Interface: "wan0", Style: "ff", Service: "controlled-load", TSpec: &imaging,
+				FlowSpec: &console.FlowSpec{TSpec: imaging}, State: console.SessionReserved, DSCP: 26, PHB: "af31", Class: "1:10", AgeS: 125,
+			},
+			{
+				Dst: "10.2.0.8", Protocol: "udp", Dport: 5006, Src: "10.1.0.7", Sport: 5006, Policy: "voice", Role: "receiver-proxy",
+				PrevHop: "192.0.2.1", Interface: "lan0", Style: "ff", Service: "controlled-load", TSpec: &voice,
+				State: console.SessionRequested, DSCP: 44, PHB: "voice-admit", AgeS: 1,
+			},
+		},
+		LinkRows: []console.LinkRow{
+			{Name: "lan0", Zone: "hosts", Trust: "none", Up: true, MTU: 1500},
+			{
+				Name: "wan0", Zone: "network", Trust: "dscp", Up: true, MTU: 1500, CapacityBPS: 19e6, ReservableBPS: 15_200_000,
+				ReservedBPS: 8_088_000, Reservations: 2,
+				Classes: []console.ClassRow{
+					{Class: "1:1", Kind: "root", RateBPS: 19e6, CeilBPS: 19e6, Packets: 200_000, Bytes: 290_000_000},
+					{Class: "1:2", Kind: "control", RateBPS: 190_000, CeilBPS: 19e6, Packets: 120, Bytes: 18_000},
+					{Class: "1:10", Kind: "reserved", RateBPS: 8e6, CeilBPS: 8e6, Packets: 81_234, Bytes: 121_851_000, Overlimits: 9012, Backlog: 3028, BacklogPkts: 2},
+					{Class: "1:ffff", Kind: "best-effort", RateBPS: 1e6, CeilBPS: 19e6, Packets: 112_000, Bytes: 166_000_000, Drops: 51_234, Overlimits: 111_000, Backlog: 1_500_000, BacklogPkts: 1000},
+				},
+			},
+		},
+		PolicyRows: []console.PolicyRow{
+			{
+				Name: "imaging", Line: 21, Protocol: "tcp", From: []string{"10.1.0.0/16"}, To: []string{"10.2.0.0/16"}, ToPort: []string{"104"},
+				Role: "sender", Service: "controlled-load", TSpec: &imaging, DSCP: 26, PHB: "af31", TCPMode: "reliable", Excess: "best-effort",
+				Flows: 3, Reservations: 1, Matched: 9,
+			},
+			{
+				Name: "voice", Line: 30, Protocol: "udp", ToPort: []string{"5004-5020"}, Role: "sender", Service: "controlled-load", TSpec: &voice,
+				DSCP: 44, PHB: "voice-admit", TCPMode: "none", Excess: "drop", Flows: 1, Reservations: 1, Matched: 1,
+			},
+			{Name: "rest", Line: 40, From: []string{"10.1.0.0/16", "2001:db8:1::/48"}, DSCP: -1, TCPMode: "none", Excess: "best-effort"},
+		},
+		StatsValue: exampleStats(),
+	}
+}
+
+func exampleStats() console.Stats {
+	return console.Stats{
+		Queues: []console.QueueStats{
+			{Queue: 100, Role: "control", Packets: 64, Bytes: 11_000, Batches: 64, Verdicts: console.VerdictStats{Accept: 1, Drop: 63}, ParseErrors: 1},
+			{Queue: 101, Role: "first", Packets: 13, Bytes: 900, Batches: 13, Verdicts: console.VerdictStats{Accept: 10, Requeue: 3}},
+			{
+				Queue: 102, Role: "cheat", Packets: 101_559, Bytes: 122_907_900, Batches: 40_011,
+				Verdicts: console.VerdictStats{Accept: 81_246, Modified: 12, Drop: 20_301}, ENOBUFS: 1, Waiting: 3, DropsKernel: 5, DropsUser: 2, Truncated: 4, VerdictErrors: 6,
+			},
+		},
+		RSVP: console.RSVPStats{
+			Received: console.RSVPMessages{Resv: 6, PathErr: 1}, Sent: console.RSVPMessages{Path: 8, PathTear: 1},
+			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1}, Timeouts: 1,
+		},
+		Inject: console.InjectStats{Packets: 40_700, Bytes: 2_240_500, Errors: 1},
+		Shaper: console.ShaperStats{
+			Installs: 3, Removes: 1, Treatments: 2, ClassesUsed: 2, ClassesPool: 1024,
+			ConformPackets: 87_474, ConformBytes: 123_000_000, ExceedPackets: 7, ExceedBytes: 1400, DroppedPackets: 3, DroppedBytes: 600,
+		},
+		Cheat: console.CheatStats{
+			Flows: 1, Started: 2, Ended: 1, FakeAcks: 40_617, AbsorbedAcks: 20_301, Rewritten: 12, Retransmits: 83, Timeouts: 2,
+			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
+		},
+		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
+		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1},
+	}
+}

@@ -1,0 +1,3 @@
+// Package consoletest is a Backend with fixed content, for the tests of the
+// API, of its tables and of its metrics.
+package consoletest

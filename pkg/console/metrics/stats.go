@@ -1,0 +1,119 @@
+package metrics
+
+import (
+	"slices"
+
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+func (s sink) stats(st console.Stats) {
+	s.queues(st.Queues)
+	s.rsvp(st.RSVP)
+	s.cheat(st.Cheat)
+	s.shaper(st.Shaper)
+	put(s.counter("injected_packets_total", "Packets that the box made itself."), st.Inject.Packets)
+	put(s.counter("injected_bytes_total", "Bytes of packets that the box made itself."), st.Inject.Bytes)
+	put(s.counter("inject_errors_total", "Own packets that the kernel refused."), st.Inject.Errors)
+	put(s.counter("first_packets_total", "Packets that were classified."), st.Classify.Packets)
+	verdicts := s.counter("classified_total", "First packets by outcome.", "outcome")
+	put(verdicts, st.Classify.Matched, "matched")
+	put(verdicts, st.Classify.Unwanted, "unwanted")
+	put(verdicts, st.Classify.Full, "full")
+	admission := s.counter("admission_total", "Admission control by decision.", "decision")
+	put(admission, st.Admission.Granted, "granted")
+	put(admission, st.Admission.Refused, "refused")
+	put(admission, st.Admission.Released, "released")
+}
+
+func (s sink) queues(rows []console.QueueStats) {
+	labels := []string{"queue", "role"}
+	packets := s.counter("queue_packets_total", "Packets read from an NFQUEUE queue.", labels...)
+	bytes := s.counter("queue_bytes_total", "Bytes read from an NFQUEUE queue.", labels...)
+	verdicts := s.counter("queue_verdicts_total", "Verdicts given.", append(labels, "verdict")...)
+	errs := s.counter("queue_errors_total", "Trouble with a queue, by kind.", append(labels, "kind")...)
+	drops := s.counter("queue_drops_total", "Packets that the kernel dropped: queue full (kernel) or socket full (user).", append(labels, "by")...)
+	waiting := s.gauge("queue_waiting", "Packets in the kernel's queue.", labels...)
+	for _, q := range rows {
+		l := queueLabel(q)
+		with := func(v string) []string { return append(slices.Clone(l), v) }
+		put(packets, q.Packets, l...)
+		put(bytes, q.Bytes, l...)
+		put(verdicts, q.Verdicts.Accept, with("accept")...)
+		put(verdicts, q.Verdicts.Modified, with("modified")...)
+		put(verdicts, q.Verdicts.Drop, with("drop")...)
+		put(verdicts, q.Verdicts.Requeue, with("requeue")...)
+		put(errs, q.VerdictErrors, with("verdict")...)
+		put(errs, q.ParseErrors, with("parse")...)
+		put(errs, q.Truncated, with("truncated")...)
+		put(errs, q.ENOBUFS, with("enobufs")...)
+		put(drops, q.DropsKernel, with("kernel")...)
+		put(drops, q.DropsUser, with("user")...)
+		put(waiting, q.Waiting, l...)
+	}
+}
+
+func (s sink) rsvp(r console.RSVPStats) {
+	f := s.counter("rsvp_messages_total", "RSVP messages.", "direction", "type")
+	for _, d := range []struct {
+		name string
+		m    console.RSVPMessages
+	}{{"received", r.Received}, {"sent", r.Sent}} {
+		put(f, d.m.Path, d.name, "path")
+		put(f, d.m.Resv, d.name, "resv")
+		put(f, d.m.PathErr, d.name, "path_err")
+		put(f, d.m.ResvErr, d.name, "resv_err")
+		put(f, d.m.PathTear, d.name, "path_tear")
+		put(f, d.m.ResvTear, d.name, "resv_tear")
+		put(f, d.m.ResvConf, d.name, "resv_conf")
+		put(f, d.m.Other, d.name, other)
+	}
+	e := s.counter("rsvp_errors_total", "RSVP messages that were not taken or not sent, by reason.", "reason")
+	put(e, r.Errors.Malformed, "malformed")
+	put(e, r.Errors.Checksum, "checksum")
+	put(e, r.Errors.Unknown, "unknown")
+	put(e, r.Errors.Unexpected, "unexpected")
+	put(e, r.Errors.Limited, "limited")
+	put(e, r.Errors.Full, "full")
+	put(e, r.Errors.SendFailed, "send_failed")
+	put(e, r.Errors.Unreachable, "unreachable")
+	put(s.counter("rsvp_timeouts_total", "States that were not refreshed in time."), r.Timeouts)
+}
+
+func (s sink) cheat(c console.CheatStats) {
+	put(s.gauge("cheat_flows", "Flows under TCP cheating."), c.Flows)
+	put(s.counter("cheat_started_total", "Flows whose cheating began."), c.Started)
+	put(s.counter("cheat_ended_total", "Flows whose cheating ended."), c.Ended)
+	put(s.counter("cheat_fake_acks_total", "ACKs made for receivers."), c.FakeAcks)
+	put(s.counter("cheat_absorbed_acks_total", "Receivers' ACKs that were kept from sources."), c.AbsorbedAcks)
+	put(s.counter("cheat_rewritten_total", "Packets that were rewritten."), c.Rewritten)
+	put(s.counter("cheat_retransmits_total", "Segments that the box sent again."), c.Retransmits)
+	put(s.counter("cheat_timeouts_total", "Retransmission timeouts of the box."), c.Timeouts)
+	put(s.counter("cheat_filled_bytes_total", "Bytes with which holes were filled."), c.FilledBytes)
+	put(s.gauge("cheat_buffered_bytes", "Bytes held for receivers."), c.BufferedBytes)
+	f := s.counter("left_alone_total", "Flows that were left alone, by reason.", "reason")
+	reasons, rest := topReasons(c.LeftAlone)
+	for _, r := range reasons {
+		put(f, c.LeftAlone[r], r)
+	}
+	if len(c.LeftAlone) > maxReasons {
+		put(f, rest, "all other")
+	}
+}
+
+func (s sink) shaper(h console.ShaperStats) {
+	ops := s.counter("shaper_operations_total", "Changes of the kernel's treatment of flows.", "operation")
+	put(ops, h.Installs, "install")
+	put(ops, h.Removes, "remove")
+	put(ops, h.Failures, "failed")
+	put(s.gauge("shaper_treatments", "Flows treated in the kernel."), h.Treatments)
+	put(s.gauge("shaper_classes_used", "HTB classes of the pool that are in use."), h.ClassesUsed)
+	put(s.gauge("shaper_classes_pool", "HTB classes of the pool."), h.ClassesPool)
+	packets := s.counter("policer_packets_total", "Packets by what the policers found.", "result")
+	put(packets, h.ConformPackets, "conform")
+	put(packets, h.ExceedPackets, "exceed")
+	put(packets, h.DroppedPackets, "dropped")
+	bytes := s.counter("policer_bytes_total", "Bytes by what the policers found.", "result")
+	put(bytes, h.ConformBytes, "conform")
+	put(bytes, h.ExceedBytes, "exceed")
+	put(bytes, h.DroppedBytes, "dropped")
+}

@@ -1,0 +1,122 @@
+package console
+
+// Stats is every counter of the daemon. Counters only grow while it runs.
+type Stats struct {
+	Queues    []QueueStats   `json:"queues"`
+	RSVP      RSVPStats      `json:"rsvp"`
+	Inject    InjectStats    `json:"inject"`
+	Shaper    ShaperStats    `json:"shaper"`
+	Cheat     CheatStats     `json:"cheat"`
+	Classify  ClassifyStats  `json:"classify"`
+	Admission AdmissionStats `json:"admission"`
+}
+
+// QueueStats is one NFQUEUE queue.
+type QueueStats struct {
+	Queue         uint16       `json:"queue"`
+	Role          string       `json:"role"` // control, first, cheat
+	Packets       uint64       `json:"packets"`
+	Bytes         uint64       `json:"bytes"`
+	Batches       uint64       `json:"batches"`
+	Verdicts      VerdictStats `json:"verdicts"`
+	VerdictErrors uint64       `json:"verdict_errors"`
+	ParseErrors   uint64       `json:"parse_errors"` // packets that were not what they said
+	Truncated     uint64       `json:"truncated"`    // packets longer than the copy range
+	ENOBUFS       uint64       `json:"enobufs"`      // times the socket overflowed
+	Waiting       uint64       `json:"waiting"`      // packets in the kernel's queue now
+	DropsKernel   uint64       `json:"drops_kernel"` // packets: queue full
+	DropsUser     uint64       `json:"drops_user"`   // packets: socket full
+}
+
+// VerdictStats counts packets by verdict.
+type VerdictStats struct {
+	Accept   uint64 `json:"accept"`
+	Modified uint64 `json:"modified"` // accepted with a changed payload
+	Drop     uint64 `json:"drop"`
+	Requeue  uint64 `json:"requeue"` // handed to another queue
+}
+
+// RSVPStats counts RSVP messages.
+type RSVPStats struct {
+	Received RSVPMessages `json:"received"`
+	Sent     RSVPMessages `json:"sent"`
+	Errors   RSVPErrors   `json:"errors"`
+	Timeouts uint64       `json:"timeouts"` // states that were not refreshed in time
+}
+
+// RSVPMessages counts the messages of RFC 2205 by type.
+type RSVPMessages struct {
+	Path     uint64 `json:"path"`
+	Resv     uint64 `json:"resv"`
+	PathErr  uint64 `json:"path_err"`
+	ResvErr  uint64 `json:"resv_err"`
+	PathTear uint64 `json:"path_tear"`
+	ResvTear uint64 `json:"resv_tear"`
+	ResvConf uint64 `json:"resv_conf"`
+	Other    uint64 `json:"other"`
+}
+
+// RSVPErrors counts messages that were not taken, by reason.
+type RSVPErrors struct {
+	Malformed   uint64 `json:"malformed"`   // length, version or object structure
+	Checksum    uint64 `json:"checksum"`    // wrong RSVP checksum
+	Unknown     uint64 `json:"unknown"`     // unknown message or refused object class (RFC 2205 3.10)
+	Unexpected  uint64 `json:"unexpected"`  // no state that it fits
+	Limited     uint64 `json:"limited"`     // above limits.rsvp_rate
+	Full        uint64 `json:"full"`        // limits.sessions or limits.neighbors reached
+	SendFailed  uint64 `json:"send_failed"` // the kernel refused it
+	Unreachable uint64 `json:"unreachable"` // no route
+}
+
+// InjectStats counts the packets that the box made itself.
+type InjectStats struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	Errors  uint64 `json:"errors"`
+}
+
+// ShaperStats counts changes of the kernel's state and what the policers saw.
+type ShaperStats struct {
+	Installs       uint64 `json:"installs"`
+	Removes        uint64 `json:"removes"`
+	Failures       uint64 `json:"failures"`
+	Treatments     int    `json:"treatments"` // flows treated in the kernel now
+	ClassesUsed    int    `json:"classes_used"`
+	ClassesPool    int    `json:"classes_pool"`
+	ConformPackets uint64 `json:"conform_packets"`
+	ConformBytes   uint64 `json:"conform_bytes"`
+	ExceedPackets  uint64 `json:"exceed_packets"`
+	ExceedBytes    uint64 `json:"exceed_bytes"`
+	DroppedPackets uint64 `json:"dropped_packets"`
+	DroppedBytes   uint64 `json:"dropped_bytes"`
+}
+
+// CheatStats adds up the TCP engines.
+type CheatStats struct {
+	Flows         int               `json:"flows"` // cheated now
+	Started       uint64            `json:"started"`
+	Ended         uint64            `json:"ended"`
+	FakeAcks      uint64            `json:"fake_acks"`
+	AbsorbedAcks  uint64            `json:"absorbed_acks"`
+	Rewritten     uint64            `json:"rewritten"`
+	Retransmits   uint64            `json:"retransmits"`
+	Timeouts      uint64            `json:"timeouts"` // retransmission timer
+	FilledBytes   uint64            `json:"filled_bytes"`
+	BufferedBytes uint64            `json:"buffered_bytes"` // held now
+	LeftAlone     map[string]uint64 `json:"left_alone"`     // by reason
+}
+
+// ClassifyStats counts first packets.
+type ClassifyStats struct {
+	Packets  uint64 `json:"packets"`
+	Matched  uint64 `json:"matched"`
+	Unwanted uint64 `json:"unwanted"` // no policy claims them
+	Full     uint64 `json:"full"`     // limits.flows reached
+}
+
+// AdmissionStats counts decisions.
+type AdmissionStats struct {
+	Granted  uint64 `json:"granted"`
+	Refused  uint64 `json:"refused"`
+	Released uint64 `json:"released"`
+}

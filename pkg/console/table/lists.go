@@ -1,0 +1,102 @@
+package table
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+// Flows prints one line per direction of a flow.
+func Flows(w io.Writer, rows []console.FlowRow) error {
+	if len(rows) == 0 {
+		return empty(w, "flows")
+	}
+	t := newTable(w, "PROTO", "SOURCE", "DESTINATION", "POLICY", "STATE", "TCP", "PHB", "CLASS", "RATE", "BYTES", "RESERVED", "ACKS", "RESENT", "HELD", "AGE", "REASON")
+	for _, r := range rows {
+		t.row(r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), text(r.Policy), r.State, r.TCPMode, r.PHB, text(r.Class),
+			rate(r.RateBPS), size(r.Bytes), rate(r.ReservedBPS), count(r.FakeAcks), count(r.Retransmits), size(r.BufferedBytes), age(r.AgeS), r.Reason)
+	}
+	return t.end()
+}
+
+// Sessions prints one line per RSVP session and sender.
+func Sessions(w io.Writer, rows []console.SessionRow) error {
+	if len(rows) == 0 {
+		return empty(w, "sessions")
+	}
+	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "PHB", "CLASS", "PREVIOUS", "NEXT", "AGE", "ERROR")
+	for _, r := range rows {
+		tr, tb := "-", "-"
+		if r.TSpec != nil {
+			tr, tb = scaled(r.TSpec.R*8, "bit/s"), scaled(r.TSpec.B, "B")
+		}
+		t.row(r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), r.Role, r.State, text(r.Style), text(r.Service), tr, tb,
+			r.PHB, text(r.Class), text(r.PrevHop), text(r.NextHop), age(r.AgeS), r.Error)
+	}
+	return t.end()
+}
+
+// Links prints one line per interface and, below it, one per class.
+func Links(w io.Writer, rows []console.LinkRow) error {
+	if len(rows) == 0 {
+		return empty(w, "links")
+	}
+	t := newTable(w, "LINK", "ZONE", "TRUST", "STATE", "MTU", "CAPACITY", "RESERVABLE", "RESERVED", "RESERVATIONS")
+	for _, r := range rows {
+		state := "down"
+		if r.Up {
+			state = "up"
+		}
+		t.row(r.Name, r.Zone, r.Trust, state, count(r.MTU), rate(r.CapacityBPS), rate(r.ReservableBPS), rate(r.ReservedBPS), count(r.Reservations))
+	}
+	if err := t.end(); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if len(r.Classes) == 0 {
+			continue
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+		c := newTable(w, "LINK", "CLASS", "KIND", "RATE", "CEIL", "BYTES", "PACKETS", "DROPS", "OVERLIMITS", "BACKLOG")
+		for _, k := range r.Classes {
+			c.row(r.Name, k.Class, k.Kind, rate(k.RateBPS), rate(k.CeilBPS), size(k.Bytes), count(k.Packets), count(k.Drops), count(k.Overlimits), size(k.Backlog))
+		}
+		if err := c.end(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Policies prints one line per policy, in the order in which they are tried.
+func Policies(w io.Writer, rows []console.PolicyRow) error {
+	if len(rows) == 0 {
+		return empty(w, "policies")
+	}
+	t := newTable(w, "LINE", "POLICY", "PROTO", "FROM", "TO", "ROLE", "RATE", "BURST", "MARK", "TCP", "EXCESS", "FLOWS", "RESERVED", "MATCHED")
+	for _, r := range rows {
+		tr, tb := "-", "-"
+		if r.TSpec != nil {
+			tr, tb = scaled(r.TSpec.R*8, "bit/s"), scaled(r.TSpec.B, "B")
+		}
+		t.row(strconv.Itoa(r.Line), r.Name, text(r.Protocol), side(r.From, r.FromPort), side(r.To, r.ToPort), text(r.Role), tr, tb,
+			text(r.PHB), r.TCPMode, r.Excess, count(r.Flows), count(r.Reservations), count(r.Matched))
+	}
+	return t.end()
+}
+
+func side(addrs, ports []string) string {
+	s := "any"
+	if len(addrs) > 0 {
+		s = strings.Join(addrs, ",")
+	}
+	if len(ports) > 0 {
+		s += " port " + strings.Join(ports, ",")
+	}
+	return s
+}

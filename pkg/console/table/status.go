@@ -1,0 +1,76 @@
+package table
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+// Status prints the daemon at a glance.
+func Status(w io.Writer, s console.Status) error {
+	t := newTable(w, "qosproxy", fmt.Sprintf("%s, %s, process %d, up %s", s.Version, s.State, s.PID, age(s.UptimeS)))
+	t.row("mode", fmt.Sprintf("%s, packets queued by %s, flows treated by %s", s.Mode, text(s.Capture), text(s.DataPlane)))
+	t.row("config", fmt.Sprintf("%s, loaded %s ago, %d reloads, %d refused", s.ConfigFile, age(s.Reload.AgeS), s.Reload.Count, s.Reload.Failed))
+	if s.Reload.Error != "" {
+		t.row("", "last reload: "+s.Reload.Error)
+	}
+	t.row("flows", fmt.Sprintf("%d cheated, %d managed, %d watched, %d left alone", s.Flows.Cheated, s.Flows.Managed, s.Flows.Watched, s.Flows.LeftAlone))
+	t.row("sessions", fmt.Sprintf("%d reserved, %d requested, %d path, %d rejected, %d blockaded, %d inactive",
+		s.Sessions.Reserved, s.Sessions.Requested, s.Sessions.Path, s.Sessions.Rejected, s.Sessions.Blockaded, s.Sessions.Inactive))
+	t.row("policies", strconv.Itoa(s.Policies))
+	t.row("links", strconv.Itoa(s.Links))
+	if len(s.Problems) == 0 {
+		t.row("problems", "none")
+	}
+	for _, p := range s.Problems {
+		t.row("problem", p)
+	}
+	return t.end()
+}
+
+// Stats prints every counter.
+func Stats(w io.Writer, s console.Stats) error {
+	t := newTable(w, "QUEUE", "ROLE", "PACKETS", "BYTES", "ACCEPT", "MODIFIED", "DROP", "REQUEUE", "WAITING", "KERNEL-DROPS", "USER-DROPS", "ENOBUFS", "ERRORS")
+	for _, q := range s.Queues {
+		t.row(strconv.Itoa(int(q.Queue)), q.Role, count(q.Packets), size(q.Bytes), count(q.Verdicts.Accept), count(q.Verdicts.Modified), count(q.Verdicts.Drop),
+			count(q.Verdicts.Requeue), count(q.Waiting), count(q.DropsKernel), count(q.DropsUser), count(q.ENOBUFS), count(q.VerdictErrors+q.ParseErrors+q.Truncated))
+	}
+	if err := t.end(); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	t = newTable(w, "RSVP", "PATH", "RESV", "PATHERR", "RESVERR", "PATHTEAR", "RESVTEAR", "RESVCONF", "OTHER")
+	for _, r := range []struct {
+		name string
+		m    console.RSVPMessages
+	}{{"received", s.RSVP.Received}, {"sent", s.RSVP.Sent}} {
+		m := r.m
+		t.row(r.name, count(m.Path), count(m.Resv), count(m.PathErr), count(m.ResvErr), count(m.PathTear), count(m.ResvTear), count(m.ResvConf), count(m.Other))
+	}
+	if err := t.end(); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	e, h, c := s.RSVP.Errors, s.Shaper, s.Cheat
+	t = newTable(w, "RSVP errors", fmt.Sprintf("%d malformed, %d checksum, %d unknown, %d unexpected, %d over the rate, %d full, %d not sent, %d unreachable, %d timeouts",
+		e.Malformed, e.Checksum, e.Unknown, e.Unexpected, e.Limited, e.Full, e.SendFailed, e.Unreachable, s.RSVP.Timeouts))
+	t.row("admission", fmt.Sprintf("%d granted, %d refused, %d released", s.Admission.Granted, s.Admission.Refused, s.Admission.Released))
+	t.row("first packets", fmt.Sprintf("%d, %d matched, %d unwanted, %d with the table full", s.Classify.Packets, s.Classify.Matched, s.Classify.Unwanted, s.Classify.Full))
+	t.row("treatments", fmt.Sprintf("%d in the kernel, %d installed, %d removed, %d failed, %d of %d classes", h.Treatments, h.Installs, h.Removes, h.Failures, h.ClassesUsed, h.ClassesPool))
+	t.row("policers", fmt.Sprintf("%d conform, %d exceed, %d dropped", h.ConformPackets, h.ExceedPackets, h.DroppedPackets))
+	t.row("cheating", fmt.Sprintf("%d flows (%d begun, %d ended), %d fake ACKs, %d absorbed, %d rewritten, %d sent again, %d timeouts, %s held",
+		c.Flows, c.Started, c.Ended, c.FakeAcks, c.AbsorbedAcks, c.Rewritten, c.Retransmits, c.Timeouts, size(c.BufferedBytes)))
+	for _, reason := range slices.Sorted(maps.Keys(c.LeftAlone)) {
+		t.row("left alone", fmt.Sprintf("%d: %s", c.LeftAlone[reason], reason))
+	}
+	t.row("injected", fmt.Sprintf("%d packets, %s, %d errors", s.Inject.Packets, size(s.Inject.Bytes), s.Inject.Errors))
+	return t.end()
+}

@@ -1,0 +1,193 @@
+package console
+
+// Units, unless a name says otherwise: _bps is bit/s, _bytes bytes, _us
+// microseconds, _s seconds; rates and buckets inside a TSpec are bytes/s and
+// bytes, as RSVP has them.
+
+// States of a FlowRow.
+const (
+	FlowWatched   = "watched"    // a policy claims it, no reservation yet
+	FlowManaged   = "managed"    // treated in the kernel
+	FlowCheated   = "cheated"    // under TCP cheating
+	FlowLeftAlone = "left-alone" // Reason says why
+)
+
+// FlowRow is one direction of a flow: a TCP connection has two rows with the
+// same Conn.
+type FlowRow struct {
+	Conn           string `json:"conn"`
+	Protocol       string `json:"protocol"` // tcp, udp or the number
+	Src            string `json:"src"`
+	Sport          uint16 `json:"sport"`
+	Dst            string `json:"dst"`
+	Dport          uint16 `json:"dport"`
+	Policy         string `json:"policy"`
+	PolicyLine     int    `json:"policy_line"` // in the config file
+	TCPMode        string `json:"tcp_mode"`
+	DSCP           uint8  `json:"dscp"`
+	PHB            string `json:"phb"`
+	Class          string `json:"class"` // "1:10" or ""
+	State          string `json:"state"`
+	Reason         string `json:"reason"`
+	Packets        uint64 `json:"packets"`
+	Bytes          uint64 `json:"bytes"`
+	RateBPS        uint64 `json:"rate_bps"`
+	AgeS           uint64 `json:"age_s"`
+	FakeAcks       uint64 `json:"fake_acks"`
+	AbsorbedAcks   uint64 `json:"absorbed_acks"`
+	Rewritten      uint64 `json:"rewritten"`
+	Retransmits    uint64 `json:"retransmits"`
+	FilledBytes    uint64 `json:"filled_bytes"`
+	BufferedBytes  uint64 `json:"buffered_bytes"`
+	RTTSenderUS    uint64 `json:"rtt_sender_us"`   // box to the data's source and back
+	RTTReceiverUS  uint64 `json:"rtt_receiver_us"` // box to the data's receiver and back
+	ReservedBPS    uint64 `json:"reserved_bps"`    // 0: no reservation
+	SetupUS        uint64 `json:"setup_us"`        // first packet to reservation in place
+	ConformPackets uint64 `json:"conform_packets"` // within the TSpec
+	ExceedPackets  uint64 `json:"exceed_packets"`  // above it, sent as best effort
+	DroppedPackets uint64 `json:"dropped_packets"` // above it, dropped
+}
+
+// TSpec is the sender's traffic specification (RFC 2210 3.1).
+type TSpec struct {
+	R   float64  `json:"r"` // bytes/s
+	B   float64  `json:"b"` // bytes
+	P   *float64 `json:"p"` // bytes/s; null: unlimited, which JSON has no number for
+	Min uint32   `json:"m"` // bytes
+	Max uint32   `json:"M"` // bytes
+}
+
+// FlowSpec is what was reserved (RFC 2210 3.2).
+type FlowSpec struct {
+	TSpec
+	Rate  float64 `json:"R"` // bytes/s; 0 for controlled load
+	Slack uint32  `json:"S"` // microseconds; 0 for controlled load
+}
+
+// States of a SessionRow.
+const (
+	SessionInactive  = "inactive"
+	SessionPath      = "path"
+	SessionRequested = "requested"
+	SessionReserved  = "reserved"
+	SessionRejected  = "rejected"
+	SessionBlockaded = "blockaded"
+)
+
+// SessionRow is one RSVP session and sender.
+type SessionRow struct {
+	Dst       string    `json:"dst"`
+	Protocol  string    `json:"protocol"`
+	Dport     uint16    `json:"dport"`
+	Src       string    `json:"src"`
+	Sport     uint16    `json:"sport"`
+	Policy    string    `json:"policy"`
+	Role      string    `json:"role"`     // sender-proxy, receiver-proxy, transit
+	PrevHop   string    `json:"prev_hop"` // "" where there is none
+	NextHop   string    `json:"next_hop"`
+	Interface string    `json:"interface"` // the data leaves by it
+	Style     string    `json:"style"`     // wf, ff, se
+	Service   string    `json:"service"`   // controlled-load, guaranteed
+	TSpec     *TSpec    `json:"tspec"`     // null before a PATH
+	FlowSpec  *FlowSpec `json:"flowspec"`  // null before a RESV
+	State     string    `json:"state"`
+	DSCP      uint8     `json:"dscp"`
+	PHB       string    `json:"phb"`
+	Class     string    `json:"class"`
+	Error     string    `json:"error"`
+	AgeS      uint64    `json:"age_s"`
+}
+
+// LinkRow is one managed interface.
+type LinkRow struct {
+	Name          string     `json:"name"`
+	Zone          string     `json:"zone"`
+	Trust         string     `json:"trust"`
+	Up            bool       `json:"up"`
+	MTU           int        `json:"mtu"`            // bytes
+	CapacityBPS   uint64     `json:"capacity_bps"`   // 0: not shaped
+	ReservableBPS uint64     `json:"reservable_bps"` // at most this is granted
+	ReservedBPS   uint64     `json:"reserved_bps"`
+	Reservations  int        `json:"reservations"`
+	Classes       []ClassRow `json:"classes"`
+}
+
+// ClassRow is one HTB class of a link.
+type ClassRow struct {
+	Class       string `json:"class"` // "1:10"
+	Kind        string `json:"kind"`  // root, control, reserved, pool, phb, best-effort
+	RateBPS     uint64 `json:"rate_bps"`
+	CeilBPS     uint64 `json:"ceil_bps"`
+	Packets     uint64 `json:"packets"`
+	Bytes       uint64 `json:"bytes"`
+	Drops       uint64 `json:"drops"`      // packets
+	Overlimits  uint64 `json:"overlimits"` // times it had to wait
+	BacklogPkts uint64 `json:"backlog_packets"`
+	Backlog     uint64 `json:"backlog_bytes"`
+}
+
+// PolicyRow is one policy, in the order in which they are tried.
+type PolicyRow struct {
+	Name         string   `json:"name"`
+	Line         int      `json:"line"`     // in the config file
+	Protocol     string   `json:"protocol"` // "" any
+	From         []string `json:"from"`     // empty: any
+	To           []string `json:"to"`
+	FromPort     []string `json:"from_port"`
+	ToPort       []string `json:"to_port"`
+	Role         string   `json:"role"` // "" no reservation
+	Service      string   `json:"service"`
+	TSpec        *TSpec   `json:"tspec"`
+	DSCP         int      `json:"dscp"` // -1: not marked
+	PHB          string   `json:"phb"`
+	TCPMode      string   `json:"tcp_mode"`
+	Excess       string   `json:"excess"`
+	Flows        int      `json:"flows"`
+	Reservations int      `json:"reservations"`
+	Matched      uint64   `json:"matched"` // flows since start
+}
+
+// Status is the daemon at a glance.
+type Status struct {
+	Version    string       `json:"version"`
+	State      string       `json:"state"` // starting, running, draining
+	PID        int          `json:"pid"`
+	Mode       string       `json:"mode"`
+	ConfigFile string       `json:"config_file"`
+	UptimeS    uint64       `json:"uptime_s"`
+	Reload     ReloadStatus `json:"reload"`
+	Capture    string       `json:"capture"`    // how packets are queued: native or xt
+	DataPlane  string       `json:"data_plane"` // how flows are treated: ebpf or nft
+	Flows      FlowCount    `json:"flows"`
+	Sessions   SessionCount `json:"sessions"`
+	Policies   int          `json:"policies"`
+	Links      int          `json:"links"`
+	Problems   []string     `json:"problems"` // what is not as it should be, one sentence each
+}
+
+// ReloadStatus says how the last reload ended.
+type ReloadStatus struct {
+	Count  uint64 `json:"count"`
+	Failed uint64 `json:"failed"`
+	OK     bool   `json:"ok"`    // of the last one; true where there was none
+	Error  string `json:"error"` // of the last one
+	AgeS   uint64 `json:"age_s"` // since the config in use was loaded
+}
+
+// FlowCount counts flow rows by state.
+type FlowCount struct {
+	Watched   int `json:"watched"`
+	Managed   int `json:"managed"`
+	Cheated   int `json:"cheated"`
+	LeftAlone int `json:"left_alone"`
+}
+
+// SessionCount counts session rows by state.
+type SessionCount struct {
+	Inactive  int `json:"inactive"`
+	Path      int `json:"path"`
+	Requested int `json:"requested"`
+	Reserved  int `json:"reserved"`
+	Rejected  int `json:"rejected"`
+	Blockaded int `json:"blockaded"`
+}
