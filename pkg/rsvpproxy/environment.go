@@ -1,0 +1,78 @@
+package rsvpproxy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+)
+
+// awareFor is how long a host that sent RSVP is taken to speak it.
+const awareFor = time.Hour
+
+// maxAware bounds the hosts remembered as speakers of RSVP.
+const maxAware = 4096
+
+// environment answers the machine's questions. It belongs to the event loop.
+type environment struct {
+	p     *Proxy
+	aware map[netip.Addr]time.Time
+}
+
+// Route asks the kernel.
+func (e *environment) Route(dst netip.Addr) (out softstate.IfIndex, local, ok bool) {
+	h, err := route.Lookup(dst)
+	if err != nil {
+		return 0, false, false
+	}
+	return softstate.IfIndex(h.Index), h.Local, true
+}
+
+// Addr is our address on an interface.
+func (e *environment) Addr(i softstate.IfIndex) netip.Addr {
+	return e.p.ifaces.Load().byIndex[int(i)].Addr4
+}
+
+// Local says whether a is ours.
+func (e *environment) Local(a netip.Addr) bool { return e.p.ifaces.Load().local[a] }
+
+// Hop is the interface's contribution to an ADSPEC.
+func (e *environment) Hop(out softstate.IfIndex) intserv.Hop {
+	return mtuHop(e.p.ifaces.Load().byIndex[int(out)])
+}
+
+// Aware says whether RSVP may be sent towards dst.
+func (e *environment) Aware(dst netip.Addr, out softstate.IfIndex) bool {
+	i, ok := e.p.ifaces.Load().byIndex[int(out)]
+	if !ok {
+		return false
+	}
+	at, heard := e.aware[dst]
+	return !i.Hosts || heard && time.Since(at) < awareFor
+}
+
+// ReceiverProxy asks the policies.
+func (e *environment) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
+	return e.p.hooks.ReceiverProxy(i)
+}
+
+// heard notes that a host sent RSVP itself: from now on PATH is passed to it
+// instead of being answered for it (RFC 5945 section 4.3).
+func (e *environment) heard(now time.Time, src netip.Addr, iface int) {
+	if i, ok := e.p.ifaces.Load().byIndex[iface]; !ok || !i.Hosts {
+		return
+	}
+	if _, known := e.aware[src]; !known && len(e.aware) >= maxAware {
+		for a, at := range e.aware {
+			if now.Sub(at) > awareFor {
+				delete(e.aware, a)
+			}
+		}
+		if len(e.aware) >= maxAware {
+			return
+		}
+	}
+	e.aware[src] = now
+}

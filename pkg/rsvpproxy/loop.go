@@ -1,0 +1,138 @@
+package rsvpproxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// farewell bounds how long Run waits at its end for traffic control to give
+// back what was reserved.
+const farewell = 5 * time.Second
+
+// Run is the event loop. When ctx ends it tears down all state, waits until
+// traffic control has released it, and returns; after Abandon it only returns.
+func (p *Proxy) Run(ctx context.Context) error {
+	go p.control.run()
+	defer close(p.control.work)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		p.arm(timer)
+		select {
+		case <-ctx.Done():
+			p.stop()
+			return nil
+		case c := <-p.in:
+			p.receive(c)
+		case <-p.wake:
+			p.runCommands()
+		case answers := <-p.control.done:
+			p.answered(answers)
+		case now := <-timer.C:
+			p.perform(p.node.Advance(now))
+		}
+	}
+}
+
+func (p *Proxy) arm(timer *time.Timer) {
+	d := time.Hour
+	if at, ok := p.node.NextDeadline(); ok {
+		d = max(0, time.Until(at))
+	}
+	timer.Reset(d)
+}
+
+func (p *Proxy) receive(c captured) {
+	msg, err := wire.Parse(c.message)
+	if err != nil {
+		p.hooks.Log.Info("rsvp message refused", zap.Stringer("from", c.src), zap.Int("interface", c.iface), zap.Error(err))
+	} else {
+		p.env.heard(c.at, c.src, c.iface)
+	}
+	p.perform(p.node.Handle(c.at, softstate.Received{
+		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, Msg: msg, Err: err,
+	}))
+}
+
+func (p *Proxy) runCommands() {
+	p.mu.Lock()
+	list := p.commands
+	p.commands = nil
+	p.mu.Unlock()
+	for _, c := range list {
+		p.perform(c(time.Now(), p.node))
+	}
+}
+
+func (p *Proxy) answered(answers []answer) {
+	p.control.finished()
+	for _, a := range answers {
+		p.perform(p.node.ReserveResult(time.Now(), a.id, a.refusal))
+	}
+}
+
+// perform carries out what the machine wants, in its order.
+func (p *Proxy) perform(effects []softstate.Effect) {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case softstate.Send:
+			if err := p.transmit(e); err != nil {
+				p.sends.errors.Add(1)
+				p.hooks.Log.Warn("rsvp message not sent", zap.Stringer("type", e.Msg.Type), zap.Stringer("to", e.Dst), zap.Error(err))
+				continue
+			}
+			p.sends.sent.Add(1)
+		case softstate.Reserve, softstate.Release:
+			p.control.add(e)
+		case softstate.Event:
+			p.hooks.Event(e)
+		}
+	}
+}
+
+// transmit sends a message as one IP datagram.
+func (p *Proxy) transmit(s softstate.Send) error {
+	msg, err := s.Msg.Append(nil)
+	if err != nil {
+		return err
+	}
+	p.ipID++
+	d := datagram{
+		src: s.Src, dst: s.Dst, ttl: s.TTL, tos: p.cfg.Control << 2, id: p.ipID,
+		alert: s.RouterAlert, payload: msg,
+	}
+	if p.buf, err = d.append(p.buf[:0]); err != nil {
+		return err
+	}
+	return p.hooks.Send.SendVia(p.buf, int(s.Out))
+}
+
+// stop tears down: the neighbours are told at once instead of after a timeout,
+// and everything reserved is given back.
+func (p *Proxy) stop() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.runCommands()
+	if p.abandoned.Load() {
+		return
+	}
+	p.perform(p.node.Shutdown(time.Now()))
+	deadline := time.After(farewell)
+	for p.control.busy || len(p.control.waiting) > 0 {
+		select {
+		case <-p.control.done:
+			p.control.finished()
+		case <-deadline:
+			p.hooks.Log.Error("reservations were not all given back", zap.Error(errors.New("traffic control is slow")),
+				zap.Int("left", len(p.control.waiting)))
+			return
+		}
+	}
+}

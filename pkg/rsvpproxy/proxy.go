@@ -1,0 +1,212 @@
+package rsvpproxy
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// captureQueue is how many captured messages wait for the event loop: some
+// 20 ms of the rate at which the loop works. What comes on top is dropped and
+// counted; RSVP repeats itself.
+const captureQueue = 4096
+
+// Config are the parameters of a Proxy.
+type Config struct {
+	Node softstate.Config
+	Rate int // messages a second that are accepted; 0: any number
+	// Control is the DSCP of our own messages (CS6 by RFC 4594 section 3.1).
+	Control uint8
+}
+
+// Interface is one of the box's interfaces.
+type Interface struct {
+	route.Link
+	Hosts     bool    // unaware hosts are behind it
+	Bandwidth float64 // bytes/s that the path may be told of; 0: unknown
+}
+
+// TrafficControl does what RFC 2205 section 3.11.2 calls by that name:
+// admission, and the classifier and scheduler in the kernel. Its methods are
+// called by one goroutine, in the order of the protocol's wishes.
+type TrafficControl interface {
+	// Reserve returns nil if the reservation is in place.
+	Reserve(softstate.Reserve) *softstate.Refusal
+	Release(id uint64)
+}
+
+// Sender sends a complete IP packet out of an interface.
+type Sender interface {
+	SendVia(pkt []byte, ifindex int) error
+}
+
+// Hooks join the Proxy to its surroundings.
+type Hooks struct {
+	Traffic TrafficControl
+	Send    Sender
+	// ReceiverProxy says whether a receiver behind this box is spoken for.
+	ReceiverProxy func(softstate.PathInfo) (softstate.ReserveSpec, bool)
+	// Event is told of changes, in the event loop: it must not block.
+	Event func(softstate.Event)
+	Log   *zap.Logger
+}
+
+// Proxy is RSVP on this machine. Make one with New, then call Run.
+type Proxy struct {
+	cfg     Config
+	hooks   Hooks
+	in      chan captured
+	ifaces  atomic.Pointer[interfaces]
+	limiter limiter
+	capture captureCounters
+	sends   sendCounters
+
+	mu       sync.Mutex
+	commands []command
+	closed   bool
+	wake     chan struct{}
+
+	control   *control
+	abandoned atomic.Bool
+	node      *softstate.Node
+	env       *environment
+	buf       []byte
+	ipID      uint16
+}
+
+// command runs in the event loop.
+type command func(now time.Time, n *softstate.Node) []softstate.Effect
+
+type interfaces struct {
+	byIndex map[int]Interface
+	local   map[netip.Addr]bool
+}
+
+// SendCounters count what was sent.
+type SendCounters struct {
+	Sent   uint64
+	Errors uint64 // the kernel refused, or the message did not fit
+}
+
+type sendCounters struct{ sent, errors atomic.Uint64 }
+
+// ErrStopped is returned by calls that come after Run has ended.
+var ErrStopped = errors.New("rsvp is stopped")
+
+// New returns a Proxy that knows no interface yet.
+func New(cfg Config, hooks Hooks) *Proxy {
+	p := &Proxy{
+		cfg: cfg, hooks: hooks, in: make(chan captured, captureQueue), wake: make(chan struct{}, 1),
+		limiter: limiter{rate: float64(cfg.Rate)}, control: newControl(hooks.Traffic),
+		ipID: uint16(rand.Uint32()), // so that a restart does not repeat the last one's
+	}
+	p.ifaces.Store(&interfaces{})
+	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}}
+	p.node = softstate.New(cfg.Node, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	return p
+}
+
+// SetInterfaces tells which interfaces take part.
+func (p *Proxy) SetInterfaces(list []Interface) {
+	s := &interfaces{byIndex: map[int]Interface{}, local: map[netip.Addr]bool{}}
+	for _, i := range list {
+		s.byIndex[i.Index] = i
+		for _, a := range []netip.Addr{i.Addr4, i.Addr6} {
+			if a.IsValid() {
+				s.local[a] = true
+			}
+		}
+	}
+	p.ifaces.Store(s)
+}
+
+// do queues a command for the event loop. It never blocks.
+func (p *Proxy) do(c command) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrStopped
+	}
+	p.commands = append(p.commands, c)
+	select {
+	case p.wake <- struct{}{}:
+	default: // a wake-up is on its way already
+	}
+	return nil
+}
+
+// AddSender starts to speak for a sender behind this box. What becomes of it is
+// told by events; refused is called in the event loop if it cannot be done at
+// all. It does not block.
+func (p *Proxy) AddSender(s softstate.Sender, refused func(error)) error {
+	return p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
+		effects, err := n.AddSender(now, s)
+		if err != nil {
+			refused(err)
+		}
+		return effects
+	})
+}
+
+// RemoveSender ends what AddSender began.
+func (p *Proxy) RemoveSender(session wire.Session, sender wire.Filter) error {
+	return p.do(func(now time.Time, n *softstate.Node) []softstate.Effect { return n.RemoveSender(now, session, sender) })
+}
+
+// Abandon has Run leave all state at its end: neighbours and kernel keep what
+// they have for the process that comes next.
+func (p *Proxy) Abandon() { p.abandoned.Store(true) }
+
+// SetRefresh changes the refresh period R.
+func (p *Proxy) SetRefresh(r time.Duration) error {
+	return p.do(func(_ time.Time, n *softstate.Node) []softstate.Effect { n.SetRefresh(r); return nil })
+}
+
+// View is a look at the protocol's state.
+type View struct {
+	Sessions []softstate.SessionView
+	Counters softstate.Counters
+	At       time.Time
+}
+
+// View asks the event loop for its state.
+func (p *Proxy) View() (View, error) {
+	reply := make(chan View, 1)
+	err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
+		reply <- View{Sessions: n.Sessions(now), Counters: n.Counters(), At: now}
+		return nil
+	})
+	if err != nil {
+		return View{}, err
+	}
+	select {
+	case v := <-reply:
+		return v, nil
+	case <-time.After(5 * time.Second):
+		return View{}, errors.New("rsvp did not answer within 5 s")
+	}
+}
+
+// SendCounters reads the counters of sent messages.
+func (p *Proxy) SendCounters() SendCounters {
+	return SendCounters{Sent: p.sends.sent.Load(), Errors: p.sends.errors.Load()}
+}
+
+// mtuHop is what an interface contributes to an ADSPEC: nothing but bandwidth
+// and MTU is known of it; controlled load is offered.
+func mtuHop(i Interface) intserv.Hop {
+	return intserv.Hop{
+		Bandwidth: i.Bandwidth, Latency: intserv.IndeterminateLatency, MTU: uint32(max(i.MTU, 0)),
+		ControlledLoad: &intserv.ServiceHop{},
+	}
+}
