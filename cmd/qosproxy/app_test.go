@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/console/consoletest"
+)
+
+type result struct {
+	code     int
+	out, err string
+}
+
+func (r rooms) exec(t *testing.T, env map[string]string, args ...string) result {
+	t.Helper()
+	var out, stderr bytes.Buffer
+	a := &app{out: &out, err: &stderr, getenv: func(k string) string { return env[k] }, rooms: r}
+	code := a.execute(t.Context(), args)
+	return result{code, out.String(), stderr.String()}
+}
+
+func run(t *testing.T, args ...string) result {
+	t.Helper()
+	return rooms{}.exec(t, nil, args...)
+}
+
+func daemon(t *testing.T, b console.Backend) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := console.Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- console.New(b, nil, nil).Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+func TestUsageIsExitCode2(t *testing.T) {
+	all := rooms{
+		run:  func(context.Context, runOptions) error { return nil },
+		plan: func(*config.Config) (string, any, error) { return "", nil, nil },
+		demo: func(context.Context, demoOptions) error { return nil },
+	}
+	for _, args := range [][]string{
+		{}, {"nonsense"}, {"check"}, {"check", "a", "b"}, {"flows", "x"}, {"status", "--nonsense"}, {"run"}, {"plan"}, {"demo", "a", "b"}, {"-s"},
+	} {
+		got := all.exec(t, nil, args...)
+		if got.code != exitUsage || got.out != "" || !strings.HasPrefix(got.err, "qosproxy: ") || !strings.Contains(got.err, "--help") {
+			t.Errorf("%q: %+v", args, got)
+		}
+		if len(args) == 0 || args[len(args)-1] == "-s" {
+			continue
+		}
+		got = all.exec(t, nil, append(args, "--json")...)
+		if e := jsonError(t, got.out); got.code != exitUsage || e.Code != "usage" {
+			t.Errorf("%q --json: %+v", args, got)
+		}
+	}
+}
+
+func jsonError(t *testing.T, s string) console.Error {
+	t.Helper()
+	var body console.ErrorBody
+	if err := json.Unmarshal([]byte(s), &body); err != nil || body.Error == nil {
+		t.Errorf("not a JSON error: %v: %q", err, s)
+		return console.Error{}
+	}
+	return *body.Error
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"help"}, {"check", "--help"}, {"version"}, {"version", "--json"}} {
+		if got := run(t, args...); got.code != exitOK || got.out == "" || got.err != "" {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	got := run(t, "check", "../../configs/full.yaml")
+	if got.code != exitOK || got.out != "../../configs/full.yaml: ok, 2 interfaces, 3 policies\n" || got.err != "" {
+		t.Errorf("full.yaml: %+v", got)
+	}
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, []byte("mode: bridge\ninterface: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got = run(t, "check", bad)
+	lines := strings.Split(strings.TrimSpace(got.err), "\n")
+	if got.code != exitFailed || got.out != "" || len(lines) != 3 {
+		t.Errorf("bad.yaml: %+v", got)
+	}
+	for _, l := range lines {
+		if !strings.HasPrefix(l, bad+":") {
+			t.Errorf("line %q has no position", l)
+		}
+	}
+	got = run(t, "check", "--json", bad)
+	if e := jsonError(t, got.out); got.code != exitFailed || e.Code != "config" || len(e.Details) != 3 {
+		t.Errorf("--json: %+v", got)
+	}
+	got = run(t, "check", bad+".not")
+	if got.code != exitFailed || !strings.Contains(got.err, "no such file") {
+		t.Errorf("no file: %+v", got)
+	}
+	if got = run(t, "check", t.TempDir()); got.code != exitFailed || got.err == "" {
+		t.Errorf("a directory: %+v", got)
+	}
+}
+
+func TestViews(t *testing.T) {
+	b := consoletest.Example()
+	sock := daemon(t, b)
+	for verb, want := range map[string]string{
+		"status": "process 4711", "flows": "left-alone", "sessions": "sender-proxy", "links": "best-effort", "policies": "imaging", "stats": "handshake not seen",
+	} {
+		got := run(t, verb, "-s", sock)
+		if got.code != exitOK || !strings.Contains(got.out, want) || got.err != "" {
+			t.Errorf("%s: %+v", verb, got)
+		}
+		got = rooms{}.exec(t, map[string]string{socketEnv: sock}, verb, "--json")
+		// The same JSON as the API's own golden file.
+		golden, err := os.ReadFile("../../pkg/console/testdata/" + verb + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.code != exitOK || strings.TrimSpace(got.out) != strings.TrimSpace(string(golden)) {
+			t.Errorf("%s --json: %+v", verb, got)
+		}
+	}
+	if got := run(t, "reload", "-s", sock); got.code != exitOK || got.out != "/etc/qosproxy.yaml is in use\n" || b.Reloads != 1 {
+		t.Errorf("reload: %+v", got)
+	}
+	b.ReloadErr = errors.New("f:1:1: bad")
+	if got := run(t, "reload", "-s", sock, "--json"); got.code != exitFailed || jsonError(t, got.out).Code != "reload_failed" {
+		t.Errorf("refused reload: %+v", got)
+	}
+}
+
+func TestNoDaemon(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "none")
+	got := run(t, "flows", "-s", sock)
+	if got.code != exitFailed || got.out != "" || !strings.Contains(got.err, "no qosproxy listens on "+sock) {
+		t.Errorf("%+v", got)
+	}
+	got = run(t, "flows", "-s", sock, "--json")
+	if e := jsonError(t, got.out); got.code != exitFailed || e.Code != "unreachable" || got.err != "" {
+		t.Errorf("--json: %+v", got)
+	}
+}
+
+func TestRunPlanDemo(t *testing.T) {
+	var ran runOptions
+	var shown demoOptions
+	demoErr := error(nil)
+	r := rooms{
+		run: func(_ context.Context, o runOptions) error { ran = o; return nil },
+		plan: func(c *config.Config) (string, any, error) {
+			return "table " + c.Interfaces[0].Name + "\n", []string{c.File}, nil
+		},
+		demo: func(_ context.Context, o demoOptions) error { shown = o; return demoErr },
+	}
+	const file = "../../configs/minimal.yaml"
+	if got := r.exec(t, nil, "run", "-c", file); got.code != exitOK || ran.ConfigFile != file || ran.Socket != "" {
+		t.Errorf("run: %+v %+v", got, ran)
+	}
+	if got := r.exec(t, nil, "run", "-c", file, "-s", "/x"); got.code != exitOK || ran.Socket != "/x" {
+		t.Errorf("run -s: %+v %+v", got, ran)
+	}
+	if got := r.exec(t, nil, "run", "-c", "app_test.go"); got.code != exitFailed || !strings.HasPrefix(got.err, "app_test.go:") {
+		t.Errorf("run with a bad file: %+v", got)
+	}
+	if got := r.exec(t, nil, "plan", "-c", file); got.code != exitOK || got.out != "table lan0\n" {
+		t.Errorf("plan: %+v", got)
+	}
+	if got := r.exec(t, nil, "plan", "-c", file, "--json"); got.code != exitOK || !strings.Contains(got.out, file) {
+		t.Errorf("plan --json: %+v", got)
+	}
+	if got := r.exec(t, nil, "demo", "--json", "--pcap", "/p"); got.code != exitOK || shown.Scenario != "asymmetric" || !shown.JSON || shown.PcapDir != "/p" {
+		t.Errorf("demo: %+v %+v", got, shown)
+	}
+	demoErr = errTargetMissed
+	if got := r.exec(t, nil, "demo", "lossy"); got.code != exitFailed || shown.Scenario != "lossy" || !strings.Contains(got.err, "missed") {
+		t.Errorf("demo: %+v %+v", got, shown)
+	}
+	if got := r.exec(t, nil, "demo", "--json"); got.code != exitFailed || got.out != "" {
+		t.Errorf("demo --json with a missed target: %+v", got)
+	}
+	if got := run(t, "demo"); got.code != exitUsage {
+		t.Errorf("demo where there is none: %+v", got)
+	}
+}

@@ -1,0 +1,238 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/admission"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/inject"
+	"github.com/qosproxy/qosproxy/pkg/nfq"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/shaper"
+	"github.com/qosproxy/qosproxy/pkg/shaper/nft"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
+)
+
+// Numbers of the queues: control, first, then the cheat queues.
+const (
+	queueControl = 100
+	queueFirst   = 101
+	queueCheat   = 102
+)
+
+// maxCheatQueues bounds the workers: beyond that the source's own machine is
+// the limit.
+const maxCheatQueues = 4
+
+// Options are what a caller of Run says.
+type Options struct {
+	ConfigFile string
+	Socket     string // path of the control socket; empty: the configuration's
+	Version    string
+	Log        *zap.Logger // nil: made from the configuration
+}
+
+// Daemon is a running box.
+type Daemon struct {
+	opts    Options
+	log     *zap.Logger
+	started time.Time
+	state   atomic.Value // string: starting, running, draining
+
+	cfg    atomic.Pointer[config.Config]
+	links  atomic.Pointer[links]
+	flows  *flowTable
+	admit  *admission.Control
+	shape  *shaper.Shaper
+	kernel *countedKernel
+	table  atomic.Pointer[nft.QueueTable]
+	sender *inject.Sender
+	rsvp   *rsvpproxy.Proxy
+	tc     *trafficControl
+	first  *firstHandler
+	cheat  *cheatWorkers
+	queues []*queue
+
+	news     news
+	reloadMu sync.Mutex
+	reload   reloadStatus
+	beats    struct{ done, failed counter }
+	ended    struct{ started, ended, leftAlone counter }
+	reasons  reasons
+}
+
+// queue is one NFQUEUE with what it is for.
+type queue struct {
+	num  uint16
+	role string
+	q    *nfq.Queue
+}
+
+// build makes all rooms. Nothing in the kernel is changed yet, but for the
+// queues, which are empty until there are rules.
+func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
+	d := &Daemon{opts: opts, log: log, started: time.Now(), news: newNews()}
+	d.state.Store("starting")
+	d.cfg.Store(c)
+	l, err := readLinks(c)
+	if err != nil {
+		return nil, err
+	}
+	d.links.Store(l)
+	shards := min(max(runtime.NumCPU(), 1), maxCheatQueues)
+	d.flows = newFlowTable(c.Limits.Flows, shards)
+	d.flows.configure(c.File, newPolicies(c), l.zones())
+	d.admit = admission.New(admission.NewMemory(), c.Limits.Sessions, l.admission()...)
+	if d.sender, err = inject.New(inject.Config{Mark: plan.DefaultMark}); err != nil {
+		return nil, fmt.Errorf("sockets for our own packets: %w", err)
+	}
+	if d.shape, err = shaper.New(shaper.Options{Log: log.Named("shaper"), OnCrash: c.OnCrash}); err != nil {
+		return nil, errors.Join(err, d.sender.Close())
+	}
+	d.kernel = &countedKernel{treater: d.shape}
+	d.cheat = &cheatWorkers{first: queueCheat, failed: d.cheatFailed}
+	d.tc = &trafficControl{
+		flows: d.flows, admit: d.admit, kernel: d.kernel, cheat: d.cheat,
+		config: d.cfg.Load, links: d.links.Load, log: log, held: map[uint64]*reservation{},
+	}
+	d.rsvp = rsvpproxy.New(rsvpproxy.Config{
+		Node: softstate.Config{
+			Refresh: c.RSVP.Refresh,
+			Limits:  softstate.Limits{Sessions: c.Limits.Sessions, Neighbors: c.Limits.Neighbours, PerSession: c.Limits.Sessions},
+		},
+		Rate: c.Limits.RSVPRate, Control: dscpControl,
+	}, rsvpproxy.Hooks{
+		Traffic: d.tc, Send: d.sender, ReceiverProxy: d.tc.receiverProxy, Event: d.sessionEvent, Log: log.Named("rsvp"),
+	})
+	d.rsvp.SetInterfaces(l.rsvp())
+	d.first = &firstHandler{
+		flows: d.flows, kernel: d.kernel, rsvp: d.rsvp, cheat: d.cheat, links: d.links.Load, log: log,
+		steer: func() steering {
+			if t := d.table.Load(); t != nil {
+				return t
+			}
+			return nil
+		},
+	}
+	if err := d.openQueues(c, shards); err != nil {
+		return nil, errors.Join(err, d.shape.Close(false), d.sender.Close())
+	}
+	return d, nil
+}
+
+// dscpControl is CS6, network control by RFC 4594 section 3.1.
+const dscpControl = 48
+
+// openQueues opens the NFQUEUE sockets: listeners first, rules later.
+func (d *Daemon) openQueues(c *config.Config, shards int) error {
+	open := func(num uint16, role string, failOpen bool, h nfq.Handler) (*nfq.Queue, error) {
+		q, err := nfq.Open(nfq.Config{
+			Num: num, GSO: true, FailOpen: failOpen, Handler: h,
+			OnError: func(err error) { d.log.Warn("queue", zap.String("role", role), zap.Error(err)) },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("queue %d (%s): %w", num, role, err)
+		}
+		d.queues = append(d.queues, &queue{num: num, role: role, q: q})
+		return q, nil
+	}
+	_, err := open(queueControl, "control", true, &controlHandler{rsvp: d.rsvp})
+	if err == nil {
+		_, err = open(queueFirst, "first", true, d.first)
+	}
+	for i := 0; i < shards && err == nil; i++ {
+		// Never fail-open: a packet that overtakes those in the queue is worse
+		// for a connection whose sequence is being spoken for than a lost one.
+		h := &cheatHandler{
+			engine: tcpcheat.New(tcpcheat.Limits{
+				Flows: c.Limits.Flows, Buffered: int(c.Limits.Buffered) / shards,
+				BufferedPerFlow: int(c.Limits.BufferedPerFlow), MaxUnacked: int(c.Limits.MaxUnacked),
+			}),
+			inject: d.sender, events: d.news.add,
+		}
+		var q *nfq.Queue
+		if q, err = open(queueCheat+uint16(i), "cheat", false, h); err == nil {
+			h.wake = q.Wake
+			d.cheat.handlers = append(d.cheat.handlers, h)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, d.closeQueues())
+	}
+	return nil
+}
+
+func (d *Daemon) closeQueues() error {
+	var errs []error
+	for _, q := range d.queues {
+		errs = append(errs, q.q.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// wanted is the kernel state that the configuration asks for.
+func wanted(c *config.Config, p *policies, shards int) plan.Plan {
+	out := plan.Plan{Flows: 2 * c.Limits.Flows, Queue: plan.Queue{
+		Control: queueControl, First: queueFirst, Mark: plan.DefaultMark, MarkMask: plan.DefaultMarkMask,
+		Prefilters: p.prefilters(), HasIPv6: true, MaxSettled: 2 * c.Limits.Flows, MaxCheated: 2 * c.Limits.Flows,
+	}}
+	for i := range shards {
+		out.Queue.Cheat = append(out.Queue.Cheat, queueCheat+uint16(i))
+	}
+	for _, i := range c.Interfaces {
+		out.Interfaces = append(out.Interfaces, plan.Interface{
+			Name: i.Name, Capacity: i.Capacity,
+			ResetDSCP: i.Zone == config.ZoneHosts && i.Trust == config.TrustNone,
+		})
+	}
+	return out
+}
+
+// Plan is the kernel state that a configuration asks for, as text. It needs no
+// privileges and changes nothing.
+func Plan(c *config.Config) string {
+	return wanted(c, newPolicies(c), min(max(runtime.NumCPU(), 1), maxCheatQueues)).String()
+}
+
+// cheatFailed is told when a connection cannot be watched or cheated.
+func (d *Daemon) cheatFailed(key packet.FlowKey, err error) {
+	d.flows.update(key, func(_ *conn, f *flow) {
+		if f.state == stateCheated {
+			f.state = stateManaged
+		}
+		f.reason = "not cheated: " + err.Error()
+	})
+}
+
+// sessionEvent notes in the flow table how far a reservation is.
+func (d *Daemon) sessionEvent(e softstate.Event) {
+	key := flowKey(e.Session, e.Sender)
+	d.log.Info("session", zap.Stringer("flow", key), zap.Stringer("role", e.Role), zap.Stringer("state", e.State),
+		zap.Bool("gone", e.Gone), zap.Stringer("error", e.Failure))
+	d.flows.update(key, func(_ *conn, f *flow) {
+		if f.state != stateWatched {
+			return
+		}
+		switch {
+		case e.Failure != nil:
+			f.reason = "no reservation: " + e.Failure.String()
+		case e.Gone:
+			f.reason = "the reservation has ended"
+		case e.State == softstate.Inactive:
+			f.reason = "there is no route to send PATH"
+		}
+	})
+}
+
+var _ console.Backend = (*Daemon)(nil)

@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/nfq"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// steering is the part of the queue table that decides which packets come.
+type steering interface {
+	AddCheated(i int, keys ...packet.FlowKey) error
+	RemoveCheated(i int, keys ...packet.FlowKey) error
+	Settle(keys ...packet.FlowKey) error
+}
+
+// signaller asks the network for a reservation.
+type signaller interface {
+	AddSender(s softstate.Sender, refused func(error)) error
+	RemoveSender(session wire.Session, sender wire.Filter) error
+}
+
+// watcher has a connection watched in its worker, from its handshake on.
+type watcher interface {
+	watch(shard int, data packet.FlowKey)
+	queue(shard int) uint16
+}
+
+// firstHandler answers the queue of first packets: it decides once for each
+// flow, and sees to it that the flow's next packets go where they belong.
+type firstHandler struct {
+	noTimers
+	flows  *flowTable
+	steer  func() steering // nil until the rules are in place
+	kernel treater
+	rsvp   signaller
+	cheat  watcher
+	links  func() *links
+	log    *zap.Logger
+	count  struct{ packets, matched, unwanted, fragments, failed counter }
+}
+
+// Handle decides about one packet. Whatever fails, the packet passes: a flow in
+// doubt is left alone.
+func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
+	h.count.packets.add()
+	v, err := packet.Parse(p.Data)
+	if err != nil {
+		h.count.failed.add()
+		return nfq.Accept
+	}
+	if v.Fragment() {
+		h.count.fragments.add()
+		return nfq.Accept
+	}
+	steer := h.steer()
+	if steer == nil {
+		return nfq.Accept
+	}
+	d := h.flows.first(now, v, p.InIndex, p.OutIndex)
+	switch {
+	case d.known:
+	case len(d.count) > 0:
+		h.count.matched.add()
+		h.treat(d.count)
+	default:
+		h.count.unwanted.add()
+	}
+	verdict := h.steerFlow(steer, &d, v.Key(), p)
+	for i := range d.ask {
+		h.ask(d.ask[i])
+	}
+	return verdict
+}
+
+// steerFlow puts the flow into the set where it belongs.
+func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey, p *nfq.Packet) nfq.Verdict {
+	if d.shard >= 0 {
+		if d.watch != (packet.FlowKey{}) {
+			h.cheat.watch(d.shard, d.watch)
+		}
+		err := steer.AddCheated(d.shard, bothWays(key)...)
+		if err == nil {
+			// The worker of that queue sees the handshake from this packet on.
+			p.RequeueTo = h.cheat.queue(d.shard)
+			return nfq.Requeue
+		}
+		h.count.failed.add()
+		h.log.Warn("connection is not cheated: its packets cannot be queued", zap.Stringer("flow", key), zap.Error(err))
+		h.flows.update(key, func(c *conn, _ *flow) {
+			c.shard = -1
+			for i := range c.dirs {
+				if c.dirs[i].role == roleSender {
+					c.dirs[i].reason += "; not cheated: " + err.Error()
+				}
+			}
+		})
+	}
+	if err := steer.Settle(d.settle...); err != nil {
+		// The flow's packets come here again: slower, not wrong.
+		h.count.failed.add()
+	}
+	return nfq.Accept
+}
+
+// treat has the kernel count each direction, and mark it where a policy says so
+// without a reservation.
+func (h *firstHandler) treat(list []*flow) {
+	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
+	defer cancel()
+	for _, f := range list {
+		iface := h.links().name(f.out)
+		if iface == "" {
+			continue
+		}
+		t := plan.Treatment{Key: f.key, Interface: iface, Mark: f.state == stateManaged && f.marked, DSCP: f.dscp}
+		class, err := h.kernel.Install(ctx, t)
+		h.flows.update(f.key, func(_ *conn, g *flow) {
+			if err != nil {
+				g.state, g.reason = stateLeftAlone, g.reason+"; the kernel took no treatment: "+err.Error()
+				return
+			}
+			g.treated, g.class = true, class
+		})
+		if err != nil {
+			h.count.failed.add()
+			h.log.Warn("flow not counted", zap.Stringer("flow", f.key), zap.Error(err))
+		}
+	}
+}
+
+// ask has RSVP speak for the sender of a flow.
+func (h *firstHandler) ask(f flow) {
+	refused := func(err error) {
+		reason := "no reservation: " + err.Error()
+		if errors.Is(err, softstate.ErrSpeaksRSVP) {
+			reason = "the sender speaks RSVP itself"
+		}
+		h.flows.update(f.key, func(_ *conn, g *flow) { g.state, g.reason = stateLeftAlone, reason })
+	}
+	session, filter := sessionOf(f.key)
+	err := h.rsvp.AddSender(softstate.Sender{
+		Session: session, Filter: filter, TSpec: tspecOf(f.policy.Reserve.TSpec), In: softstate.IfIndex(f.in),
+	}, refused)
+	if err != nil {
+		refused(err)
+	}
+}
+
+// sessionOf is the RSVP session and sender of a flow (RFC 2205 section 1.2).
+func sessionOf(key packet.FlowKey) (wire.Session, wire.Filter) {
+	return wire.Session{Dst: key.DstAddr(), Protocol: key.Proto, DstPort: key.DstPort},
+		wire.Filter{Src: key.SrcAddr(), SrcPort: key.SrcPort}
+}

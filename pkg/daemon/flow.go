@@ -1,0 +1,91 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// flowState is the word that `flows` shows.
+type flowState string
+
+// The states of a flow: the words are the contract's.
+const (
+	stateWatched   flowState = "watched"    // claimed by a policy; the reservation is not in place
+	stateManaged   flowState = "managed"    // treated by the kernel
+	stateCheated   flowState = "cheated"    // managed, and its TCP source is spoken to by the box
+	stateLeftAlone flowState = "left-alone" // passes untouched; the reason says why
+)
+
+// role is the host for which the box speaks.
+type role uint8
+
+const (
+	roleNone role = iota
+	roleSender
+	roleReceiver
+)
+
+// flow is one direction of a flow: its packets go from key.Src to key.Dst.
+type flow struct {
+	key     packet.FlowKey
+	present bool // a packet was seen, or the other direction implies it
+	policy  *config.Policy
+	state   flowState
+	reason  string
+	role    role
+	in, out int // interfaces of this direction's packets, by index
+
+	treated bool         // the kernel counts it (and treats it, if managed)
+	class   plan.ClassID // HTB class; 0: none
+	dscp    uint8
+	marked  bool
+	rate    float64 // reserved, bytes/s of IP packets; 0: no reservation
+
+	asked    time.Time // first packet of a flow that wants a reservation
+	reserved time.Time // zero: not in place
+
+	counts counts
+}
+
+// counts are the kernel's counters of a flow, and the rate between two looks.
+type counts struct {
+	packets, bytes   uint64
+	conform          uint64 // packets, like the next two
+	exceed, dropped  uint64
+	at               time.Time
+	bitsPerSecond    float64
+	lastMove         time.Time // when the packet counter last moved
+	lastMoveRecorded bool
+}
+
+// update notes a new reading of the kernel's counters.
+func (c *counts) update(now time.Time, packets, bytes, conform, exceed, dropped uint64) {
+	if dt := now.Sub(c.at).Seconds(); !c.at.IsZero() && dt > 0 && bytes >= c.bytes {
+		c.bitsPerSecond = float64(bytes-c.bytes) * 8 / dt
+	}
+	if packets != c.packets || !c.lastMoveRecorded {
+		c.lastMove, c.lastMoveRecorded = now, true
+	}
+	c.packets, c.bytes, c.conform, c.exceed, c.dropped, c.at = packets, bytes, conform, exceed, dropped, now
+}
+
+// conn is the two directions of a flow.
+type conn struct {
+	id    uint64
+	dirs  [2]flow // the direction of the first packet, and the other
+	seen  time.Time
+	shard int // the cheat queue that has it; -1: none
+}
+
+// dir returns the direction that has key.
+func (c *conn) dir(key packet.FlowKey) *flow {
+	for i := range c.dirs {
+		if c.dirs[i].key == key {
+			return &c.dirs[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+package daemon
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// flowTable knows what becomes of each flow that a policy claims, and why. It
+// decides and remembers; it does no IO, so that its rules can be tested
+// without a kernel. Safe for concurrent use.
+type flowTable struct {
+	mu     sync.Mutex
+	conns  map[packet.FlowKey]*conn // by canonical key
+	lastID uint64
+	limit  int
+	full   uint64 // packets of flows that found no room
+
+	file     string // of the configuration, for reasons
+	policies *policies
+	zones    map[int]config.Zone // by interface index
+	shards   int
+	matched  map[string]uint64 // flows by policy; names are the configuration's, so it is bounded
+}
+
+func newFlowTable(limit, shards int) *flowTable {
+	return &flowTable{conns: make(map[packet.FlowKey]*conn), limit: limit, shards: shards, policies: newPolicies(&config.Config{}), matched: map[string]uint64{}}
+}
+
+// configure swaps in a generation of policies. Flows keep the decision that
+// was made for them until they are asked about again (see reload.go).
+func (t *flowTable) configure(file string, p *policies, zones map[int]config.Zone) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.file, t.policies, t.zones = file, p, zones
+}
+
+// decision is what the worker of first packets has to do.
+type decision struct {
+	known  bool             // the flow was in the table: it is only settled again
+	settle []packet.FlowKey // to be queued no more, until the set's timeout
+	watch  packet.FlowKey   // the direction of data that shall be cheated
+	shard  int              // cheat queue for the connection; -1: none
+	count  []*flow          // copies: install counters, or the static treatment
+	ask    []flow           // copies: ask RSVP for a reservation
+}
+
+// first decides about a flow whose packet was queued because a policy might
+// claim it.
+func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
+	key := v.Key()
+	canon, _ := key.Canonical()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := decision{shard: -1}
+	c := t.conns[canon]
+	if c == nil {
+		if len(t.conns) >= t.limit {
+			t.full++
+			d.settle = []packet.FlowKey{key}
+			return d
+		}
+		if straggler(v) {
+			d.settle = []packet.FlowKey{key}
+			return d
+		}
+		if c = t.add(now, v, in, out); c == nil {
+			d.settle = bothWays(key)
+			return d
+		}
+		if f := c.dir(key); v.IsTCP() {
+			t.decideTCP(c, v, &d)
+		} else {
+			d.add(f)
+		}
+	} else if f := c.dir(key); !f.present {
+		// The first packet in the other direction of something that is not TCP.
+		t.claim(now, f, in, out)
+		d.add(f)
+	} else {
+		d.known = true
+	}
+	c.seen = now
+	if c.shard >= 0 {
+		d.shard = c.shard
+	}
+	if v.IsTCP() {
+		d.settle = bothWays(key)
+	} else {
+		d.settle = []packet.FlowKey{key}
+	}
+	return d
+}
+
+// straggler tells whether a packet of an unknown connection is not worth a
+// reservation: the last words of one that has ended, or a bare ACK, whose
+// connection shows itself by its data.
+func straggler(v packet.View) bool {
+	if !v.IsTCP() {
+		return false
+	}
+	f := v.TCP().Flags()
+	return f&(packet.FlagFIN|packet.FlagRST) != 0 || f&packet.FlagSYN == 0 && len(v.TCPPayload()) == 0
+}
+
+func bothWays(key packet.FlowKey) []packet.FlowKey { return []packet.FlowKey{key, key.Reverse()} }
+
+// add makes the table's entry; nil if no policy claims either direction.
+func (t *flowTable) add(now time.Time, v packet.View, in, out int) *conn {
+	key := v.Key()
+	c := &conn{shard: -1, seen: now}
+	c.dirs[0].key, c.dirs[1].key = key, key.Reverse()
+	t.claim(now, &c.dirs[0], in, out)
+	claimed := c.dirs[0].policy != nil
+	if v.IsTCP() {
+		t.claim(now, &c.dirs[1], out, in)
+		claimed = claimed || c.dirs[1].policy != nil
+	}
+	if !claimed {
+		return nil
+	}
+	t.lastID++
+	c.id = t.lastID
+	canon, _ := key.Canonical()
+	t.conns[canon] = c
+	return c
+}
+
+// decideTCP chooses the direction to cheat, if one shall be, and collects what
+// has to be done for both.
+func (t *flowTable) decideTCP(c *conn, v packet.View, d *decision) {
+	syn := v.TCP().Flags()&(packet.FlagSYN|packet.FlagACK) == packet.FlagSYN
+	for i := range c.dirs {
+		f := &c.dirs[i]
+		if f.role == roleSender && cheats(f.policy.TCP) {
+			switch {
+			case !syn:
+				f.reason += "; not cheated: its handshake was not seen"
+			case c.shard >= 0:
+				f.reason += "; not cheated: the other direction of this connection is"
+			default:
+				c.shard = int(f.key.Hash() % uint32(t.shards))
+				d.watch = f.key
+			}
+		}
+		d.add(f)
+	}
+}
+
+func (d *decision) add(f *flow) {
+	cp := *f
+	d.count = append(d.count, &cp)
+	if f.role == roleSender {
+		d.ask = append(d.ask, cp)
+	}
+}
+
+// claim fills in what the policies say of one direction.
+func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
+	*f = flow{key: f.key, present: true, in: in, out: out, state: stateLeftAlone, asked: now}
+	p := t.policies.match(f.key)
+	if p == nil {
+		f.reason = "no policy is for this direction"
+		return
+	}
+	f.policy = p
+	t.matched[p.Name]++
+	if p.Reserve == nil {
+		f.state, f.dscp, f.marked = stateManaged, p.DSCP, p.Marked
+		f.reason = "marked as " + where(t.file, p) + " says"
+		return
+	}
+	src, srcKnown := t.zones[in]
+	dst, dstKnown := t.zones[out]
+	switch {
+	case !srcKnown || !dstKnown:
+		f.reason = "it enters or leaves by an interface that the configuration does not have"
+	case !f.key.Is4():
+		f.reason = "reservations for IPv6 flows are not in this version"
+	case src == dst && src == config.ZoneHosts:
+		f.reason = "both ends are on the hosts' side: nothing to reserve"
+	case src == dst:
+		f.reason = "neither end is on the hosts' side: its own edge speaks for it"
+	case src == config.ZoneHosts && p.Reserve.HasSender():
+		f.role, f.state, f.reason = roleSender, stateWatched, "PATH is sent, waiting for RESV ("+where(t.file, p)+")"
+	case dst == config.ZoneHosts && p.Reserve.HasReceiver():
+		f.role, f.state, f.reason = roleReceiver, stateWatched, "waiting for PATH from the sender's side ("+where(t.file, p)+")"
+	default:
+		f.reason = fmt.Sprintf("%s speaks only for the %s", where(t.file, p), p.Reserve.Role)
+	}
+}
+
+// update changes a flow under the table's lock; false if there is none.
+func (t *flowTable) update(key packet.FlowKey, change func(*conn, *flow)) bool {
+	canon, _ := key.Canonical()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.conns[canon]
+	if c == nil {
+		return false
+	}
+	f := c.dir(key)
+	change(c, f)
+	return true
+}
+
+// get returns a copy of a flow and the queue that cheats its connection.
+func (t *flowTable) get(key packet.FlowKey) (f flow, shard int, ok bool) {
+	ok = t.update(key, func(c *conn, g *flow) { f, shard = *g, c.shard })
+	return f, shard, ok && f.present
+}
+
+// updateAll calls change for every connection under the table's lock.
+func (t *flowTable) updateAll(change func(*conn)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.conns {
+		change(c)
+	}
+}
+
+// remove forgets a connection and returns what it was.
+func (t *flowTable) remove(key packet.FlowKey) (conn, bool) {
+	canon, _ := key.Canonical()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.conns[canon]
+	if c == nil {
+		return conn{}, false
+	}
+	delete(t.conns, canon)
+	return *c, true
+}
+
+// each calls visit with copies of all connections, outside the lock.
+func (t *flowTable) each(visit func(conn)) {
+	t.mu.Lock()
+	all := make([]conn, 0, len(t.conns))
+	for _, c := range t.conns {
+		all = append(all, *c)
+	}
+	t.mu.Unlock()
+	for i := range all {
+		visit(all[i])
+	}
+}
+
+// matches returns how many flows each policy has claimed.
+func (t *flowTable) matches() map[string]uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.matched)
+}
+
+// size returns how many connections are known, and how many packets found the
+// table full.
+func (t *flowTable) size() (conns int, full uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.conns), t.full
+}
+
+// policyOf finds the policy for data in the direction of key; nil if none.
+func (t *flowTable) policyOf(key packet.FlowKey) *config.Policy {
+	t.mu.Lock()
+	p := t.policies
+	t.mu.Unlock()
+	return p.match(key)
+}
+
+// ensure makes an entry for a flow that RSVP knows before a packet was queued,
+// so that it is shown and counted. It does nothing where the table is full.
+func (t *flowTable) ensure(now time.Time, key packet.FlowKey, in, out int, receiver bool, p *config.Policy) {
+	canon, _ := key.Canonical()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns[canon] != nil || len(t.conns) >= t.limit {
+		return
+	}
+	t.lastID++
+	c := &conn{id: t.lastID, shard: -1, seen: now}
+	c.dirs[0] = flow{key: key, present: true, policy: p, in: in, out: out, state: stateWatched, asked: now}
+	if receiver {
+		c.dirs[0].role = roleReceiver
+	}
+	c.dirs[1] = flow{
+		key: key.Reverse(), present: key.Proto == packet.ProtoTCP, in: out, out: in,
+		state: stateLeftAlone, reason: "no policy is for this direction",
+	}
+	t.conns[canon] = c
+}

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/qosproxy/qosproxy/pkg/admission"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+)
+
+// links is one reading of the configured interfaces. It is immutable.
+type links struct {
+	list    []link
+	byIndex map[int]*link
+}
+
+type link struct {
+	route.Link
+	cfg config.Interface
+}
+
+// readLinks asks the kernel for each interface of the configuration.
+func readLinks(c *config.Config) (*links, error) {
+	l := &links{byIndex: map[int]*link{}, list: make([]link, 0, len(c.Interfaces))}
+	for i := range c.Interfaces {
+		cfg := c.Interfaces[i]
+		got, err := route.ByName(cfg.Name)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w: create it or correct its name", c.File, cfg.Line, err)
+		}
+		l.list = append(l.list, link{Link: got, cfg: cfg})
+	}
+	for i := range l.list {
+		l.byIndex[l.list[i].Index] = &l.list[i]
+	}
+	return l, nil
+}
+
+func (l *links) zones() map[int]config.Zone {
+	z := make(map[int]config.Zone, len(l.list))
+	for i := range l.list {
+		z[l.list[i].Index] = l.list[i].cfg.Zone
+	}
+	return z
+}
+
+// name of an interface; empty if it is not in the configuration.
+func (l *links) name(index int) string {
+	if k, ok := l.byIndex[index]; ok {
+		return k.Name
+	}
+	return ""
+}
+
+func (l *links) admission() []admission.Link {
+	out := make([]admission.Link, 0, len(l.list))
+	for i := range l.list {
+		k := &l.list[i]
+		out = append(out, admission.Link{
+			Name: k.Name, Capacity: float64(k.cfg.Capacity), Reservable: float64(k.cfg.Reservable),
+			// No overhead: capacity and reservations both count IP bytes; the
+			// link layer's headers are added in one place, plan.HTBRate.
+			MTU: uint32(max(k.MTU, 0)),
+		})
+	}
+	return out
+}
+
+func (l *links) rsvp() []rsvpproxy.Interface {
+	out := make([]rsvpproxy.Interface, 0, len(l.list))
+	for i := range l.list {
+		k := &l.list[i]
+		out = append(out, rsvpproxy.Interface{
+			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Bandwidth: float64(k.cfg.Capacity),
+		})
+	}
+	return out
+}

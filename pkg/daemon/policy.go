@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/qosproxy/qosproxy/pkg/classify"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// policies is one generation of the configuration's policies: what classify
+// matches by, and what to do. It is immutable; a reload makes a new one.
+type policies struct {
+	table *classify.Table
+	list  []config.Policy
+}
+
+func newPolicies(c *config.Config) *policies {
+	rules := make([]classify.Rule, 0, len(c.Policies))
+	for i := range c.Policies {
+		p := &c.Policies[i]
+		rules = append(rules, classify.Rule{
+			Name: p.Name, Proto: p.Match.Protocol, From: p.Match.From, To: p.Match.To,
+			FromPorts: ports(p.Match.FromPort), ToPorts: ports(p.Match.ToPort),
+		})
+	}
+	return &policies{table: classify.New(rules), list: c.Policies}
+}
+
+func ports(in [][2]uint16) []classify.Ports {
+	out := make([]classify.Ports, 0, len(in))
+	for _, r := range in {
+		out = append(out, classify.Ports{First: r[0], Last: r[1]})
+	}
+	return out
+}
+
+// match finds the policy for data in the direction of key; nil if none.
+func (p *policies) match(key packet.FlowKey) *config.Policy {
+	if i := p.table.Match(key); i >= 0 {
+		return &p.list[i]
+	}
+	return nil
+}
+
+// prefilters are what the kernel queues first packets by. A TCP policy is for
+// data of one direction, but the connection may be opened from either side,
+// hence both ways.
+func (p *policies) prefilters() []plan.Prefilter {
+	out := make([]plan.Prefilter, 0, len(p.list))
+	for i := range p.list {
+		m := &p.list[i].Match
+		out = append(out, plan.Prefilter{
+			Proto: m.Protocol, From: m.From, To: m.To, FromPorts: m.FromPort, ToPorts: m.ToPort,
+			BothWays: m.Protocol == packet.ProtoTCP || m.Protocol == 0,
+		})
+	}
+	return out
+}
+
+// where names the configuration line that decided, for `flows` and logs.
+func where(c string, p *config.Policy) string { return fmt.Sprintf("%s:%d", c, p.Line) }
+
+// tspecOf is the traffic specification that a policy declares.
+func tspecOf(t config.TSpec) intserv.TSpec {
+	out := intserv.TSpec{
+		Rate: float64(t.Rate), Bucket: float64(t.Burst), Peak: math.Inf(1),
+		MinUnit: t.MinUnit, MaxPacket: t.MaxPacket,
+	}
+	if t.Peak != 0 {
+		out.Peak = float64(t.Peak)
+	}
+	return out
+}
+
+func cheats(m config.TCPMode) bool { return m == config.TCPRealtime || m == config.TCPReliable }

@@ -1,0 +1,142 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// reloadStatus is how the last reload ended.
+type reloadStatus struct {
+	count, failed uint64
+	err           error
+	at            time.Time // of the configuration in use
+}
+
+// ErrRestart is returned by Reload for a change that a running box cannot make.
+var ErrRestart = errors.New("needs a restart")
+
+// Reload reads the configuration file again. The new one is validated, applied
+// and swapped in whole, or the old one stays and the error is told. Flows whose
+// policy says the same as before are not disturbed.
+func (d *Daemon) Reload(ctx context.Context) error {
+	d.reloadMu.Lock()
+	defer d.reloadMu.Unlock()
+	err := d.reloadLocked(ctx)
+	d.reload.count++
+	d.reload.err = err
+	if err != nil {
+		d.reload.failed++
+		return err
+	}
+	d.reload.at = time.Now()
+	return nil
+}
+
+func (d *Daemon) reloadLocked(ctx context.Context) error {
+	old := d.cfg.Load()
+	c, err := LoadConfig(d.opts.ConfigFile)
+	if err != nil {
+		return err
+	}
+	if err := reloadable(old, c); err != nil {
+		return err
+	}
+	l, err := readLinks(c)
+	if err != nil {
+		return err
+	}
+	p, before := newPolicies(c), d.flows.current()
+	shards := len(d.cheat.handlers)
+	ctx, cancel := context.WithTimeout(ctx, 4*kernelTimeout)
+	defer cancel()
+	if err := d.shape.Set(ctx, wanted(c, p, shards)); err != nil {
+		return fmt.Errorf("shaping: %w", err)
+	}
+	if err := d.table.Load().SetPrefilters(p.prefilters()); err != nil {
+		back := d.shape.Set(ctx, wanted(old, before, shards))
+		return errors.Join(fmt.Errorf("queue rules: %w", err), back)
+	}
+	// From here on nothing can fail.
+	d.cfg.Store(c)
+	d.links.Store(l)
+	d.admit.SetLinks(l.admission()...)
+	d.rsvp.SetInterfaces(l.rsvp())
+	if err := d.rsvp.SetRefresh(c.RSVP.Refresh); err != nil {
+		d.log.Warn("refresh period not changed", zap.Error(err))
+	}
+	changed := d.flows.adopt(c.File, p, l.zones())
+	for _, key := range changed {
+		// What the flow gets is decided anew with its next packet.
+		d.forget(ctx, key)
+	}
+	d.log.Info("reloaded", zap.Int("policies", p.table.Len()), zap.Int("flows_decided_anew", len(changed)))
+	return nil
+}
+
+// reloadable tells which changes need a restart.
+func reloadable(old, c *config.Config) error {
+	var errs []error
+	need := func(changed bool, key string) {
+		if changed {
+			errs = append(errs, fmt.Errorf("%s: %s %w", c.File, key, ErrRestart))
+		}
+	}
+	need(old.Mode != c.Mode, "mode")
+	need(old.Limits != c.Limits, "limits")
+	need(old.Console != c.Console, "console")
+	need(old.Log != c.Log, "log")
+	return errors.Join(errs...)
+}
+
+// current returns the policies in use.
+func (t *flowTable) current() *policies {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.policies
+}
+
+// adopt swaps in new policies. Flows that the new ones treat as the old ones
+// did are kept and point to the new ones; the others are returned.
+func (t *flowTable) adopt(file string, p *policies, zones map[int]config.Zone) (changed []packet.FlowKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.file, t.policies, t.zones = file, p, zones
+	for _, c := range t.conns {
+		same := true
+		for i := range c.dirs {
+			f := &c.dirs[i]
+			if !f.present {
+				continue
+			}
+			next := p.match(f.key)
+			if !samePolicy(f.policy, next) {
+				same = false
+				break
+			}
+			f.policy = next
+		}
+		if !same {
+			changed = append(changed, c.dirs[0].key)
+		}
+	}
+	return changed
+}
+
+// samePolicy tells whether two policies do the same with a flow, whatever their
+// names, places and matches.
+func samePolicy(a, b *config.Policy) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if (a.Reserve == nil) != (b.Reserve == nil) || a.Reserve != nil && *a.Reserve != *b.Reserve {
+		return false
+	}
+	return a.Marked == b.Marked && a.DSCP == b.DSCP && a.TCP == b.TCP && a.Excess == b.Excess && a.Name == b.Name
+}

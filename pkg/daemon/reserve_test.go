@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/admission"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
+)
+
+// fakeKernel is a table of treatments that fails when it is told to.
+type fakeKernel struct {
+	have map[packet.FlowKey]plan.Treatment
+	fail error
+}
+
+func (k *fakeKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassID, error) {
+	if k.fail != nil && t.Reserve {
+		return 0, k.fail
+	}
+	k.have[t.Key] = t
+	if t.Reserve {
+		return plan.FirstPooled, nil
+	}
+	return 0, nil
+}
+
+func (k *fakeKernel) Remove(_ context.Context, _ string, key packet.FlowKey) error {
+	delete(k.have, key)
+	return nil
+}
+
+// fakeCheat notes what is started.
+type fakeCheat struct {
+	running map[packet.FlowKey]tcpcheat.Params
+}
+
+func (c *fakeCheat) start(_ int, key packet.FlowKey, p tcpcheat.Params) { c.running[key] = p }
+func (c *fakeCheat) stop(_ int, key packet.FlowKey)                     { delete(c.running, key) }
+
+type rig struct {
+	*trafficControl
+	fake  *fakeKernel
+	cheat *fakeCheat
+}
+
+func testControl(t *testing.T) rig {
+	t.Helper()
+	c, err := config.Parse("box.yaml", []byte(testConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &links{list: []link{
+		{Link: route.Link{Index: lan, Name: "lan0", MTU: 1500}, cfg: c.Interfaces[0]},
+		{Link: route.Link{Index: wan, Name: "wan0", MTU: 1500}, cfg: c.Interfaces[1]},
+	}, byIndex: map[int]*link{}}
+	for i := range l.list {
+		l.byIndex[l.list[i].Index] = &l.list[i]
+	}
+	k, ch := &fakeKernel{have: map[packet.FlowKey]plan.Treatment{}}, &fakeCheat{running: map[packet.FlowKey]tcpcheat.Params{}}
+	return rig{&trafficControl{
+		flows: testTable(t), admit: admission.New(admission.NewMemory(), 100, l.admission()...), kernel: k, cheat: ch,
+		config: func() *config.Config { return c }, links: func() *links { return l }, log: zap.NewNop(),
+		held: map[uint64]*reservation{},
+	}, k, ch}
+}
+
+func spec(rate float64) intserv.FlowSpec {
+	return intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: intserv.TSpec{
+		Rate: rate, Bucket: 64000, Peak: 10 * rate, MinUnit: 64, MaxPacket: 1500,
+	}}
+}
+
+var imagingKey = packet.MakeKey(packet.ProtoTCP, netip.MustParseAddrPort("10.1.0.2:4000"), netip.MustParseAddrPort("10.2.0.2:104"))
+
+func request(id uint64, rate float64) softstate.Reserve {
+	s, f := sessionOf(imagingKey)
+	return softstate.Reserve{
+		ID: id, Session: s, Filters: []wire.Filter{f}, Style: wire.FF, In: lan, Out: wan, Role: softstate.SenderProxy,
+		FlowSpec: spec(rate), SenderTSpec: spec(rate).TSpec,
+	}
+}
+
+func TestReserveProgramsThenCheats(t *testing.T) {
+	r := testControl(t)
+	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+	if refusal := r.Reserve(request(1, 1e6)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	got := r.fake.have[imagingKey]
+	if !got.Reserve || !got.Cheated || !got.Mark || got.DSCP != 26 || got.Rate != 1e6 || got.Interface != "wan0" {
+		t.Errorf("treatment = %+v", got)
+	}
+	p, running := r.cheat.running[imagingKey]
+	if !running || p.Mode != tcpcheat.Reliable || !p.Predict || p.Rate != 1e6 {
+		t.Errorf("cheating = %+v, running %v", p, running)
+	}
+	f, _, _ := r.flows.get(imagingKey)
+	if f.state != stateManaged || f.reserved.IsZero() || f.class != plan.FirstPooled {
+		t.Errorf("flow = %+v", f)
+	}
+	u, _, err := r.admit.Usage("wan0")
+	if err != nil || u.Reservations != 1 {
+		t.Errorf("ledger = %+v, %v", u, err)
+	}
+
+	r.Release(1)
+	if got = r.fake.have[imagingKey]; got.Reserve || got.Mark {
+		t.Errorf("after the release the flow is still treated: %+v", got)
+	}
+	if len(r.cheat.running) != 0 {
+		t.Error("after the release the flow is still cheated")
+	}
+	if u, _, _ = r.admit.Usage("wan0"); u.Reservations != 0 {
+		t.Errorf("ledger after the release = %+v", u)
+	}
+}
+
+// RFC 2205 section 2.5 and Appendix B: error 1, value 2.
+func TestReserveBeyondTheLinkIsRefused(t *testing.T) {
+	r := testControl(t)
+	refusal := r.Reserve(request(1, 5e6)) // of 19 Mbit/s
+	if refusal == nil || refusal.Code != wire.ErrAdmission || refusal.Value != 2 {
+		t.Fatalf("refusal = %v, want code 1 value 2", refusal)
+	}
+	if len(r.fake.have) != 0 {
+		t.Error("a refused reservation reached the kernel")
+	}
+}
+
+func TestKernelFailureLeavesKernelAndLedgerAsTheyWere(t *testing.T) {
+	r := testControl(t)
+	r.fake.fail = errors.New("no room in the map")
+	refusal := r.Reserve(request(1, 1e6))
+	if refusal == nil || refusal.Code != wire.ErrTCSystem || !strings.Contains(refusal.Text, "no room in the map") {
+		t.Fatalf("refusal = %v", refusal)
+	}
+	if u, _, _ := r.admit.Usage("wan0"); u.Reservations != 0 {
+		t.Errorf("ledger = %+v", u)
+	}
+	// A change that fails leaves the old reservation in place.
+	r.fake.fail = nil
+	if refusal := r.Reserve(request(2, 1e6)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	before, _, _ := r.admit.Usage("wan0")
+	r.fake.fail = errors.New("no class left")
+	change := request(2, 1.5e6)
+	change.Change = true
+	if refusal := r.Reserve(change); refusal == nil {
+		t.Fatal("the change was granted")
+	}
+	if after, _, _ := r.admit.Usage("wan0"); after.Bandwidth != before.Bandwidth {
+		t.Errorf("ledger = %d bytes/s, want %d", after.Bandwidth, before.Bandwidth)
+	}
+	if got := r.fake.have[imagingKey]; !got.Reserve || got.Rate != 1e6 {
+		t.Errorf("kernel = %+v, want the old reservation", got)
+	}
+}
+
+func TestReceiverProxyAnswersByPolicy(t *testing.T) {
+	r := testControl(t)
+	s, f := sessionOf(imagingKey)
+	info := softstate.PathInfo{Session: s, Sender: f, TSpec: spec(5e5).TSpec, In: wan, Out: lan}
+	got, ok := r.receiverProxy(info)
+	if !ok || got.Style != wire.FF || got.FlowSpec.TSpec.Rate != 5e5 {
+		t.Errorf("answer = %+v, %v; want the smaller of policy and sender", got, ok)
+	}
+	info.Out = wan
+	if _, ok := r.receiverProxy(info); ok {
+		t.Error("answered for a receiver that is not on the hosts' side")
+	}
+	voice := packet.MakeKey(packet.ProtoUDP, netip.MustParseAddrPort("10.1.0.2:9"), netip.MustParseAddrPort("10.2.0.2:5004"))
+	info.Session, info.Sender = sessionOf(voice)
+	info.Out = lan
+	if _, ok := r.receiverProxy(info); ok {
+		t.Error("answered although the policy speaks only for senders")
+	}
+}

@@ -1,0 +1,310 @@
+package daemon
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
+)
+
+// workerTimeout is how long a view waits for a cheat worker.
+const workerTimeout = time.Second
+
+// Flows lists one row for each direction of a flow.
+func (d *Daemon) Flows() []console.FlowRow {
+	cheats := map[packet.FlowKey]tcpcheat.Stats{}
+	for _, h := range d.cheat.handlers {
+		list, _, err := h.snapshot(workerTimeout)
+		if err != nil {
+			continue // the rows are then without the engine's figures
+		}
+		for i := range list {
+			cheats[list[i].key] = list[i].stats
+		}
+	}
+	now := time.Now()
+	var rows []console.FlowRow
+	d.flows.each(func(c conn) {
+		for i := range c.dirs {
+			if f := &c.dirs[i]; f.present {
+				rows = append(rows, flowRow(now, c.id, f, cheats))
+			}
+		}
+	})
+	slices.SortFunc(rows, func(a, b console.FlowRow) int {
+		return cmp.Or(cmp.Compare(len(a.Conn), len(b.Conn)), cmp.Compare(a.Conn, b.Conn), cmp.Compare(a.Sport, b.Sport))
+	})
+	return rows
+}
+
+func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpcheat.Stats) console.FlowRow {
+	row := console.FlowRow{
+		Conn: fmt.Sprint(id), Protocol: packet.ProtoName(f.key.Proto),
+		Src: f.key.SrcAddr().String(), Sport: f.key.SrcPort, Dst: f.key.DstAddr().String(), Dport: f.key.DstPort,
+		TCPMode: config.TCPNone.String(), DSCP: f.dscp, PHB: dscp.Name(f.dscp), Class: f.class.String(),
+		State: string(f.state), Reason: f.reason,
+		Packets: f.counts.packets, Bytes: f.counts.bytes, RateBPS: uint64(f.counts.bitsPerSecond),
+		AgeS: seconds(now.Sub(f.asked)), ReservedBPS: uint64(f.rate * 8),
+		ConformPackets: f.counts.conform, ExceedPackets: f.counts.exceed, DroppedPackets: f.counts.dropped,
+	}
+	if f.policy != nil {
+		row.Policy, row.PolicyLine = f.policy.Name, f.policy.Line
+		if f.role == roleSender {
+			row.TCPMode = f.policy.TCP.String()
+		}
+	}
+	if !f.reserved.IsZero() {
+		row.SetupUS = uint64(max(0, f.reserved.Sub(f.asked).Microseconds()))
+	}
+	s, ok := cheats[f.key]
+	if !ok {
+		return row
+	}
+	row.FakeAcks, row.AbsorbedAcks, row.Rewritten, row.Retransmits = s.FakeAcks, s.Absorbed, s.Rewritten, s.Retransmits
+	row.BufferedBytes = uint64(s.Buffered)
+	row.RTTSenderUS, row.RTTReceiverUS = uint64(s.RTTSender.Microseconds()), uint64(s.RTTReceiver.Microseconds())
+	if s.Reason != "" && !strings.Contains(row.Reason, s.Reason) {
+		row.Reason += "; " + s.Reason
+	}
+	return row
+}
+
+func seconds(d time.Duration) uint64 { return uint64(max(0, d/time.Second)) }
+
+// Sessions lists one row for each session and sender.
+func (d *Daemon) Sessions() []console.SessionRow {
+	v, err := d.rsvp.View()
+	if err != nil {
+		return nil
+	}
+	rows := make([]console.SessionRow, 0, len(v.Sessions))
+	for i := range v.Sessions {
+		rows = append(rows, d.sessionRow(&v.Sessions[i]))
+	}
+	return rows
+}
+
+func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
+	row := console.SessionRow{
+		Dst: s.Session.Dst.String(), Protocol: packet.ProtoName(s.Session.Protocol), Dport: s.Session.DstPort,
+		Src: s.Sender.Src.String(), Sport: s.Sender.SrcPort, Role: s.Role.String(), Interface: d.links.Load().name(int(s.Out)),
+		State: s.State.String(), Error: s.Error(), AgeS: seconds(s.Age), TSpec: consoleTSpec(s.TSpec),
+	}
+	if s.PrevHop.IsValid() {
+		row.PrevHop = s.PrevHop.String()
+	}
+	if s.NextHop.IsValid() {
+		row.NextHop = s.NextHop.String()
+	}
+	if s.Style != 0 {
+		row.Style = strings.ToLower(s.Style.String())
+	}
+	if s.FlowSpec != nil {
+		row.Service = s.FlowSpec.Service.String()
+		row.FlowSpec = &console.FlowSpec{
+			TSpec: *consoleTSpec(s.FlowSpec.TSpec), Rate: s.FlowSpec.RSpec.Rate, Slack: s.FlowSpec.RSpec.Slack,
+		}
+	}
+	if p := d.flows.policyOf(flowKey(s.Session, s.Sender)); p != nil {
+		row.Policy = p.Name
+	}
+	if r, ok := d.tc.view(s.Reservation); ok {
+		row.DSCP, row.Class = r.dscp, r.class.String()
+		row.PHB = dscp.Name(r.dscp)
+	}
+	return row
+}
+
+// Links lists one row for each interface of the configuration.
+func (d *Daemon) Links() []console.LinkRow {
+	classes := d.classRows()
+	l := d.links.Load()
+	rows := make([]console.LinkRow, 0, len(l.list))
+	for i := range l.list {
+		k := &l.list[i]
+		row := console.LinkRow{
+			Name: k.Name, Zone: k.cfg.Zone.String(), Trust: k.cfg.Trust.String(), Up: k.Up, MTU: k.MTU,
+			CapacityBPS: k.cfg.Capacity * 8, ReservableBPS: k.cfg.Reservable * 8, Classes: classes[k.Name],
+		}
+		if u, ok, err := d.admit.Usage(k.Name); err == nil && ok {
+			row.ReservedBPS, row.Reservations = uint64(u.Bandwidth)*8, u.Reservations
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// Policies lists the policies in the order in which they are tried.
+func (d *Daemon) Policies() []console.PolicyRow {
+	p := d.flows.current()
+	index := map[string]int{}
+	rows := make([]console.PolicyRow, 0, len(p.list))
+	for i := range p.list {
+		index[p.list[i].Name] = i
+		rows = append(rows, policyRow(&p.list[i]))
+	}
+	d.flows.each(func(c conn) {
+		for i := range c.dirs {
+			if f := &c.dirs[i]; f.present && f.policy != nil {
+				if n, ok := index[f.policy.Name]; ok {
+					rows[n].Flows++
+					if !f.reserved.IsZero() {
+						rows[n].Reservations++
+					}
+				}
+			}
+		}
+	})
+	for name, n := range d.flows.matches() {
+		if i, ok := index[name]; ok {
+			rows[i].Matched = n
+		}
+	}
+	return rows
+}
+
+func policyRow(p *config.Policy) console.PolicyRow {
+	row := console.PolicyRow{
+		Name: p.Name, Line: p.Line, From: texts(p.Match.From), To: texts(p.Match.To),
+		FromPort: ranges(p.Match.FromPort), ToPort: ranges(p.Match.ToPort),
+		DSCP: -1, TCPMode: p.TCP.String(), Excess: p.Excess.String(),
+	}
+	if p.Match.Protocol != 0 {
+		row.Protocol = packet.ProtoName(p.Match.Protocol)
+	}
+	if p.Marked {
+		row.DSCP, row.PHB = int(p.DSCP), dscp.Name(p.DSCP)
+	}
+	if r := p.Reserve; r != nil {
+		row.Role, row.Service, row.TSpec = r.Role.String(), r.Service.String(), consoleTSpec(tspecOf(r.TSpec))
+	}
+	return row
+}
+
+func texts[T fmt.Stringer](list []T) []string {
+	out := make([]string, 0, len(list))
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	return out
+}
+
+func ranges(list [][2]uint16) []string {
+	out := make([]string, 0, len(list))
+	for _, r := range list {
+		if r[0] == r[1] {
+			out = append(out, fmt.Sprint(r[0]))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", r[0], r[1]))
+		}
+	}
+	return out
+}
+
+// Status is the daemon at a glance.
+func (d *Daemon) Status() console.Status {
+	c := d.cfg.Load()
+	s := console.Status{
+		Version: d.opts.Version, State: d.state.Load().(string), PID: os.Getpid(), Mode: c.Mode.String(),
+		ConfigFile: d.opts.ConfigFile, UptimeS: seconds(time.Since(d.started)), Capture: "xt", DataPlane: "ebpf",
+		Policies: len(c.Policies), Links: len(c.Interfaces), Problems: d.problems(),
+	}
+	if t := d.table.Load(); t != nil && t.Native() {
+		s.Capture = "native"
+	}
+	d.reloadMu.Lock()
+	r := d.reload
+	d.reloadMu.Unlock()
+	s.Reload = console.ReloadStatus{Count: r.count, Failed: r.failed, OK: r.err == nil, AgeS: seconds(time.Since(d.started))}
+	if r.err != nil {
+		s.Reload.Error = r.err.Error()
+	}
+	if !r.at.IsZero() {
+		s.Reload.AgeS = seconds(time.Since(r.at))
+	}
+	d.flows.each(func(c conn) {
+		for i := range c.dirs {
+			if !c.dirs[i].present {
+				continue
+			}
+			switch c.dirs[i].state {
+			case stateWatched:
+				s.Flows.Watched++
+			case stateManaged:
+				s.Flows.Managed++
+			case stateCheated:
+				s.Flows.Cheated++
+			case stateLeftAlone:
+				s.Flows.LeftAlone++
+			}
+		}
+	})
+	if v, err := d.rsvp.View(); err == nil {
+		for i := range v.Sessions {
+			countSession(&s.Sessions, v.Sessions[i].State)
+		}
+	}
+	return s
+}
+
+func countSession(c *console.SessionCount, s softstate.State) {
+	switch s {
+	case softstate.Inactive:
+		c.Inactive++
+	case softstate.PathOnly:
+		c.Path++
+	case softstate.Requested:
+		c.Requested++
+	case softstate.Reserved:
+		c.Reserved++
+	case softstate.Rejected:
+		c.Rejected++
+	case softstate.Blockaded:
+		c.Blockaded++
+	default:
+	}
+}
+
+// problems says what is not as it should be, a sentence each.
+func (d *Daemon) problems() []string {
+	out := []string{}
+	if n := d.beats.failed.get(); n > 0 {
+		out = append(out, fmt.Sprintf("the guard of the queue rules could not be renewed %d times: packets passed untouched meanwhile", n))
+	}
+	for _, q := range d.queues {
+		if c := q.q.Counters(); c.KernelKnown && c.Kernel.QueueDropped+c.Kernel.UserDropped > 0 {
+			out = append(out, fmt.Sprintf("queue %d (%s) lost %d packets: the box is too slow for this traffic",
+				q.num, q.role, c.Kernel.QueueDropped+c.Kernel.UserDropped))
+		}
+	}
+	if _, full := d.flows.size(); full > 0 {
+		out = append(out, fmt.Sprintf("%d flows found no room (limits.flows) and passed untouched", full))
+	}
+	return out
+}
+
+// Healthy returns nil while packets are handled as they should be.
+func (d *Daemon) Healthy() error {
+	if s := d.state.Load().(string); s != "running" {
+		return errors.New("the daemon is " + s)
+	}
+	if _, err := d.rsvp.View(); err != nil {
+		return err
+	}
+	for _, h := range d.cheat.handlers {
+		if _, _, err := h.snapshot(workerTimeout); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"math"
+
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/nfq"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
+)
+
+func consoleTSpec(t intserv.TSpec) *console.TSpec {
+	out := &console.TSpec{R: t.Rate, B: t.Bucket, Min: t.MinUnit, Max: t.MaxPacket}
+	if !math.IsInf(t.Peak, 1) {
+		p := t.Peak
+		out.P = &p
+	}
+	return out
+}
+
+// Stats is every counter of the daemon.
+func (d *Daemon) Stats() console.Stats {
+	s := console.Stats{
+		Inject: d.injectStats(), Shaper: d.shaperStats(), Cheat: d.cheatStats(),
+		Admission: console.AdmissionStats{
+			Granted: d.tc.granted.get(), Refused: d.tc.refused.get(), Released: d.tc.freed.get(),
+		},
+	}
+	for _, q := range d.queues {
+		s.Queues = append(s.Queues, queueStats(q, q.q.Counters()))
+	}
+	s.RSVP = d.rsvpStats()
+	_, full := d.flows.size()
+	s.Classify = console.ClassifyStats{
+		Packets: d.first.count.packets.get(), Matched: d.first.count.matched.get(),
+		Unwanted: d.first.count.unwanted.get(), Full: full,
+	}
+	return s
+}
+
+func queueStats(q *queue, c nfq.Counters) console.QueueStats {
+	return console.QueueStats{
+		Queue: q.num, Role: q.role, Packets: c.Packets, Bytes: c.Bytes, Batches: c.Batches,
+		Verdicts:      console.VerdictStats{Accept: c.Accepted, Modified: c.Modified, Drop: c.Dropped, Requeue: c.Requeued},
+		VerdictErrors: c.VerdictErrors, ParseErrors: c.ParseErrors, Truncated: c.Truncated, ENOBUFS: c.NoBuffers,
+		Waiting: c.Kernel.Waiting, DropsKernel: c.Kernel.QueueDropped, DropsUser: c.Kernel.UserDropped,
+	}
+}
+
+func (d *Daemon) rsvpStats() console.RSVPStats {
+	var s console.RSVPStats
+	capture := d.rsvp.CaptureCounters()
+	s.Errors.Malformed, s.Errors.Limited = capture.Malformed, capture.Limited+capture.Overflow
+	s.Errors.SendFailed = d.rsvp.SendCounters().Errors
+	v, err := d.rsvp.View()
+	if err != nil {
+		return s
+	}
+	c := &v.Counters
+	s.Received, s.Sent = messages(c.In), messages(c.Out)
+	s.Timeouts = c.PathTimeouts + c.ResvTimeouts
+	for kind, n := range c.Malformed {
+		switch kind {
+		case wire.KindChecksum:
+			s.Errors.Checksum += n
+		case wire.KindType, wire.KindUnknownClass, wire.KindUnknownCType:
+			s.Errors.Unknown += n
+		default:
+			s.Errors.Malformed += n
+		}
+	}
+	for why, n := range c.Dropped {
+		switch why {
+		case softstate.DropMalformed: // counted by kind above
+		case softstate.DropLimitPath, softstate.DropLimitResv:
+			s.Errors.Full += n
+		default:
+			s.Errors.Unexpected += n
+		}
+	}
+	return s
+}
+
+func messages(n map[wire.MsgType]uint64) console.RSVPMessages {
+	return console.RSVPMessages{
+		Path: n[wire.Path], Resv: n[wire.Resv], PathErr: n[wire.PathErr], ResvErr: n[wire.ResvErr],
+		PathTear: n[wire.PathTear], ResvTear: n[wire.ResvTear], ResvConf: n[wire.ResvConf],
+	}
+}
+
+func (d *Daemon) cheatStats() console.CheatStats {
+	s := console.CheatStats{
+		Started: d.ended.started.get(), Ended: d.ended.ended.get(), LeftAlone: d.reasons.all(),
+	}
+	for _, h := range d.cheat.handlers {
+		list, t, err := h.snapshot(workerTimeout)
+		if err != nil {
+			continue
+		}
+		s.FakeAcks += t.FakeAcks
+		s.AbsorbedAcks += t.Absorbed
+		s.Rewritten += t.Rewritten
+		s.Retransmits += t.Retransmits
+		s.BufferedBytes += uint64(t.Buffered)
+		for i := range list {
+			s.Timeouts += list[i].stats.Timeouts
+			if st := list[i].stats.State; st == tcpcheat.Cheated || st == tcpcheat.Draining {
+				s.Flows++
+			}
+		}
+	}
+	return s
+}
