@@ -1,0 +1,69 @@
+package softstate
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+)
+
+// check verifies what must hold between the tables of a Node at any time.
+func (n *Node) check() error {
+	senders, tcsbs, neighbors := 0, 0, map[netip.Addr]int{}
+	ports := map[portKey]portUse{}
+	live := map[*timer]bool{}
+	for id, s := range n.sessions {
+		if len(s.psbs) == 0 {
+			return fmt.Errorf("%v: session without senders", id)
+		}
+		u := ports[portKey{id.Dst, id.Protocol}]
+		*u.of(id.DstPort)++
+		ports[portKey{id.Dst, id.Protocol}] = u
+		for _, p := range s.psbs {
+			senders++
+			if p.phop.Addr.IsValid() {
+				neighbors[p.phop.Addr]++
+			}
+			if p.local == (p.life.idx != 0) {
+				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.idx != 0)
+			}
+			for _, t := range []*timer{&p.refresh, &p.life, &p.resv, &p.failureTime} {
+				live[t] = true
+			}
+		}
+		for k, t := range s.tcsbs {
+			tcsbs++
+			if n.byID[t.id] != t || len(t.rsbs) == 0 || s.psbs[k.filter] == nil || !s.psbs[k.filter].routes(k.out) {
+				return fmt.Errorf("%v: orphaned reservation %d %+v", id, t.id, k)
+			}
+			if t.installed == nil && t.asked == nil {
+				return fmt.Errorf("%v: reservation %d neither in place nor asked for", id, t.id)
+			}
+			for _, r := range t.rsbs {
+				if r.hop.Addr.IsValid() {
+					neighbors[r.hop.Addr]++
+				}
+				if r.local() == (r.life.idx != 0) {
+					return fmt.Errorf("%v: local %v but lifetime timer %v", id, r.local(), r.life.idx != 0)
+				}
+				if !r.have && r.next == nil {
+					return fmt.Errorf("%v: empty RSB", id)
+				}
+				live[&r.life] = true
+			}
+		}
+	}
+	for i, t := range n.timers {
+		if !live[t] || t.idx != i+1 || i > 0 && t.at.Before(n.timers[(i-1)/2].at) {
+			return fmt.Errorf("timer %d of kind %d: not owned, misplaced or out of order", i, t.kind)
+		}
+	}
+	got := map[portKey]portUse{}
+	for k, u := range n.ports {
+		got[k] = *u
+	}
+	if senders != n.senders || tcsbs != len(n.byID) || !maps.Equal(neighbors, n.neighbors) || !maps.Equal(ports, got) {
+		return fmt.Errorf("counts: senders %d/%d reservations %d/%d neighbours %v/%v ports %v/%v",
+			senders, n.senders, tcsbs, len(n.byID), neighbors, n.neighbors, ports, got)
+	}
+	return nil
+}

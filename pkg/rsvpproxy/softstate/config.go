@@ -1,0 +1,71 @@
+package softstate
+
+import "time"
+
+// Defaults of [Config].
+const (
+	DefaultRefresh    = 30 * time.Second // RFC 2205 section 3.7 (4)
+	DefaultK          = 3                // RFC 2205 section 3.7 (2)
+	DefaultKb         = 4                // above the longest refresh interval, 1.5 R, with one loss to spare
+	DefaultTTL        = 255
+	DefaultRepair     = 2 * time.Second // W of RFC 2205 section 3.6
+	DefaultQuick      = 3
+	DefaultSessions   = 100_000
+	DefaultPerSession = 1000
+	DefaultNeighbors  = 1000
+)
+
+const (
+	// slewMax limits how fast R may grow (RFC 2205 section 3.7 (5)).
+	slewMax = 0.30
+	// quickBase is the first of the quick refreshes after a change; each
+	// further one waits twice as long (RFC 2205 section 3.7 (6)).
+	quickBase = 500 * time.Millisecond
+	// minRefresh and maxRefresh bound the R that a neighbour announces: zero
+	// would make its state vanish as it comes, 49 days would keep it for ever.
+	minRefresh = time.Second
+	maxRefresh = 6 * time.Hour
+)
+
+// Config are the parameters of a [Node]. Zero values mean the defaults.
+type Config struct {
+	Refresh time.Duration // R, the mean interval between refreshes
+	K       int           // K-1 refreshes in a row may be lost
+	Kb      int           // blockade lasts Kb*R
+	TTL     uint8         // IP TTL of messages that start here
+	Repair  time.Duration // wait between a route change and the repair
+	// Quick is how many extra refreshes follow a change of state, so that one
+	// lost message does not cost a whole R; negative: none.
+	Quick  int
+	Limits Limits
+}
+
+// Limits bound the state that neighbours can make a [Node] keep.
+type Limits struct {
+	Sessions   int // sessions
+	Senders    int // senders in all sessions together
+	PerSession int // senders of one session
+	Neighbors  int // different previous and next hops
+}
+
+func (c Config) withDefaults() Config {
+	def(&c.Refresh, DefaultRefresh)
+	def(&c.K, DefaultK)
+	def(&c.Kb, DefaultKb)
+	def(&c.TTL, DefaultTTL)
+	def(&c.Repair, DefaultRepair)
+	def(&c.Quick, DefaultQuick)
+	def(&c.Limits.Sessions, DefaultSessions)
+	def(&c.Limits.Senders, c.Limits.Sessions)
+	def(&c.Limits.PerSession, DefaultPerSession)
+	def(&c.Limits.Neighbors, DefaultNeighbors)
+	c.Refresh = max(c.Refresh, minRefresh)
+	return c
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}

@@ -1,0 +1,117 @@
+package softstate
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// Effect is one thing that the owner of a [Node] has to do: [Send], [Reserve],
+// [Release] or [Event]. Effects are to be carried out in their order.
+type Effect interface{ effect() }
+
+// Send asks for a message to be sent as one IP datagram of protocol 46.
+type Send struct {
+	Out         IfIndex
+	Src, Dst    netip.Addr // Src is the data sender's address for PATH and PathTear
+	TTL         uint8
+	RouterAlert bool
+	Msg         *wire.Message
+}
+
+// Reserve asks admission control and the kernel for resources on Out. The
+// answer is [Node.ReserveResult] with the same ID. Change tells that the ID is
+// in place already and is to be altered; if that is refused the old
+// reservation must stay as it is. There is at most one unanswered Reserve for
+// an ID, but its [Release] may come before the answer, which is then ignored.
+type Reserve struct {
+	ID      uint64
+	Change  bool
+	Session wire.Session
+	Filters []wire.Filter
+	Style   wire.Style
+	In, Out IfIndex
+	Role    Role
+	// FlowSpec is what to set aside: the smaller of what the receivers ask for
+	// and what the senders announce (RFC 2205 section 2.2).
+	FlowSpec    intserv.FlowSpec
+	SenderTSpec intserv.TSpec // Path_Te, the sum over the senders
+	Police      Police
+}
+
+// Release ends a reservation. It comes once for each ID whose first [Reserve]
+// was not refused. Reserve and Release of one ID are to be carried out in their
+// order; a Release that was on its way while the Reserve was being refused ends
+// nothing.
+type Release struct{ ID uint64 }
+
+// Police are the policing flags for traffic control (RFC 2205 section 3.8).
+type Police struct {
+	Entry  bool // first node that can police
+	Merge  bool // several senders share the reservation
+	Branch bool // less is installed here than on another branch
+}
+
+// Refusal is why a reservation is refused: the answer to a [Reserve]. A zero
+// Code means [wire.ErrAdmission].
+type Refusal struct {
+	Code  wire.ErrorCode
+	Value uint16
+	Text  string // for people
+}
+
+// Error tells the code and the text.
+func (r *Refusal) Error() string { return describe(r.Code, r.Value, r.Text) }
+
+// Event tells that what [Node.Sessions] shows of one sender has changed.
+type Event struct {
+	Session  wire.Session
+	Sender   wire.Filter
+	Role     Role
+	State    State
+	Previous State
+	Gone     bool // the sender's state was removed
+	// Reservation is the ID of the reservation in place, 0 if none.
+	Reservation uint64
+	FlowSpec    intserv.FlowSpec // of the reservation, as admitted
+	In, Out     IfIndex
+	Confirmed   bool     // a ResvConf has come
+	Failure     *Failure // nil: no error
+}
+
+// Failure is the last error of a sender's path or reservation.
+type Failure struct {
+	Code  wire.ErrorCode
+	Value uint16
+	Flags uint8      // of ERROR_SPEC: [wire.InPlace]
+	Node  netip.Addr // where it was found
+	Text  string     // for people
+	// Upstream: a ResvErr told of it, the reservation failed nearer to the sender.
+	Upstream bool
+}
+
+// String is for people.
+func (f *Failure) String() string {
+	if f == nil {
+		return ""
+	}
+	s := describe(f.Code, f.Value, f.Text)
+	if f.Node.IsValid() {
+		s += " at " + f.Node.String()
+	}
+	return s
+}
+
+func describe(c wire.ErrorCode, value uint16, text string) string {
+	if text == "" {
+		text = codeText(c, value)
+	}
+	return fmt.Sprintf("%s (code %d value %d)", text, uint8(c), value)
+}
+
+func (Send) effect()    {}
+func (Reserve) effect() {}
+func (Release) effect() {}
+func (Event) effect()   {}

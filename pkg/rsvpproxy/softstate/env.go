@@ -1,0 +1,53 @@
+package softstate
+
+import (
+	"net/netip"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// IfIndex names an interface. It is also the logical interface handle (LIH)
+// that our RSVP_HOP objects carry (RFC 2205 section 3.3). Zero: none.
+type IfIndex int
+
+// Environment is what a [Node] has to know about the machine it runs on. All
+// methods are pure reads and are called from the Node's methods.
+type Environment interface {
+	// Route tells where packets for dst leave. local: dst is this machine. ok is
+	// false where there is no route.
+	Route(dst netip.Addr) (out IfIndex, local, ok bool)
+	// Addr returns our address on an interface, which goes into RSVP_HOP and
+	// ERROR_SPEC; invalid if the interface is none of ours.
+	Addr(IfIndex) netip.Addr
+	// Local says whether a is one of this machine's addresses.
+	Local(a netip.Addr) bool
+	// Hop returns what interface out contributes to an ADSPEC: bandwidth, MTU,
+	// latency, services. Its MTU also bounds the FLOWSPECs accepted for out.
+	Hop(out IfIndex) intserv.Hop
+	// Aware says whether somebody who speaks RSVP can be expected towards dst
+	// behind out: true on interfaces towards the network, and for hosts that
+	// were seen to speak RSVP. PATH is never sent where it is false.
+	Aware(dst netip.Addr, out IfIndex) bool
+	// ReceiverProxy says whether policy makes us answer a PATH on behalf of a
+	// receiver that does not speak RSVP, and with what. It is asked again with
+	// every PATH, so that a changed policy takes effect within one refresh.
+	ReceiverProxy(PathInfo) (ReserveSpec, bool)
+}
+
+// PathInfo is what is known of a sender when its PATH ends here.
+type PathInfo struct {
+	Session wire.Session
+	Sender  wire.Filter
+	TSpec   intserv.TSpec
+	AdSpec  *intserv.AdSpec // of the path up to and including Out; nil: not told
+	In, Out IfIndex
+}
+
+// ReserveSpec is what a receiver proxy asks for. The zero Style means fixed
+// filter.
+type ReserveSpec struct {
+	Style    wire.Style
+	FlowSpec intserv.FlowSpec
+	Confirm  bool // ask for a confirmation (RESV_CONFIRM)
+}

@@ -1,0 +1,149 @@
+package softstate
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// Any sequence of messages, from whomever, in whatever order, with any answers
+// of traffic control: the tables stay consistent, what comes out can be sent,
+// and in the end time takes everything away (RFC 2205 section 2.3).
+func FuzzNode(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(seed, 60)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, steps int) {
+		t.Logf("seed %d", seed)
+		rng := rand.New(rand.NewPCG(seed, 5))
+		r := newRig(t, Config{Quick: 1 + rng.IntN(3), Limits: Limits{Sessions: 4, Senders: 8, PerSession: 4, Neighbors: 5}})
+		if rng.IntN(2) == 0 {
+			r.env.proxy = sayYes
+		}
+		open := map[uint64]bool{}
+		held := map[uint64]bool{}
+		follow := func(es []Effect) {
+			for _, e := range es {
+				switch e := e.(type) {
+				case Reserve:
+					if open[e.ID] || e.Change != held[e.ID] {
+						t.Fatalf("reserve %+v: open %v held %v", e, open[e.ID], held[e.ID])
+					}
+					open[e.ID] = true
+				case Release:
+					if !open[e.ID] && !held[e.ID] {
+						t.Fatalf("release of %d, which is not held", e.ID)
+					}
+					delete(open, e.ID)
+					delete(held, e.ID)
+				}
+			}
+		}
+		answer := func(id uint64) {
+			delete(open, id)
+			if rng.IntN(3) == 0 {
+				follow(r.checked(r.n.ReserveResult(r.now, id, &Refusal{Value: 2})))
+				return
+			}
+			held[id] = true
+			follow(r.checked(r.n.ReserveResult(r.now, id, nil)))
+		}
+		for range min(max(steps, 0), 300) {
+			switch rng.IntN(10) {
+			case 0:
+				follow(r.run(time.Duration(rng.Int64N(int64(time.Minute)))))
+			case 1:
+				for id := range open {
+					answer(id)
+					break
+				}
+			case 2:
+				s := host
+				s.Session, s.Filter = anySession(rng), anyFilter(rng)
+				es, err := r.n.AddSender(r.now, s)
+				if err == nil {
+					follow(r.checked(es))
+				}
+			case 3:
+				follow(r.checked(r.n.RemoveSender(r.now, anySession(rng), anyFilter(rng))))
+			case 4:
+				r.env.unaware[dstHost] = rng.IntN(2) == 0
+				r.env.routes[dstHost] = []IfIndex{left, right, other, 0}[rng.IntN(4)]
+			default:
+				iface := []IfIndex{left, right, other}[rng.IntN(3)]
+				m, to := anyMessage(rng, r.env.addrs[iface])
+				follow(r.in(iface, srcHost, to, m))
+			}
+		}
+		for id := range open {
+			answer(id)
+		}
+		follow(r.checked(r.n.Shutdown(r.now)))
+		if c := r.n.Counters(); c.Sessions+c.Senders+c.Reservations+c.Neighbors != 0 || len(open)+len(held) != 0 {
+			t.Fatalf("left over: %+v, open %v, held %v", c, open, held)
+		}
+		if _, ok := r.n.NextDeadline(); ok {
+			t.Fatal("timers left")
+		}
+	})
+}
+
+func anySession(rng *rand.Rand) wire.Session {
+	s := sess
+	s.DstPort = uint16(rng.IntN(6))
+	return s
+}
+
+func anyFilter(rng *rand.Rand) wire.Filter {
+	return wire.Filter{Src: srcHost, SrcPort: uint16(rng.IntN(4))}
+}
+
+// anyMessage returns a message of any type that the codec would let pass, and
+// where it is sent to.
+func anyMessage(rng *rand.Rand, us addrT) (*wire.Message, addrT) {
+	m := &wire.Message{
+		Type: wire.MsgType(1 + rng.IntN(7)), Session: anySession(rng), SendTTL: uint8(58 + rng.IntN(4)),
+		Hop:        &wire.Hop{Addr: addr([]string{"192.0.2.1", "192.0.2.9", "198.51.100.2", "198.51.100.3", "203.0.113.9", "203.0.113.10"}[rng.IntN(6)]), LIH: uint32(rng.IntN(4))},
+		TimeValues: &wire.TimeValues{Refresh: uint32(rng.IntN(40_000))},
+	}
+	fs, fl, ts := anyFilter(rng), flow, tspec
+	if m.Session.DstPort == 0 {
+		fs.SrcPort = 0
+	}
+	ts.Rate = float64(5000 * (1 + rng.IntN(4)))
+	fl.TSpec.Rate = float64(5000 * (1 + rng.IntN(4)))
+	if rng.IntN(5) == 0 {
+		fl = intserv.FlowSpec{Service: intserv.Guaranteed, TSpec: tspec, RSpec: intserv.RSpec{Rate: 20000}}
+	}
+	spec := &wire.ErrorSpec{
+		Node: addr("192.0.2.1"), Code: wire.ErrorCode(1 + rng.IntN(3)), Value: 2, Flags: uint8(rng.IntN(2)),
+	}
+	flows := []wire.FlowDescriptor{{FlowSpec: &fl, Filters: []wire.Filter{fs}}}
+	switch m.Type {
+	case wire.Path:
+		m.SenderTemplate, m.SenderTSpec = &fs, &ts
+		return m, m.Session.Dst
+	case wire.PathTear:
+		m.SenderTemplate, m.TimeValues = &fs, nil
+		return m, m.Session.Dst
+	case wire.PathErr:
+		m.SenderTemplate, m.SenderTSpec, m.ErrorSpec, m.Hop, m.TimeValues = &fs, &ts, spec, nil, nil
+	case wire.ResvConf:
+		m.ResvConfirm, m.ErrorSpec, m.Hop, m.TimeValues = []addrT{us, dstHost}[rng.IntN(2)], &wire.ErrorSpec{Node: prevHop}, nil, nil
+		m.Style, m.Flows = wire.FF, flows
+		return m, m.ResvConfirm
+	case wire.ResvErr:
+		m.Style, m.Flows, m.ErrorSpec, m.TimeValues = wire.FF, flows, spec, nil
+	case wire.ResvTear:
+		m.Style, m.Flows, m.TimeValues = wire.FF, flows, nil
+	default:
+		m.Style, m.Flows = []wire.Style{wire.FF, wire.FF, wire.FF, wire.SE}[rng.IntN(4)], flows
+		if rng.IntN(3) == 0 {
+			m.ResvConfirm = dstHost
+		}
+	}
+	return m, us
+}

@@ -1,0 +1,236 @@
+package softstate
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// Node is the RSVP state of one machine. It has no locks.
+type Node struct {
+	cfg Config
+	env Environment
+	rng *rand.Rand
+
+	sessions  map[wire.Session]*session
+	ports     map[portKey]*portUse
+	byID      map[uint64]*tcsb
+	neighbors map[netip.Addr]int
+	senders   int
+	lastID    uint64
+	timers    timers
+	count     counters
+
+	out   []Effect
+	dirty []*psb
+}
+
+// New returns a Node without state. rng spreads the refreshes.
+func New(cfg Config, env Environment, rng *rand.Rand) *Node {
+	return &Node{
+		cfg: cfg.withDefaults(), env: env, rng: rng,
+		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
+		byID: map[uint64]*tcsb{}, neighbors: map[netip.Addr]int{},
+		count: counters{
+			malformed: map[wire.Kind]uint64{},
+			pathErrs:  map[wire.ErrorCode]uint64{}, resvErrs: map[wire.ErrorCode]uint64{},
+		},
+	}
+}
+
+// Received is a message with what its IP packet tells.
+type Received struct {
+	Iface    IfIndex
+	Src, Dst netip.Addr
+	// TTL is that of the IP header as it arrived, before any forwarding.
+	TTL uint8
+	// RouterAlert: the IP header had the option. Only told, never required: RFC 6398.
+	RouterAlert bool
+	Msg         *wire.Message
+	// Err is what wire.Parse said, nil if nothing. Msg may then be nil.
+	Err error
+}
+
+// Mine says whether a message of type t to dst is for this node; what is not
+// has to be forwarded untouched (RFC 2209 section 2), and so has IPv6, which is
+// not in this version: the node is then a hop without RSVP.
+func (n *Node) Mine(t wire.MsgType, dst netip.Addr) bool {
+	return dst.Is4() && (t.NeedsRouterAlert() || n.env.Local(dst))
+}
+
+// Handle takes a message in.
+func (n *Node) Handle(now time.Time, rx Received) []Effect {
+	n.handle(now, &rx)
+	return n.flush()
+}
+
+func (n *Node) handle(now time.Time, rx *Received) {
+	if rx.Err != nil {
+		n.handleBroken(rx)
+		return
+	}
+	m := rx.Msg
+	if m == nil || !m.Type.Known() {
+		n.drop(DropMalformed)
+		return
+	}
+	n.count.in[m.Type]++
+	switch {
+	case !n.Mine(m.Type, rx.Dst):
+		n.drop(DropNotForUs)
+		return
+	case !m.Session.Dst.Is4():
+		n.drop(DropFamily)
+		return
+	case m.Hop != nil && !n.neighborly(m.Hop.Addr):
+		n.drop(DropHop)
+		return
+	}
+	switch m.Type {
+	case wire.Path:
+		n.handlePath(now, rx)
+	case wire.PathTear:
+		n.handlePathTear(rx)
+	case wire.PathErr:
+		n.handlePathErr(now, rx)
+	case wire.Resv:
+		n.handleResv(now, rx)
+	case wire.ResvTear:
+		n.handleResvTear(now, rx)
+	case wire.ResvErr:
+		n.handleResvErr(now, rx)
+	case wire.ResvConf:
+		n.handleResvConf(rx)
+	}
+}
+
+// neighborly says whether a can be a neighbour's address: a unicast address
+// that is not ours (RFC 2205 Appendix B, illegal hop address).
+func (n *Node) neighborly(a netip.Addr) bool {
+	return a.Is4() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && !n.env.Local(a)
+}
+
+// handleBroken answers what the codec refused, where RFC 2205 wants an answer
+// (sections 3.10 and 3.1.8), and counts the rest (Appendix B).
+func (n *Node) handleBroken(rx *Received) {
+	we, ok := errors.AsType[*wire.Error](rx.Err)
+	if ok {
+		n.count.malformed[we.Kind]++
+	}
+	m := rx.Msg
+	if !ok || !we.Respond || m == nil || m.Hop == nil || !n.neighborly(m.Hop.Addr) || !n.Mine(m.Type, rx.Dst) {
+		n.drop(DropMalformed)
+		return
+	}
+	n.count.in[m.Type]++
+	refusal := &Refusal{Code: we.Code, Value: we.Value, Text: we.Detail}
+	switch m.Type {
+	case wire.Path:
+		n.refusePath(rx, refusal)
+	case wire.Resv:
+		n.refuseResv(rx, refusal)
+	default:
+		n.drop(DropMalformed)
+	}
+}
+
+// NextDeadline tells when [Node.Advance] has to be called; false: never.
+func (n *Node) NextDeadline() (time.Time, bool) {
+	if len(n.timers) == 0 {
+		return time.Time{}, false
+	}
+	return n.timers[0].at, true
+}
+
+// Advance runs the timers that are due.
+func (n *Node) Advance(now time.Time) []Effect {
+	for t := n.timers.due(now); t != nil; t = n.timers.due(now) {
+		switch t.kind {
+		case timerPathRefresh:
+			n.pathRefresh(now, t.p)
+		case timerPathLife:
+			n.pathExpired(t.p)
+		case timerResvRefresh:
+			n.resvRefresh(now, t.p)
+		case timerResvLife:
+			n.resvExpired(now, t.r)
+		case timerFailure:
+			t.p.failure, t.p.blockade = nil, nil
+			n.touch(t.p)
+		}
+	}
+	return n.flush()
+}
+
+func (n *Node) emit(e Effect) { n.out = append(n.out, e) }
+
+// flush adds the events for what has changed and hands the effects over.
+func (n *Node) flush() []Effect {
+	for _, p := range n.dirty {
+		n.show(p)
+	}
+	n.dirty = n.dirty[:0]
+	out := n.out
+	n.out = nil
+	return out
+}
+
+// send emits a message that starts at this node towards a neighbour.
+func (n *Node) send(out IfIndex, dst netip.Addr, m *wire.Message) {
+	n.sendFrom(out, n.env.Addr(out), dst, n.cfg.TTL, m)
+}
+
+func (n *Node) sendFrom(out IfIndex, src, dst netip.Addr, ttl uint8, m *wire.Message) {
+	m.SendTTL = ttl
+	n.count.out[m.Type]++
+	n.emit(Send{Out: out, Src: src, Dst: dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m})
+}
+
+// jitter spreads a refresh over [0.5R, 1.5R] (RFC 2205 section 3.7 (1)).
+func (n *Node) jitter(r time.Duration) time.Duration {
+	return time.Duration((0.5 + n.rng.Float64()) * float64(r))
+}
+
+// slew returns the R to announce next: it may grow by 30 % only (RFC 2205
+// section 3.7 (5)).
+func (n *Node) slew(last time.Duration) time.Duration {
+	if last == 0 {
+		return n.cfg.Refresh
+	}
+	return min(n.cfg.Refresh, time.Duration(float64(last)*(1+slewMax)))
+}
+
+// lifetime is the L of state that was announced with R (RFC 2205 section 3.7 (2)).
+func (n *Node) lifetime(tv *wire.TimeValues) time.Duration {
+	r := n.cfg.Refresh
+	if tv != nil {
+		r = tv.Period()
+	}
+	r = min(max(r, minRefresh), maxRefresh)
+	return time.Duration((float64(n.cfg.K) + 0.5) * 1.5 * float64(r))
+}
+
+func timeValues(r time.Duration) *wire.TimeValues {
+	return &wire.TimeValues{Refresh: uint32(r.Milliseconds())}
+}
+
+// SetRefresh changes R. A larger one is approached step by step.
+func (n *Node) SetRefresh(r time.Duration) {
+	n.cfg.Refresh = min(max(r, minRefresh), maxRefresh)
+}
+
+// interval returns how long to wait for the next refresh: quick ones first.
+func (n *Node) interval(r time.Duration, quick *int) time.Duration {
+	if *quick > 0 {
+		d := quickBase << (n.cfg.Quick - *quick)
+		*quick--
+		if d < r {
+			return n.jitter(d)
+		}
+	}
+	return n.jitter(r)
+}

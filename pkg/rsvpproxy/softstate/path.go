@@ -1,0 +1,166 @@
+package softstate
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// handlePath is PATH MESSAGE ARRIVES of RFC 2209 section 2.
+func (n *Node) handlePath(now time.Time, rx *Received) {
+	m := rx.Msg
+	if m.SenderTemplate == nil || m.SenderTSpec == nil && m.RawTSpec == nil || m.Hop == nil {
+		n.drop(DropMalformed)
+		return
+	}
+	if m.Session.DstPort == 0 && m.SenderTemplate.SrcPort != 0 {
+		n.drop(DropMalformed) // bad source port: logged, not answered (RFC 2209 section 2)
+		return
+	}
+	if m.Session.Dst.IsMulticast() {
+		n.refusePath(rx, &Refusal{Code: wire.ErrRSVPSystem, Value: systemVersion})
+		return
+	}
+	if m.SenderTSpec == nil {
+		n.refusePath(rx, &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCBadTSpec})
+		return
+	}
+	p := n.lookup(m.Session, *m.SenderTemplate)
+	if p != nil && p.local && p.in != rx.Iface {
+		n.drop(DropLoop)
+		return
+	}
+	created := p == nil
+	if created {
+		var refusal *Refusal
+		if p, refusal = n.newPSB(now, m.Session, *m.SenderTemplate); refusal != nil {
+			n.refusePath(rx, refusal)
+			return
+		}
+		p.in = rx.Iface // our address in a PathErr
+	}
+	if was := p.phop.Addr; was != m.Hop.Addr {
+		if !n.hold(m.Hop.Addr) {
+			if created {
+				n.deletePSB(p)
+			}
+			n.drop(DropLimitPath)
+			n.refusePath(rx, &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"})
+			return
+		}
+		n.unhold(was)
+	}
+
+	moved := !created && (p.phop != *m.Hop || p.in != rx.Iface)
+	changed := p.take(rx) || created
+	n.timers.set(&p.life, now.Add(n.lifetime(m.TimeValues)))
+	if n.reroute(p) {
+		changed = true
+	}
+	if changed {
+		p.retryAt = time.Time{}
+		n.forwardPath(now, p)
+	}
+	n.answer(now, p)
+	if changed && !created {
+		p.reservations(func(t *tcsb) { n.updateTC(now, t, false) })
+	}
+	if moved {
+		n.forwardResv(now, p) // RFC 2205 section 3.6: immediately, to the new previous hop
+	}
+	n.touch(p)
+}
+
+// take copies a PATH into p and says whether it told anything new. The caller
+// has counted a new previous hop.
+func (p *psb) take(rx *Received) bool {
+	m := rx.Msg
+	old := *p
+	p.phop, p.in, p.ttl = *m.Hop, rx.Iface, rx.TTL
+	p.tspec, p.rawTSpec, p.adspec = *m.SenderTSpec, m.RawTSpec, m.AdSpec
+	p.policy, p.unknown, p.flags = m.Policy, m.Unknown, m.Session.Flags
+	p.ePolice = m.Session.Flags&wire.SessionEPolice != 0
+	// Send_TTL below the TTL would be a lie, but no less a difference (RFC 2205 section 3.8).
+	p.nonRSVP = rx.TTL != m.SendTTL
+	p.local = false
+	return p.phop != old.phop || p.in != old.in || p.tspec != old.tspec || p.flags != old.flags ||
+		p.nonRSVP != old.nonRSVP || old.local || !sameAdSpec(p.adspec, old.adspec) ||
+		!sameObject(p.rawTSpec, old.rawTSpec) || !sameObjects(p.policy, old.policy) ||
+		!sameObjects(p.unknown, old.unknown)
+}
+
+// newPSB makes path state, or tells why not.
+func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Refusal) {
+	id = id.Key()
+	s := n.sessions[id]
+	switch {
+	case s == nil && n.dstPortConflict(id):
+		return nil, &Refusal{Code: wire.ErrDstPorts}
+	case s != nil && s.srcPortConflict(f):
+		return nil, &Refusal{Code: wire.ErrSrcPorts}
+	case s == nil && len(n.sessions) >= n.cfg.Limits.Sessions,
+		s != nil && len(s.psbs) >= n.cfg.Limits.PerSession,
+		n.senders >= n.cfg.Limits.Senders:
+		n.drop(DropLimitPath)
+		return nil, &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many sessions or senders"}
+	}
+	if s == nil {
+		s = &session{id: id, psbs: map[wire.Filter]*psb{}, tcsbs: map[tcKey]*tcsb{}}
+		n.sessions[id] = s
+		n.usePort(id, 1)
+	}
+	p := &psb{s: s, sender: f, created: now}
+	p.refresh = timer{kind: timerPathRefresh, p: p}
+	p.life = timer{kind: timerPathLife, p: p}
+	p.resv = timer{kind: timerResvRefresh, p: p}
+	p.failureTime = timer{kind: timerFailure, p: p}
+	s.psbs[f] = p
+	n.senders++
+	return p, nil
+}
+
+// deletePSB removes path state and, without any further message, the
+// reservations that depend on it: the PathTear that follows does the same
+// downstream, and did it upstream (RFC 2205 section 3.1.5).
+func (n *Node) deletePSB(p *psb) {
+	p.reservations(n.deleteTCSB)
+	n.unhold(p.phop.Addr)
+	for _, t := range []*timer{&p.refresh, &p.life, &p.resv, &p.failureTime} {
+		n.timers.stop(t)
+	}
+	delete(p.s.psbs, p.sender)
+	n.senders--
+	n.showGone(p)
+	if len(p.s.psbs) == 0 {
+		delete(n.sessions, p.s.id)
+		n.usePort(p.s.id, -1)
+	}
+}
+
+func (n *Node) lookup(id wire.Session, f wire.Filter) *psb {
+	if s := n.sessions[id.Key()]; s != nil {
+		return s.psbs[f]
+	}
+	return nil
+}
+
+func sameAdSpec(a, b *intserv.AdSpec) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(*b)
+}
+
+func sameObject(a, b *wire.Object) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Class == b.Class && a.CType == b.CType && bytes.Equal(a.Body, b.Body)
+}
+
+func sameObjects(a, b []wire.Object) bool {
+	return slices.EqualFunc(a, b, func(x, y wire.Object) bool { return sameObject(&x, &y) })
+}

@@ -1,0 +1,69 @@
+package softstate
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// refusePath answers a PATH in error to the hop that it came from (RFC 2205
+// section 3.1.7). The sender descriptor is a copy.
+func (n *Node) refusePath(rx *Received, r *Refusal) {
+	m := rx.Msg
+	n.sendPathErr(rx.Iface, m.Hop, r, 0, &wire.Message{
+		Session: m.Session, SenderTemplate: m.SenderTemplate,
+		SenderTSpec: m.SenderTSpec, AdSpec: m.AdSpec, RawTSpec: m.RawTSpec, RawAdSpec: m.RawAdSpec,
+	})
+}
+
+// refuseSender tells the sender of p of an error found here.
+func (n *Node) refuseSender(p *psb, r *Refusal, flags uint8) {
+	if p.local {
+		return
+	}
+	tspec := p.tspec
+	n.sendPathErr(p.in, &p.phop, r, flags, &wire.Message{
+		Session: p.s.id, SenderTemplate: &p.sender,
+		SenderTSpec: &tspec, RawTSpec: p.rawTSpec, AdSpec: p.adspec,
+	})
+}
+
+func (n *Node) sendPathErr(out IfIndex, hop *wire.Hop, r *Refusal, flags uint8, m *wire.Message) {
+	n.count.pathErrs[r.Code]++
+	m.Type = wire.PathErr
+	m.ErrorSpec = &wire.ErrorSpec{Node: n.env.Addr(out), Flags: flags, Code: r.Code, Value: r.Value}
+	n.send(out, hop.Addr, m)
+}
+
+// handlePathErr is PERR MESSAGE ARRIVES of RFC 2209 section 2. It changes no
+// state (RFC 2205 section 3.1.7).
+func (n *Node) handlePathErr(now time.Time, rx *Received) {
+	m := rx.Msg
+	if m.SenderTemplate == nil || m.ErrorSpec == nil {
+		n.drop(DropMalformed)
+		return
+	}
+	p := n.lookup(m.Session, *m.SenderTemplate)
+	if p == nil {
+		n.drop(DropNoState)
+		return
+	}
+	if p.local {
+		e := m.ErrorSpec
+		n.fail(now, p, &Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node})
+		return
+	}
+	n.send(p.in, p.phop.Addr, &wire.Message{
+		Type: wire.PathErr, Session: m.Session, ErrorSpec: m.ErrorSpec, Policy: m.Policy, Unknown: m.Unknown,
+		SenderTemplate: m.SenderTemplate, SenderTSpec: m.SenderTSpec, AdSpec: m.AdSpec,
+		RawTSpec: m.RawTSpec, RawAdSpec: m.RawAdSpec,
+	})
+}
+
+// fail notes an error for people. It is forgotten after Kb*R, as a blockade is,
+// unless it comes again.
+func (n *Node) fail(now time.Time, p *psb, f *Failure) {
+	p.failure = f
+	n.timers.set(&p.failureTime, now.Add(time.Duration(n.cfg.Kb)*n.cfg.Refresh))
+	n.touch(p)
+}

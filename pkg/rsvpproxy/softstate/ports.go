@@ -1,0 +1,54 @@
+package softstate
+
+import (
+	"net/netip"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// portKey is what RFC 2205 section 3.2 (1) compares sessions by.
+type portKey struct {
+	dst      netip.Addr
+	protocol uint8
+}
+
+// portUse counts the sessions of one destination by their DstPort.
+type portUse struct{ zero, set int }
+
+func (u *portUse) of(port uint16) *int {
+	if port == 0 {
+		return &u.zero
+	}
+	return &u.set
+}
+
+// dstPortConflict says whether a session would mix zero and non-zero DstPorts
+// for one destination and protocol.
+func (n *Node) dstPortConflict(s wire.Session) bool {
+	u := n.ports[portKey{s.Dst, s.Protocol}]
+	return u != nil && (s.DstPort == 0 && u.set > 0 || s.DstPort != 0 && u.zero > 0)
+}
+
+// srcPortConflict says whether sender f would have path state both with and
+// without a SrcPort (RFC 2205 section 3.2 (3)).
+func (s *session) srcPortConflict(f wire.Filter) bool {
+	for o := range s.psbs {
+		if o.Src == f.Src && (o.SrcPort == 0) != (f.SrcPort == 0) {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) usePort(s wire.Session, by int) {
+	k := portKey{s.Dst, s.Protocol}
+	u := n.ports[k]
+	if u == nil {
+		u = &portUse{}
+		n.ports[k] = u
+	}
+	*u.of(s.DstPort) += by
+	if *u == (portUse{}) {
+		delete(n.ports, k)
+	}
+}

@@ -1,0 +1,116 @@
+package softstate
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// Sender is a data flow whose sender this node is to speak for.
+type Sender struct {
+	Session wire.Session
+	Filter  wire.Filter
+	TSpec   intserv.TSpec
+	In      IfIndex // where the sender's packets come in; 0: not known
+}
+
+// Reasons why a sender cannot be proxied, for errors.Is.
+var (
+	ErrUnsupported  = errors.New("not in this version")
+	ErrPorts        = errors.New("ports conflict with those of another session (RFC 2205 section 3.2)")
+	ErrTooMany      = errors.New("too many sessions or senders")
+	ErrSpeaksRSVP   = errors.New("the sender, or a node nearer to it, speaks RSVP itself")
+	ErrInvalid      = errors.New("invalid sender")
+	errPortMismatch = errors.New("source port without destination port")
+)
+
+// AddSender begins to speak for a sender, or changes its TSpec. PATH goes out
+// at once if there is a route; if there is none, as soon as there is one.
+func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	p := n.lookup(s.Session, s.Filter)
+	if p != nil && !p.local {
+		return nil, fmt.Errorf("%v: %w", s.Filter, ErrSpeaksRSVP)
+	}
+	tspec := s.TSpec.Wire()
+	changed := p == nil || p.tspec != tspec || p.in != s.In
+	if p == nil {
+		var refusal *Refusal
+		if p, refusal = n.newPSB(now, s.Session, s.Filter); refusal != nil {
+			if refusal.Code == wire.ErrRSVPSystem {
+				return nil, ErrTooMany
+			}
+			return nil, fmt.Errorf("%v: %w", s.Session, ErrPorts)
+		}
+		p.local = true
+	}
+	if !changed {
+		return nil, nil
+	}
+	p.tspec, p.in = tspec, s.In
+	p.retryAt = time.Time{}
+	n.reroute(p)
+	n.forwardPath(now, p)
+	n.answer(now, p)
+	p.reservations(func(t *tcsb) { n.updateTC(now, t, false) })
+	n.touch(p)
+	return n.flush(), nil
+}
+
+func (s *Sender) check() error {
+	switch {
+	case !s.Session.Dst.Is4() || s.Session.Dst.IsMulticast() || !s.Filter.Src.Is4():
+		return fmt.Errorf("session %v: only IPv4 unicast: %w", s.Session, ErrUnsupported)
+	case s.Session.Dst.IsUnspecified() || s.Filter.Src.IsUnspecified() || s.Session.Protocol == 0:
+		return fmt.Errorf("session %v sender %v: zero address or protocol: %w", s.Session, s.Filter, ErrInvalid)
+	case s.Session.DstPort == 0 && s.Filter.SrcPort != 0:
+		return fmt.Errorf("session %v sender %v: %w: %w", s.Session, s.Filter, errPortMismatch, ErrPorts)
+	}
+	if err := s.TSpec.Validate(); err != nil {
+		return fmt.Errorf("session %v: tspec: %w", s.Session, errors.Join(ErrInvalid, err))
+	}
+	return nil
+}
+
+// RemoveSender stops to speak for a sender: PathTear downstream, and the
+// reservation is released. It does nothing for a sender that is not ours.
+func (n *Node) RemoveSender(_ time.Time, id wire.Session, f wire.Filter) []Effect {
+	if p := n.lookup(id, f); p != nil && p.local {
+		n.teardown(p, nil)
+	}
+	return n.flush()
+}
+
+// RouteChanged tells that the way to destinations in dst may have changed. After
+// the time W for routing to settle, PATH takes the new one (RFC 2205 section 3.6).
+func (n *Node) RouteChanged(now time.Time, dst netip.Prefix) {
+	at := now.Add(n.cfg.Repair)
+	for id, s := range n.sessions {
+		if !dst.Contains(id.Dst) {
+			continue
+		}
+		for _, p := range s.psbs {
+			if p.refresh.idx != 0 && p.refresh.at.After(at) {
+				n.timers.set(&p.refresh, at)
+			}
+		}
+	}
+}
+
+// Shutdown tears everything down for a clean stop: PathTear downstream,
+// ResvTear upstream, every reservation released.
+func (n *Node) Shutdown(now time.Time) []Effect {
+	for _, v := range n.Sessions(now) { // in an order that can be repeated
+		p := n.lookup(v.Session, v.Sender)
+		p.reservations(n.deleteTCSB)
+		n.resvGone(p, nil)
+		n.teardown(p, nil)
+	}
+	return n.flush()
+}
