@@ -56,7 +56,7 @@ func (p *Proxy) receive(c captured) {
 		p.env.heard(c.at, c.src, c.iface)
 	}
 	p.perform(p.node.Handle(c.at, softstate.Received{
-		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, Msg: msg, Err: err,
+		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Msg: msg, Err: err,
 	}))
 }
 
