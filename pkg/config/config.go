@@ -63,7 +63,7 @@ type Limits struct {
 	BufferedPerFlow uint64 // bytes held for one reliable flow
 	MaxUnacked      uint64 // bytes of one flow that the box acknowledged and the receiver did not
 	RSVPRate        int    // RSVP messages/s accepted
-	Neighbours      int    // RSVP neighbours
+	Neighbors       int    // RSVP neighbours
 }
 
 // Console says where the control API listens.

@@ -78,7 +78,7 @@ func TestFullValues(t *testing.T) {
 		TCP:     TCP{Window: WindowAuto, DrainTimeout: 30 * time.Second},
 		Limits: Limits{
 			Flows: 100000, Sessions: 100000, Buffered: 256 << 20, BufferedPerFlow: 16 << 20, MaxUnacked: 16 << 20,
-			RSVPRate: 1000, Neighbours: 1000,
+			RSVPRate: 1000, Neighbors: 1000,
 		},
 		Console: Console{Socket: "/run/qosproxy.sock"},
 		Policies: []Policy{

@@ -18,7 +18,7 @@ const (
 	defaultPerFlow    = 16 << 20
 	defaultUnacked    = 16 << 20
 	defaultRSVPRate   = 1000
-	defaultNeighbours = 1000
+	defaultNeighbors  = 1000
 	defaultSocket     = "/run/qosproxy.sock"
 	defaultMinUnit    = 64
 	defaultMaxPacket  = 1500
@@ -60,7 +60,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 			BufferedPerFlow: l.perFlow.or(defaultPerFlow),
 			MaxUnacked:      l.maxUnacked.or(defaultUnacked),
 			RSVPRate:        l.rsvpRate.or(defaultRSVPRate),
-			Neighbours:      l.neighbours.or(defaultNeighbours),
+			Neighbors:       l.neighbors.or(defaultNeighbors),
 		},
 		Console: Console{Socket: r.socket.or(defaultSocket)},
 	}

@@ -51,8 +51,8 @@ type rawConfig struct {
 }
 
 type rawLimits struct {
-	flows, sessions, rsvpRate, neighbours opt[int]
-	buffered, perFlow, maxUnacked         opt[uint64]
+	flows, sessions, rsvpRate, neighbors opt[int]
+	buffered, perFlow, maxUnacked        opt[uint64]
 }
 
 type rawInterface struct {
@@ -186,7 +186,7 @@ func (r *rawConfig) limit(d *decoder, n ast.Node, key string) {
 		"buffered_per_flow": size(&l.perFlow, 64<<10, maxMemory, "a size from 64KiB, such as 16MiB"),
 		"max_unacked":       size(&l.maxUnacked, 64<<10, maxWindow, "a size from 64KiB to 1024MiB, such as 16MiB"),
 		"rsvp_rate":         number(&l.rsvpRate, 1, 1_000_000),
-		"neighbors":         number(&l.neighbours, 1, 1_000_000), //nolint:misspell // the key as the contract spells it
+		"neighbors":         number(&l.neighbors, 1, 1_000_000),
 	})
 }
 

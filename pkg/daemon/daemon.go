@@ -109,7 +109,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	d.rsvp = rsvpproxy.New(rsvpproxy.Config{
 		Node: softstate.Config{
 			Refresh: c.RSVP.Refresh,
-			Limits:  softstate.Limits{Sessions: c.Limits.Sessions, Neighbors: c.Limits.Neighbours, PerSession: c.Limits.Sessions},
+			Limits:  softstate.Limits{Sessions: c.Limits.Sessions, Neighbors: c.Limits.Neighbors, PerSession: c.Limits.Sessions},
 		},
 		Rate: c.Limits.RSVPRate, Control: dscpControl,
 	}, rsvpproxy.Hooks{

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
@@ -61,9 +62,8 @@ func (r *reasons) add(why string) {
 func (r *reasons) all() map[string]uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := make(map[string]uint64, len(r.n))
-	for k, v := range r.n {
-		out[k] = v
+	if r.n == nil {
+		return map[string]uint64{}
 	}
-	return out
+	return maps.Clone(r.n)
 }

@@ -23,7 +23,7 @@ func privileges() error {
 		bit  uint
 		name string
 	}{{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}, {unix.CAP_NET_RAW, "CAP_NET_RAW"}, {unix.CAP_BPF, "CAP_BPF"}} {
-		if !has(c.bit) && !(c.bit == unix.CAP_BPF && has(unix.CAP_SYS_ADMIN)) {
+		if !has(c.bit) && (c.bit != unix.CAP_BPF || !has(unix.CAP_SYS_ADMIN)) {
 			missing = append(missing, c.name)
 		}
 	}
