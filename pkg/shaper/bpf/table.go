@@ -1,0 +1,245 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// layout is the version of the maps' keys and values. Pins of another version
+// are not adopted but replaced.
+const layout = "1"
+
+// The maps' pins in a Table's directory. The bpf file system reserves names with
+// dots.
+const (
+	flowsPin = "flows-" + layout
+	leasePin = "lease-" + layout
+)
+
+// Table is the kernel's table of treatments and the programs that obey it.
+// Its methods may not be called concurrently, but for Renew, Counters and Each.
+type Table struct {
+	dir    string
+	spec   *ebpf.CollectionSpec
+	flows  *ebpf.Map
+	lease  *ebpf.Map
+	change *ebpf.Program
+	links  map[string]*attachment
+	alive  int // directory held locked, so that nobody sweeps it while its interfaces are gone; -1 if not
+	// Adopted tells that the table was found, not made.
+	Adopted bool
+}
+
+// Open makes the table for this many flows in the pin directory, or adopts
+// what an earlier process left there. A table of another size is copied.
+func Open(dir string, flows int) (_ *Table, err error) {
+	unlock, err := lockPins()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := ensureMounted(); err != nil {
+		return nil, err
+	}
+	if err := sweep(filepath.Dir(dir), dir); err != nil {
+		return nil, err
+	}
+	_, statErr := os.Stat(dir)
+	t, err := open(dir, flows)
+	if err != nil {
+		if errors.Is(statErr, fs.ErrNotExist) { // leave nothing that was not there
+			err = errors.Join(err, removePins(dir))
+		}
+		return nil, err
+	}
+	return t, nil
+}
+
+func open(dir string, flows int) (*Table, error) {
+	spec, err := loadTreatment()
+	if err != nil {
+		return nil, fmt.Errorf("the embedded eBPF object: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, explain("make the pin directory", err)
+	}
+	spec.Maps[treatmentMapFlows].MaxEntries = uint32(flows)
+	t := &Table{dir: dir, spec: spec, links: map[string]*attachment{}, alive: -1}
+	for _, step := range []func() error{t.hold, t.openMaps, t.loadChange, t.adoptLinks} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+	}
+	return t, nil
+}
+
+func (t *Table) hold() error {
+	var err error
+	t.alive, err = lockDir(t.dir, unix.LOCK_SH|unix.LOCK_NB)
+	return err
+}
+
+func (t *Table) openMaps() error {
+	var err error
+	if t.flows, t.Adopted, err = openMap(t.spec.Maps[treatmentMapFlows], filepath.Join(t.dir, flowsPin)); err != nil {
+		return err
+	}
+	t.lease, _, err = openMap(t.spec.Maps[treatmentMapLease], filepath.Join(t.dir, leasePin))
+	return err
+}
+
+// openMap takes the pinned map if it is like spec, and makes it if not.
+func openMap(spec *ebpf.MapSpec, pin string) (m *ebpf.Map, adopted bool, err error) {
+	old, err := ebpf.LoadPinnedMap(pin, nil)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, false, explain("open the pinned map "+pin, err)
+	case spec.Compatible(old) == nil:
+		return old, true, nil
+	default:
+		defer func() { err = errors.Join(err, old.Close()) }()
+	}
+	m, err = ebpf.NewMap(spec)
+	if err != nil {
+		return nil, false, explain("make the map "+spec.Name, err)
+	}
+	if old != nil {
+		if adopted, err = copyFlows(m, old); err != nil {
+			return nil, false, errors.Join(err, m.Close())
+		}
+		if err := os.Remove(pin); err != nil {
+			return nil, false, errors.Join(err, m.Close())
+		}
+	}
+	if err := m.Pin(pin); err != nil {
+		return nil, false, errors.Join(explain("pin the map "+spec.Name, err), m.Close())
+	}
+	return m, adopted, nil
+}
+
+// copyFlows fills a table of another size. What no longer fits is an ordinary
+// flow from then on.
+func copyFlows(to, from *ebpf.Map) (bool, error) {
+	if from.KeySize() != to.KeySize() || from.ValueSize() != to.ValueSize() || from.Type() != to.Type() {
+		return false, nil
+	}
+	var key treatmentFlowKey
+	var value treatmentFlow
+	it := from.Iterate()
+	for it.Next(raw(&key), raw(&value)) {
+		value.Lock.Val = 0
+		err := to.Update(raw(&key), raw(&value), ebpf.UpdateAny)
+		if errors.Is(err, unix.E2BIG) {
+			break
+		}
+		if err != nil {
+			return false, fmt.Errorf("copy a treatment: %w", err)
+		}
+	}
+	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return false, fmt.Errorf("copy the treatments: %w", err)
+	}
+	return true, nil
+}
+
+func (t *Table) loadChange() error {
+	var err error
+	t.change, err = t.load(treatmentProgChange)
+	return err
+}
+
+// load loads one program with this table's maps.
+func (t *Table) load(name string) (*ebpf.Program, error) {
+	spec := t.spec.Copy()
+	for other := range spec.Programs {
+		if other != name {
+			delete(spec.Programs, other)
+		}
+	}
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{treatmentMapFlows: t.flows, treatmentMapLease: t.lease},
+	})
+	if err != nil {
+		return nil, explain("load the eBPF program "+name, err)
+	}
+	p := c.DetachProgram(name)
+	c.Close()
+	return p, nil
+}
+
+// Put installs a treatment or changes it in place. A change keeps the levels
+// of the buckets and the counters.
+func (t *Table) Put(ifindex int, tr plan.Treatment, class, excess plan.ClassID) error {
+	args := treatmentChangeArgs{Key: keyOf(ifindex, tr.Key), Spec: specOf(tr, class, excess)}
+	found, err := t.change.Run(&ebpf.RunOptions{Context: raw(&args)})
+	if err != nil {
+		return explain("change a treatment", err)
+	}
+	if found == 0 {
+		return nil
+	}
+	// The bucket starts full.
+	value := treatmentFlow{Spec: args.Spec, Level: int64(args.Spec.Depth), PeakLevel: int64(args.Spec.PeakDepth)}
+	return explain("install a treatment", t.flows.Update(raw(&args.Key), raw(&value), ebpf.UpdateNoExist))
+}
+
+// Delete removes a treatment: the flow is an ordinary one from the next packet on.
+func (t *Table) Delete(ifindex int, k packet.FlowKey) error {
+	key := keyOf(ifindex, k)
+	return explain("remove a treatment", t.flows.Delete(raw(&key)))
+}
+
+// Counters reads those of one treatment.
+func (t *Table) Counters(ifindex int, k packet.FlowKey) (Counters, error) {
+	v, err := t.read(ifindex, k)
+	return v.counters(), err
+}
+
+func (t *Table) read(ifindex int, k packet.FlowKey) (treatmentFlow, error) {
+	key := keyOf(ifindex, k)
+	var v treatmentFlow
+	err := t.flows.LookupWithFlags(raw(&key), raw(&v), ebpf.LookupLock)
+	return v, explain("read a treatment", err)
+}
+
+// Entry is one row of the table.
+type Entry struct {
+	Ifindex   int
+	Treatment plan.Treatment // without the interface's name
+	Class     plan.ClassID
+	Excess    plan.ClassID
+	Counters  Counters
+}
+
+// Each reads the whole table. Entries that come or go meanwhile may be missed.
+func (t *Table) Each(f func(Entry)) error {
+	const chunk = 512
+	keys, values := make([]treatmentFlowKey, chunk), make([]treatmentFlow, chunk)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := t.flows.BatchLookup(&cursor, keys, values, &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)})
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return explain("read the treatments", err)
+		}
+		for i := range n {
+			k, v := keys[i].flowKey(), &values[i]
+			f(Entry{
+				Ifindex: int(keys[i].Ifindex), Treatment: v.Spec.treatment(k),
+				Class: plan.ClassID(v.Spec.Class), Excess: plan.ClassID(v.Spec.Excess), Counters: v.counters(),
+			})
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}

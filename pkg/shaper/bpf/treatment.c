@@ -1,0 +1,465 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+//
+// The treatment of flows: one lookup by interface and five-tuple, then police
+// by TSpec, mark the DSCP, choose the HTB class and count.
+//
+// Built at development time, see generate.go; the object is committed.
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+#define TCX_NEXT (-1) // let the programs of others see the packet too
+#define TCX_DROP 2
+
+#define PROTO_RSVP 46
+#define ND_HOP_LIMIT 255 // RFC 4861 section 7.1: anything else was forwarded
+#define DSCP_CS6 48
+#define NSEC 1000000000ULL
+
+#define FLOW_POLICE 1  // compare with the TSpec
+#define FLOW_DROP 2    // what exceeds is dropped, not sent as best effort
+#define FLOW_MARK 4    // write the DSCP
+// Bits from 8 on are user space's own notes and mean nothing here.
+
+// Matches packet.FlowKey with the interface added. Ports in network order,
+// IPv4 addresses in their IPv4-mapped form.
+struct flow_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__be16 sport;
+	__be16 dport;
+	__u32 ifindex;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+// Depths and levels are in bytes * 10^9, so that rate * nanoseconds adds to
+// them without a division or a rounding error. A peak of 0 is none. An
+// idle time is that after which a bucket is full again whatever its debt was:
+// beyond it rate * nanoseconds could overflow and need not be known.
+struct spec {
+	__u64 rate;       // r, bytes/s
+	__u64 depth;      // b
+	__u64 idle;       // ns
+	__u64 peak;       // p, bytes/s
+	__u64 peak_depth; // M
+	__u64 peak_idle;  // ns
+	__u32 min_unit;   // m, bytes
+	__u32 max_packet; // M, bytes; 0 is no limit
+	__u32 class;      // skb->priority, 0 leaves it alone
+	__u32 excess;     // the same for what exceeds
+	__u32 flags;
+	__u32 dscp;
+};
+
+struct flow {
+	struct spec spec;
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	__s64 level;      // of the (r, b) bucket; below 0 is debt
+	__s64 peak_level; // of the (p, M) bucket
+	__u64 last;       // ns, when the levels were right
+	__u64 packets, bytes;
+	__u64 conform_packets, conform_bytes;
+	__u64 exceed_packets, exceed_bytes;
+	__u64 dropped_packets, dropped_bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH); // never LRU: a reservation is not evicted
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 100000);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+// Until when (CLOCK_MONOTONIC, ns) the treatment is valid. The daemon renews
+// it; if it died and nobody came back, flows become ordinary again.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} lease SEC(".maps");
+
+// Set per interface when the program is loaded.
+volatile const __u32 link_header = ETH_HLEN; // bytes before the IP header, or before a VLAN tag
+volatile const __u32 control_class = 0;
+
+// What a packet is, as far as the treatment needs to know.
+struct packet {
+	struct flow_key key;
+	__u32 l3;     // offset of the IP header
+	__u32 l4;     // offset of the transport header
+	__u8 v4;
+	__u8 tos;
+	__u8 hops;
+	__u8 later;   // a fragment without a transport header
+	__u8 icmp6;   // its type
+	__u8 pad[3];
+};
+
+// start returns the offset of the IP header and its EtherType behind up to
+// two VLAN tags.
+ALWAYS_INLINE __u32 start(struct __sk_buff *skb, __be16 *type)
+{
+	__u32 off = link_header;
+
+	*type = skb->protocol;
+	for (int i = 0; i < 2; i++) {
+		__be16 tag[2];
+
+		if (*type != bpf_htons(ETH_P_8021Q) && *type != bpf_htons(ETH_P_8021AD))
+			break;
+		if (bpf_skb_load_bytes(skb, off, tag, sizeof(tag)))
+			break;
+		*type = tag[1];
+		off += 4;
+	}
+	return off;
+}
+
+ALWAYS_INLINE int parse4(struct __sk_buff *skb, struct packet *p)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return -1;
+	if (ip.ihl < 5)
+		return -1;
+	*(__be32 *)(p->key.src + 12) = ip.saddr;
+	*(__be32 *)(p->key.dst + 12) = ip.daddr;
+	*(__be16 *)(p->key.src + 10) = 0xffff;
+	*(__be16 *)(p->key.dst + 10) = 0xffff;
+	p->key.proto = ip.protocol;
+	p->tos = ip.tos;
+	p->v4 = 1;
+	p->l4 = p->l3 + ip.ihl * 4;
+	p->later = (ip.frag_off & bpf_htons(0x1fff)) != 0;
+	return 0;
+}
+
+ALWAYS_INLINE int parse6(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6hdr ip;
+	__u32 off = p->l3 + sizeof(ip);
+	__u8 next;
+
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return -1;
+	__builtin_memcpy(p->key.src, &ip.saddr, 16);
+	__builtin_memcpy(p->key.dst, &ip.daddr, 16);
+	p->tos = ip.priority << 4 | ip.flow_lbl[0] >> 4;
+	p->hops = ip.hop_limit;
+	next = ip.nexthdr;
+	// RFC 8200 section 4.1. More headers than this is no traffic that
+	// anybody reserves for.
+	for (int i = 0; i < 6; i++) {
+		__u8 h[4];
+		__u32 len;
+
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH)
+			break;
+		if (bpf_skb_load_bytes(skb, off, h, sizeof(h)))
+			return -1;
+		len = 8 + h[1] * 8;
+		if (next == IPPROTO_FRAGMENT) {
+			len = 8;
+			if ((h[2] << 8 | h[3]) & 0xfff8)
+				p->later = 1;
+		}
+		if (next == IPPROTO_AH)
+			len = (h[1] + 2) * 4;
+		next = h[0];
+		off += len;
+		if (p->later)
+			break;
+	}
+	p->key.proto = next;
+	p->l4 = off;
+	if (next == IPPROTO_ICMPV6 && !p->later)
+		return bpf_skb_load_bytes(skb, off, &p->icmp6, 1);
+	return 0;
+}
+
+ALWAYS_INLINE int parse(struct __sk_buff *skb, __be16 type, struct packet *p)
+{
+	__be16 ports[2];
+	int err;
+
+	if (type == bpf_htons(ETH_P_IP))
+		err = parse4(skb, p);
+	else if (type == bpf_htons(ETH_P_IPV6))
+		err = parse6(skb, p);
+	else
+		return -1;
+	if (err)
+		return err;
+	if (!p->later && (p->key.proto == IPPROTO_TCP || p->key.proto == IPPROTO_UDP)) {
+		if (bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports)))
+			return -1;
+		p->key.sport = ports[0];
+		p->key.dport = ports[1];
+	}
+	return 0;
+}
+
+// control tells what the network itself lives on.
+ALWAYS_INLINE int control(struct __sk_buff *skb, struct packet *p)
+{
+	if (p->key.proto == PROTO_RSVP)
+		return 1;
+	// Neighbour and router discovery, RFC 4861 section 4: types 133 to 137.
+	if (!p->v4 && p->key.proto == IPPROTO_ICMPV6 && p->hops == ND_HOP_LIMIT &&
+	    p->icmp6 >= 133 && p->icmp6 <= 137)
+		return 1;
+	// Routing protocols of this box. Of forwarded packets nobody knows who
+	// wrote CS6 into them.
+	return skb->ingress_ifindex == 0 && p->tos >> 2 == DSCP_CS6;
+}
+
+// size is what a packet, or the packets that a super-packet becomes, amount to.
+struct size {
+	__u64 packets;
+	__u64 bytes;   // IP bytes, header included
+	__u64 policed; // the same where each packet counts at least m
+	__u32 largest; // IP bytes
+};
+
+ALWAYS_INLINE void measure(struct __sk_buff *skb, struct packet *p, struct spec *s, struct size *z)
+{
+	__u32 len = skb->len - p->l3, m = s->min_unit;
+	__u32 gso = skb->gso_size, header, payload, last;
+
+	z->packets = 1;
+	z->bytes = len;
+	z->largest = len;
+	z->policed = len > m ? len : m;
+	if (!gso)
+		return;
+
+	header = p->l4 - p->l3;
+	if (p->key.proto == IPPROTO_TCP) {
+		__u8 off = 0;
+
+		bpf_skb_load_bytes(skb, p->l4 + 12, &off, 1);
+		header += (off >> 4) * 4;
+	} else if (p->key.proto == IPPROTO_UDP) {
+		header += sizeof(struct udphdr);
+	}
+	if (len <= header)
+		return;
+	payload = len - header;
+	// gso_segs is not always set for packets from virtual machines; the
+	// division is what the kernel itself falls back to.
+	z->packets = (payload + gso - 1) / gso;
+	if (z->packets < 2)
+		return;
+	last = payload - (z->packets - 1) * gso + header;
+	z->largest = gso + header;
+	z->bytes = payload + z->packets * header;
+	z->policed = (z->packets - 1) * (z->largest > m ? z->largest : m) + (last > m ? last : m);
+}
+
+// fill brings a bucket's level up to now.
+ALWAYS_INLINE __s64 fill(__s64 level, __u64 rate, __u64 depth, __u64 idle, __u64 passed)
+{
+	if (passed >= idle)
+		return depth;
+	level += rate * passed;
+	return level > (__s64)depth ? (__s64)depth : level;
+}
+
+// fits: a single packet needs as much as it has. A super-packet needs at most
+// a full bucket and pays in full, if need be into debt: had its packets come
+// one by one, each conforming, then the bucket would be full now or hold
+// enough, so merging is not punished; and the debt keeps the rate exact.
+ALWAYS_INLINE int fits(__s64 level, __u64 depth, __u64 cost, int merged)
+{
+	__u64 need = merged && cost > depth ? depth : cost;
+
+	return level >= (__s64)need;
+}
+
+ALWAYS_INLINE int police(struct flow *f, struct size *z, __u64 now)
+{
+	struct spec *s = &f->spec;
+	__u64 passed = now - f->last, cost = z->policed * NSEC;
+	int merged = z->packets > 1;
+
+	// Two processors may read the clock in another order than they take the lock.
+	if (now < f->last)
+		passed = 0;
+	else
+		f->last = now;
+	f->level = fill(f->level, s->rate, s->depth, s->idle, passed);
+	if (s->peak)
+		f->peak_level = fill(f->peak_level, s->peak, s->peak_depth, s->peak_idle, passed);
+
+	if (s->max_packet && z->largest > s->max_packet)
+		return 0;
+	if (!fits(f->level, s->depth, cost, merged))
+		return 0;
+	if (s->peak && !fits(f->peak_level, s->peak_depth, cost, merged))
+		return 0;
+	f->level -= cost;
+	if (s->peak)
+		f->peak_level -= cost;
+	return 1;
+}
+
+// mark writes the DSCP and leaves ECN (RFC 3168) alone.
+ALWAYS_INLINE void mark(struct __sk_buff *skb, struct packet *p, __u8 dscp)
+{
+	__u8 tos = dscp << 2 | (p->tos & 3);
+
+	if (tos == p->tos)
+		return;
+	if (p->v4) {
+		// The checksum is over 16-bit words: TOS is the low byte of the first.
+		if (bpf_l3_csum_replace(skb, p->l3 + 10, bpf_htons(p->tos), bpf_htons(tos), 2) == 0)
+			bpf_skb_store_bytes(skb, p->l3 + 1, &tos, 1, 0);
+		return;
+	}
+	__u8 word[2];
+
+	if (bpf_skb_load_bytes(skb, p->l3, word, 2))
+		return;
+	word[0] = 0x60 | tos >> 4;
+	word[1] = tos << 4 | (word[1] & 15);
+	bpf_skb_store_bytes(skb, p->l3, word, 2, BPF_F_RECOMPUTE_CSUM);
+}
+
+SEC("tc")
+int egress(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct size z;
+	__be16 type;
+	__u32 zero = 0, class, dscp, flags;
+	__u64 now, *valid;
+	int conforms = 1;
+
+	p.l3 = start(skb, &type);
+	if (type == bpf_htons(ETH_P_ARP)) {
+		if (control_class)
+			skb->priority = control_class;
+		return TCX_NEXT;
+	}
+	if (parse(skb, type, &p))
+		return TCX_NEXT;
+	if (control(skb, &p)) {
+		if (control_class)
+			skb->priority = control_class;
+		return TCX_NEXT;
+	}
+	if (p.later) // no ports: belongs to no flow that can be named
+		return TCX_NEXT;
+
+	p.key.ifindex = skb->ifindex;
+	struct flow *f = bpf_map_lookup_elem(&flows, &p.key);
+	if (!f)
+		return TCX_NEXT;
+	now = bpf_ktime_get_ns();
+	valid = bpf_map_lookup_elem(&lease, &zero);
+	if (!valid || now > *valid)
+		return TCX_NEXT;
+
+	measure(skb, &p, &f->spec, &z);
+	bpf_spin_lock(&f->lock);
+	flags = f->spec.flags;
+	class = f->spec.class;
+	dscp = f->spec.dscp;
+	f->packets += z.packets;
+	f->bytes += z.bytes;
+	if (flags & FLOW_POLICE)
+		conforms = police(f, &z, now);
+	if (conforms) {
+		f->conform_packets += z.packets;
+		f->conform_bytes += z.bytes;
+	} else {
+		class = f->spec.excess;
+		f->exceed_packets += z.packets;
+		f->exceed_bytes += z.bytes;
+		if (flags & FLOW_DROP) {
+			f->dropped_packets += z.packets;
+			f->dropped_bytes += z.bytes;
+		}
+	}
+	bpf_spin_unlock(&f->lock);
+
+	if (!conforms) {
+		if (flags & FLOW_DROP)
+			return TCX_DROP;
+		dscp = 0;
+		flags |= FLOW_MARK;
+	}
+	if (class)
+		skb->priority = class;
+	if (flags & FLOW_MARK)
+		mark(skb, &p, dscp);
+	return TCX_NEXT;
+}
+
+// ingress takes away the markings of hosts that are not trusted.
+SEC("tc")
+int ingress(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	__be16 type;
+
+	p.l3 = start(skb, &type);
+	if (type == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, p.l3 + 1, &p.tos, 1))
+			return TCX_NEXT;
+		p.v4 = 1;
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		__u8 word[2];
+
+		if (bpf_skb_load_bytes(skb, p.l3, word, 2))
+			return TCX_NEXT;
+		p.tos = word[0] << 4 | word[1] >> 4;
+	} else {
+		return TCX_NEXT;
+	}
+	mark(skb, &p, 0);
+	return TCX_NEXT;
+}
+
+struct change_args {
+	struct flow_key key;
+	__u32 pad;
+	struct spec spec;
+};
+
+// change gives a flow another spec and leaves its levels and counters alone,
+// which user space could not do without losing what passes in between.
+SEC("syscall")
+int change(struct change_args *c)
+{
+	struct spec s = c->spec;
+	struct flow_key k = c->key;
+	struct flow *f = bpf_map_lookup_elem(&flows, &k);
+
+	if (!f)
+		return 2; // ENOENT
+	bpf_spin_lock(&f->lock);
+	f->spec = s;
+	bpf_spin_unlock(&f->lock);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

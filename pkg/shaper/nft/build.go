@@ -1,0 +1,188 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// aliveTime is how long the rules work without a beat.
+const aliveTime = time.Second
+
+// aliveKey is the one element of set alive.
+var aliveKey = []byte{0, 0, 0, 1}
+
+// builder collects the messages that fill the table of one family.
+type builder struct {
+	conn   *conn
+	want   plan.Queue
+	lay    *layout
+	native bool // the kernel has nf_tables' own queue expression
+	table  *nftables.Table
+	policy *nftables.Chain
+
+	alive, settled *nftables.Set
+	cheated        []*nftables.Set
+}
+
+// build collects sets, chains and rules of an empty table.
+func (b *builder) build() error {
+	if err := b.sets(); err != nil {
+		return err
+	}
+	b.prerouting()
+	if b.want.Reassemble {
+		b.reassembly()
+	}
+	b.forward()
+	return b.prefilters(b.want.Prefilters)
+}
+
+func (b *builder) sets() error {
+	b.alive = &nftables.Set{
+		Table: b.table, Name: "alive", KeyType: nftables.TypeInteger, HasTimeout: true, Timeout: aliveTime,
+	}
+	if err := b.conn.AddSet(b.alive, []nftables.SetElement{{Key: aliveKey}}); err != nil {
+		return fmt.Errorf("set alive: %w", err)
+	}
+	b.settled = &nftables.Set{
+		Table: b.table, Name: "settled", KeyType: b.lay.keyType, Concatenation: true,
+		HasTimeout: true, Timeout: b.want.SettledTimeout, Size: uint32(b.want.MaxSettled),
+	}
+	if err := b.conn.AddSet(b.settled, nil); err != nil {
+		return fmt.Errorf("set settled: %w", err)
+	}
+	for i := range b.want.Cheat {
+		set := &nftables.Set{
+			Table: b.table, Name: fmt.Sprintf("cheated_%d", i), KeyType: b.lay.keyType, Concatenation: true,
+			Size: uint32(b.want.MaxCheated),
+		}
+		if err := b.conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("set %s: %w", set.Name, err)
+		}
+		b.cheated = append(b.cheated, set)
+	}
+	return nil
+}
+
+func (b *builder) chain(name string, hook *nftables.ChainHook) *nftables.Chain {
+	c := &nftables.Chain{Table: b.table, Name: name}
+	if hook != nil {
+		c.Type, c.Hooknum, c.Priority = nftables.ChainTypeFilter, hook, nftables.ChainPriorityMangle
+	}
+	return b.conn.AddChain(c)
+}
+
+func (b *builder) rule(c *nftables.Chain, comment string, parts ...[]expr.Any) {
+	var e []expr.Any
+	for _, p := range parts {
+		e = append(e, p...)
+	}
+	b.conn.AddRule(&nftables.Rule{
+		Table: b.table, Chain: c, Exprs: e,
+		UserData: userdata.AppendString(nil, userdata.TypeComment, comment),
+	})
+}
+
+// queueTo counts a packet and hands it to a queue, or lets it go on if nobody
+// listens there.
+func (b *builder) queueTo(num uint16) []expr.Any {
+	if b.native {
+		return []expr.Any{&expr.Counter{}, &expr.Queue{Num: num, Total: 1, Flag: expr.QueueFlagBypass}}
+	}
+	// struct xt_NFQ_info_v3: first queue, number of queues, flags (1: bypass).
+	info := binary.NativeEndian.AppendUint16(nil, num)
+	info = binary.NativeEndian.AppendUint16(info, 1)
+	info = binary.NativeEndian.AppendUint16(info, 1)
+	target := xt.Unknown(append(info, 0, 0))
+	return []expr.Any{&expr.Counter{}, &expr.Target{Name: "NFQUEUE", Rev: 3, Info: &target}}
+}
+
+// guard opens the chain when the daemon stopped beating.
+func (b *builder) guard(c *nftables.Chain) {
+	b.rule(c, "no beat", []expr.Any{
+		&expr.Immediate{Register: reg0, Data: aliveKey},
+		&expr.Lookup{SourceRegister: reg0, SetID: b.alive.ID, SetName: b.alive.Name, Invert: true},
+		verdict(expr.VerdictAccept),
+	})
+}
+
+// prerouting catches RSVP before the TTL is decremented and before a local
+// socket sees it.
+func (b *builder) prerouting() {
+	c := b.chain("prerouting", nftables.ChainHookPrerouting)
+	b.guard(c)
+	for _, proto := range []uint8{packet.ProtoRSVP, packet.ProtoRSVPE2E} {
+		b.rule(c, "control", matchProto(expr.CmpOpEq, proto), b.queueTo(b.want.Control))
+	}
+	drop := []expr.Any{&expr.Counter{}, verdict(expr.VerdictDrop)}
+	for _, proto := range []uint8{packet.ProtoRSVP, packet.ProtoRSVPE2E} {
+		if b.lay == layout4 {
+			// RFC 792: destination unreachable, protocol unreachable. A host
+			// that speaks no RSVP answers a PATH so, and its peer would believe
+			// it. The quoted header starts at byte 8.
+			b.rule(c, "rsvp unreachable", matchProto(expr.CmpOpEq, packet.ProtoICMP),
+				matchTransport(0, 3, 2), matchTransport(8+9, proto), drop)
+			continue
+		}
+		// RFC 4443 section 3.4: parameter problem, unrecognized next header. A
+		// PATH has a hop-by-hop header with the Router Alert, the others do not.
+		b.rule(c, "rsvp unreachable", matchProto(expr.CmpOpEq, packet.ProtoICMPv6),
+			matchTransport(0, 4, 1), matchTransport(8+6, proto), drop)
+		b.rule(c, "rsvp unreachable", matchProto(expr.CmpOpEq, packet.ProtoICMPv6),
+			matchTransport(0, 4, 1), matchTransport(8+6, packet.ProtoHopByHop), matchTransport(8+40, proto), drop)
+	}
+}
+
+// reassembly makes the kernel put fragments together before any rule of ours is
+// looked at. It does so where a transparent proxy's expression exists in a
+// rule; no packet needs to pass there, and into this chain nothing leads.
+// Conntrack would do the same, but keeps a state for every flow.
+func (b *builder) reassembly() {
+	c := b.chain("reassemble", nil)
+	b.rule(c, "reassemble", []expr.Any{
+		&expr.Immediate{Register: reg0, Data: []byte{0, 0}},
+		&expr.TProxy{Family: byte(b.lay.family), RegPort: reg0},
+	})
+}
+
+func (b *builder) forward() {
+	c := b.chain("forward", nftables.ChainHookForward)
+	b.policy = b.chain("policy", nil)
+	b.guard(c)
+	accept := []expr.Any{verdict(expr.VerdictAccept)}
+	b.rule(c, "ours", matchMark(b.want.Mark, b.want.MarkMask), accept)
+	for i, set := range b.cheated {
+		b.rule(c, set.Name, matchProto(expr.CmpOpEq, packet.ProtoTCP), b.lay.loadKey(true), in(set),
+			b.queueTo(b.want.Cheat[i]))
+	}
+	for _, proto := range []uint8{packet.ProtoTCP, packet.ProtoUDP} {
+		b.rule(c, "settled", matchProto(expr.CmpOpEq, proto), b.lay.loadKey(true), in(b.settled), accept)
+	}
+	b.rule(c, "settled", matchProto(expr.CmpOpNeq, packet.ProtoTCP, packet.ProtoUDP),
+		b.lay.loadKey(false), in(b.settled), accept)
+	b.rule(c, "policy", []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: b.policy.Name}})
+}
+
+// prefilters fills chain policy.
+func (b *builder) prefilters(filters []plan.Prefilter) error {
+	for i, f := range filters {
+		if err := b.prefilterRules(f); err != nil {
+			return fmt.Errorf("prefilter %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// in looks up the key that was loaded.
+func in(set *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: reg0, SetID: set.ID, SetName: set.Name}}
+}

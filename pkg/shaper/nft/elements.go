@@ -1,0 +1,168 @@
+package nft
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// maxElements is how many elements go into one message: an attribute holds
+// 64 KiB, and an IPv6 element takes about 60 bytes.
+const maxElements = 512
+
+// maxTransaction is how many keys one transaction changes: it must fit the
+// socket's buffer. A call with more keys is several transactions.
+const maxTransaction = 4096
+
+// change is a kind of message about elements.
+type change func(*nftables.Set, []nftables.SetElement) error
+
+// AddCheated sends the directions of flows that keys name to cheat queue i,
+// from the next packet on. Keys that are there already are no error. If the
+// set has no room, nothing is added and the error is ErrFull; up to 4096 keys
+// are one transaction.
+func (q *QueueTable) AddCheated(i int, keys ...packet.FlowKey) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.usable(i); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(keys, maxTransaction) {
+		if err := q.addCheated(i, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *QueueTable) addCheated(i int, keys []packet.FlowKey) error {
+	have := q.cheated[i]
+	added := keys[:0:0]
+	for _, k := range keys {
+		if _, ok := have[k]; !ok {
+			have[k] = struct{}{} // also against doubles among keys
+			added = append(added, k)
+		}
+	}
+	if err := q.elements(q.conn.SetAddElements, cheatedOf(i), added); err != nil {
+		for _, k := range added {
+			delete(have, k)
+		}
+		return fmt.Errorf("queue table: cheated_%d: %w", i, err)
+	}
+	return nil
+}
+
+// RemoveCheated gives directions of flows back to the kernel. Keys that are not
+// there are no error.
+func (q *QueueTable) RemoveCheated(i int, keys ...packet.FlowKey) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.usable(i); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(keys, maxTransaction) {
+		if err := q.removeCheated(i, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *QueueTable) removeCheated(i int, keys []packet.FlowKey) error {
+	have := q.cheated[i]
+	gone := keys[:0:0]
+	for _, k := range keys {
+		if _, ok := have[k]; ok {
+			delete(have, k)
+			gone = append(gone, k)
+		}
+	}
+	if err := q.elements(q.conn.SetDeleteElements, cheatedOf(i), gone); err != nil {
+		for _, k := range gone {
+			have[k] = struct{}{}
+		}
+		return fmt.Errorf("queue table: cheated_%d: %w", i, err)
+	}
+	return nil
+}
+
+// usable tells why cheat worker i's set cannot be changed.
+func (q *QueueTable) usable(i int) error {
+	if q.conn == nil {
+		return ErrClosed
+	}
+	if i < 0 || i >= len(q.cheated) {
+		return fmt.Errorf("queue table: there is no cheat queue %d", i)
+	}
+	return nil
+}
+
+// Settle keeps the directions of flows that keys name out of the queue of first
+// packets for the settled timeout. If the set has no room, nothing is added
+// and the error is ErrFull.
+func (q *QueueTable) Settle(keys ...packet.FlowKey) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return ErrClosed
+	}
+	settled := func(b *builder) *nftables.Set { return b.settled }
+	for part := range slices.Chunk(keys, maxTransaction) {
+		if err := q.elements(q.conn.SetAddElements, settled, part); err != nil {
+			return fmt.Errorf("queue table: settled: %w", err)
+		}
+	}
+	return nil
+}
+
+// Beat keeps the rules working for another second. A transaction that empties
+// the set and fills it again leaves no moment without the element, and renews
+// its time on every kernel.
+func (q *QueueTable) Beat() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return ErrClosed
+	}
+	for _, b := range q.tables {
+		q.conn.FlushSet(b.alive)
+		if err := q.conn.SetAddElements(b.alive, []nftables.SetElement{{Key: aliveKey}}); err != nil {
+			return fmt.Errorf("queue table: beat: %w", err)
+		}
+	}
+	if err := q.conn.commit(); err != nil {
+		return fmt.Errorf("queue table: beat: %w", err)
+	}
+	return nil
+}
+
+func cheatedOf(i int) func(*builder) *nftables.Set {
+	return func(b *builder) *nftables.Set { return b.cheated[i] }
+}
+
+// elements changes a set of each family in one transaction.
+func (q *QueueTable) elements(what change, set func(*builder) *nftables.Set, keys []packet.FlowKey) error {
+	some := false
+	for _, b := range q.tables {
+		var batch []nftables.SetElement
+		for n, k := range keys {
+			if k.Is4() == (b.lay == layout4) {
+				batch = append(batch, nftables.SetElement{Key: b.lay.key(k)})
+			}
+			if len(batch) == maxElements || n == len(keys)-1 && len(batch) > 0 {
+				if err := what(set(b), batch); err != nil {
+					return err
+				}
+				batch, some = nil, true
+			}
+		}
+	}
+	if !some {
+		return nil
+	}
+	return q.conn.commit()
+}

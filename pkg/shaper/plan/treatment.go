@@ -1,0 +1,76 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// The limits of what the policer can compute in 64 bits with buckets in
+// bytes * 10^9: far above what RFC 2215 section 3.6 lets a sender ask for in
+// rates, below it in bucket depth (250 GB), of which nobody has the memory.
+const (
+	MaxRate   = 40e12 * 1.001 // bytes/s
+	MaxBucket = 4e9           // bytes
+)
+
+// Treatment is what is done to the packets of one direction of a flow when
+// they leave through an interface.
+type Treatment struct {
+	Key       packet.FlowKey
+	Interface string
+	// The TSpec (RFC 2215 section 3.6): rates in bytes/s and sizes in bytes of
+	// IP packets, header included. Peak may be +Inf or 0: none. A MaxPacket of
+	// 0 is no limit.
+	Rate, Bucket, Peak float64
+	MinUnit, MaxPacket uint32
+	DSCP               uint8
+	Mark               bool // write DSCP
+	Police             bool // compare with the TSpec; what conforms gets class and DSCP
+	Drop               bool // what exceeds is dropped; else it is best effort with DSCP 0
+	Reserve            bool // give it a class of its own with Rate
+	// Cheated flows are never policed, whatever Police says: a byte that was
+	// acknowledged in the receiver's name may not be dropped by ourselves.
+	// Their class shapes them to Rate instead.
+	Cheated  bool
+	RealTime bool // like voice: before other reserved flows, short queue
+}
+
+// Policed tells whether packets are compared with the TSpec.
+func (t Treatment) Policed() bool { return t.Police && !t.Cheated }
+
+// HasPeak tells whether there is a peak rate to compare with.
+func (t Treatment) HasPeak() bool { return t.Peak > 0 && !math.IsInf(t.Peak, 1) }
+
+// Validate refuses numbers that the kernel could not compute with.
+func (t Treatment) Validate() error {
+	bad := func(what string, v float64) error {
+		return fmt.Errorf("%w of %s: %s %g", ErrTreatment, t.Key, what, v)
+	}
+	if t.DSCP > 63 {
+		return bad("DSCP", float64(t.DSCP))
+	}
+	if !t.Policed() && !t.Reserve {
+		return nil
+	}
+	if !within(t.Rate, math.SmallestNonzeroFloat64, MaxRate) {
+		return bad("rate", t.Rate)
+	}
+	if !within(t.Bucket, 0, MaxBucket) {
+		return bad("bucket", t.Bucket)
+	}
+	if math.IsNaN(t.Peak) || t.Peak < 0 || t.HasPeak() && t.Peak > MaxRate {
+		return bad("peak rate", t.Peak)
+	}
+	if t.MinUnit > 65535 {
+		return bad("minimum policed unit", float64(t.MinUnit))
+	}
+	if t.MaxPacket != 0 && t.MinUnit > t.MaxPacket {
+		return bad("minimum policed unit above the maximum packet size:", float64(t.MinUnit))
+	}
+	return nil
+}
+
+// within is false for NaN, too.
+func within(v, low, high float64) bool { return v >= low && v <= high }

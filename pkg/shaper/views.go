@@ -1,0 +1,113 @@
+package shaper
+
+import (
+	"context"
+	"errors"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/bpf"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+	"github.com/qosproxy/qosproxy/pkg/shaper/tc"
+)
+
+// Counters are what a treatment has seen.
+type Counters = bpf.Counters
+
+// ClassStats are the figures of one HTB class.
+type ClassStats = tc.ClassStats
+
+// FlowID names a treatment.
+type FlowID struct {
+	Interface string
+	Key       packet.FlowKey
+}
+
+// Counters reads those of one treatment.
+func (s *Shaper) Counters(iface string, key packet.FlowKey) (Counters, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.managed(iface)
+	if err != nil {
+		return Counters{}, err
+	}
+	return s.table.Counters(p.facts.Index, key)
+}
+
+// AllCounters reads those of all treatments.
+func (s *Shaper) AllCounters() (map[FlowID]Counters, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if s.table == nil {
+		return nil, nil
+	}
+	names := map[int]string{}
+	for name, p := range s.ports {
+		names[p.facts.Index] = name
+	}
+	all := map[FlowID]Counters{}
+	err := s.table.Each(func(e bpf.Entry) {
+		all[FlowID{Interface: names[e.Ifindex], Key: e.Treatment.Key}] = e.Counters
+	})
+	return all, err
+}
+
+// Classes reads the HTB statistics of every shaped interface. Pooled classes
+// that no flow uses are left out.
+func (s *Shaper) Classes(ctx context.Context) (map[string][]ClassStats, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	all := map[string][]ClassStats{}
+	for name, p := range s.ports {
+		if p.Capacity == 0 {
+			continue
+		}
+		list, err := s.conn.Stats(ctx, p.facts.Index)
+		if err != nil {
+			return nil, err
+		}
+		idle := map[plan.ClassID]bool{}
+		for _, id := range p.idle {
+			idle[id] = true
+		}
+		for _, c := range list {
+			if !idle[c.ID] {
+				all[name] = append(all[name], c)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Adopted lists the treatments that an earlier process left and that were not
+// installed again since.
+func (s *Shaper) Adopted() []plan.Treatment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []plan.Treatment
+	for _, p := range s.ports {
+		for _, f := range p.flows {
+			if f.adopted {
+				list = append(list, f.Treatment)
+			}
+		}
+	}
+	return list
+}
+
+// Reconcile removes what Adopted lists: call it when the reservations that
+// should be there again had their time to come.
+func (s *Shaper) Reconcile(ctx context.Context) error {
+	var errs []error
+	for _, t := range s.Adopted() {
+		if err := s.Remove(ctx, t.Interface, t.Key); err != nil && !errors.Is(err, ErrNoFlow) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
