@@ -185,7 +185,7 @@ func (d *Daemon) closeQueues() error {
 func wanted(c *config.Config, p *policies, shards int) plan.Plan {
 	out := plan.Plan{Flows: 2 * c.Limits.Flows, Queue: plan.Queue{
 		Control: queueControl, First: queueFirst, Mark: plan.DefaultMark, MarkMask: plan.DefaultMarkMask,
-		Prefilters: p.prefilters(), HasIPv6: true, MaxSettled: 2 * c.Limits.Flows, MaxCheated: 2 * c.Limits.Flows,
+		Prefilters: p.prefilters(), HasIPv6: true, Reassemble: true, MaxSettled: 2 * c.Limits.Flows, MaxCheated: 2 * c.Limits.Flows,
 	}}
 	for i := range shards {
 		out.Queue.Cheat = append(out.Queue.Cheat, queueCheat+uint16(i))

@@ -16,6 +16,11 @@ const (
 	beatEvery = 250 * time.Millisecond
 	// sweepEvery reads the kernel's counters and looks for idle flows.
 	sweepEvery = 2 * time.Second
+	// recovery is how many refresh periods the reservations of an earlier
+	// process have to come again, before their treatment goes: a neighbour's
+	// refresh comes within one and a half (RFC 2205 section 3.7), and one may
+	// be lost.
+	recovery = 3
 	// idleUDP and idleTCP are how long a flow without packets keeps its
 	// reservation. A connection that is cheated ends when its engine says so.
 	idleUDP = 60 * time.Second
@@ -46,10 +51,13 @@ func (d *Daemon) heartbeat(ctx context.Context) {
 func (d *Daemon) janitor(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
+	reconcile := time.After(recovery * d.cfg.Load().RSVP.Refresh)
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-reconcile:
+			d.reconcile(ctx)
 		case <-d.news.ring:
 			for _, e := range d.news.take() {
 				d.cheatEvent(ctx, e)
@@ -57,6 +65,19 @@ func (d *Daemon) janitor(ctx context.Context) {
 		case now := <-t.C:
 			d.sweep(ctx, now)
 		}
+	}
+}
+
+// reconcile removes the treatments of an earlier process that nobody has asked
+// for again.
+func (d *Daemon) reconcile(ctx context.Context) {
+	left := len(d.shape.Adopted())
+	if left == 0 {
+		return
+	}
+	d.log.Info("removing what an earlier process left and nobody has claimed", zap.Int("treatments", left))
+	if err := d.shape.Reconcile(ctx); err != nil {
+		d.log.Warn("not all of it was removed", zap.Error(err))
 	}
 }
 
