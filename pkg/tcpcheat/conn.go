@@ -1,0 +1,152 @@
+package tcpcheat
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// instant is a time since the engine's first call.
+type instant = time.Duration
+
+const never instant = 1<<63 - 1
+
+// host is what is known of one end from the segments it sent.
+type host struct {
+	isn       packet.Seq
+	max       packet.Seq // end of the highest sequence number it sent
+	ack       packet.Seq // highest acknowledgement number it sent
+	fin       packet.Seq // sequence number of its FIN
+	tsval     uint32     // latest, in the order of RFC 7323
+	tsecr     uint32
+	flowLabel uint32
+	id        uint16
+	win       uint16 // the window field of its latest segment
+	mss       uint16 // as offered in its SYN
+	shift     int8   // of its window field; -1: no option in its SYN
+	ttl, tos  uint8  // ECN bits cleared
+	syn       bool
+	finSeen   bool
+	sackOK    bool
+	tsOK      bool
+	df        bool
+}
+
+// conn is one connection. Watching costs only this; what cheating needs is
+// behind ch and exists from Start on.
+type conn struct {
+	key    packet.FlowKey // direction of the data: from source to receiver
+	state  State
+	scaled bool // both SYNs carried a window scale
+	sack   bool // both SYNs permitted SACK
+	ts     bool // both SYNs carried timestamps
+	opener *host
+	left   error // why it is left alone
+	reason string
+	src    host
+	rcv    host
+
+	passed  packet.Seq // highest acknowledgement that the source was given
+	offered packet.Seq // rightmost window edge that the source was ever given
+	edge    packet.Seq // the receiver's own right edge, latest
+
+	rttSrc, rttRcv rtt
+	timed          packet.Seq // one data segment is timed at once (RFC 6298 section 3)
+	timedAt        instant
+	timing         bool
+	synAt          instant
+	echoTS         uint32 // receiver's TSval whose echo from the source is awaited
+	echoAt         instant
+	echoing        bool
+
+	want *Params // what Start asked for before the connection was established
+
+	last instant // of any packet
+	due  instant // in the heap
+	heap int     // place in the heap; -1: none
+
+	ch    *cheat
+	stats Stats
+}
+
+// cheat is the state of a flow with a reservation.
+type cheat struct {
+	Params
+	mss      int        // payload of a full segment
+	header   int        // IP and TCP header of a full segment
+	base     packet.Seq // what was sent before Start belongs to the two ends
+	active   bool       // everything below base was acknowledged
+	next     packet.Seq // contiguous end of the source's data: ours to acknowledge
+	ooo      ranges     // what is beyond a hole in front of the box
+	released packet.Seq // what the bucket has let through
+	pend     pending
+	bucket   bucket
+	stop     packet.Seq // while draining: acknowledge no further
+	why      string     // while draining: reason for the state afterwards
+
+	ackNow    bool // an acknowledgement is owed without delay
+	reack     bool // an answer to a duplicate is owed
+	reackAt   instant
+	recentTS  uint32 // TSval of the latest in-order segment
+	ece       bool   // echo congestion until CWR (RFC 3168 section 6.1.3)
+	eceUntil  packet.Seq
+	eceMuted  bool
+	predict   prediction
+	hole      bool
+	holeSince instant
+	holeSeen  bool
+	dupAcks   int
+
+	progress instant // the receiver last acknowledged something new
+	alive    instant // the receiver last sent anything
+	probed   instant // it was last asked to
+	probes   uint    // unanswered ones
+
+	hold   hold
+	flight flight
+	rto    retransmit
+}
+
+func (c *conn) shiftRcv() int8 {
+	if c.scaled {
+		return c.rcv.shift
+	}
+	return 0
+}
+
+// from notes what every segment of a host tells.
+func (h *host) from(v packet.View, t packet.TCP, o *packet.TCPOptions) {
+	h.ttl, h.tos, h.df = v.TTL(), v.TOS()&^3, v.DF()
+	h.flowLabel, h.id = v.FlowLabel(), v.ID()
+	if t.Has(packet.FlagACK) {
+		h.win = t.Window()
+	}
+	if o.HasTimestamps && int32(o.TSVal-h.tsval) >= 0 {
+		h.tsval, h.tsecr = o.TSVal, o.TSEcr
+	}
+}
+
+// rtt is the estimator of RFC 6298 section 2.
+type rtt struct{ smooth, dev, min time.Duration }
+
+func (r *rtt) sample(d time.Duration) {
+	if d < 0 {
+		return
+	}
+	d = max(d, time.Microsecond)
+	if r.smooth == 0 {
+		r.smooth, r.dev, r.min = d, d/2, d
+		return
+	}
+	r.min = min(r.min, d)
+	r.dev += ((r.smooth - d).Abs() - r.dev) / 4
+	r.smooth += (d - r.smooth) / 8
+}
+
+// timeout is RFC 6298 section 2.3 with the bounds of this engine.
+func (r *rtt) timeout() time.Duration {
+	if r.smooth == 0 {
+		return initialRTO
+	}
+	return min(max(minRTO, r.smooth+max(4*r.dev, minRTO/4)), maxRTO)
+}

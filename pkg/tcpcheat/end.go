@@ -1,0 +1,177 @@
+package tcpcheat
+
+import "github.com/qosproxy/qosproxy/pkg/packet"
+
+// vet is vet for segments after the handshake; RFC 7323 section 3.2 wants
+// timestamps on all of them once negotiated.
+func (c *conn) vet(t packet.TCP, o *packet.TCPOptions, ok bool) error {
+	if err := vet(t, o, ok); err != nil {
+		return err
+	}
+	if c.ts && !o.HasTimestamps {
+		return ErrTimestamps
+	}
+	return nil
+}
+
+// leave lets a connection alone for its life. Bytes in hand are delivered
+// first.
+func (e *Engine) leave(c *conn, why error) {
+	switch c.state {
+	case LeftAlone, Draining, Closed:
+		return
+	case Cheated:
+		c.left = why
+		e.drain(c, why.Error())
+		return
+	}
+	c.left = why
+	c.state, c.reason = LeftAlone, why.Error()
+	e.event(c, EventLeftAlone, c.reason)
+	e.schedule(c)
+}
+
+// why is the error that Start gives for a connection that is left alone.
+func (c *conn) why() error {
+	if c.left != nil {
+		return c.left
+	}
+	return ErrNoHandshake
+}
+
+// handBack ends a drain: the source gets a last word with the receiver's own
+// window, and from now on the two ends speak for themselves.
+func (e *Engine) handBack(c *conn) {
+	ch := c.ch
+	if ch.active && !c.src.finSeen && c.edge.After(c.offered) {
+		ch.released = c.edge
+		ch.Predict = false
+		e.acknowledge(c, c.passed)
+	}
+	e.release(c)
+	c.reason = ch.why
+	c.state = Watched
+	if c.left != nil {
+		c.state = LeftAlone
+	}
+	e.event(c, EventDrained, c.reason)
+	e.schedule(c)
+}
+
+// release gives back what cheating took.
+func (e *Engine) release(c *conn) {
+	if c.ch != nil {
+		c.ch.hold.drop(&e.pool)
+		c.stats.sealed(c)
+		c.ch = nil
+	}
+}
+
+// rst handles a reset. One that its receiver will not believe must not cost us
+// the data in hand (RFC 5961 section 3.2), so the sequence number is checked.
+func (e *Engine) rst(c *conn, h, peer *host, t packet.TCP) Action {
+	if c.state == Opening {
+		e.end(c, EventReset, c.resetBy(h))
+		return Accept
+	}
+	seq := t.Seq()
+	if h == &c.rcv {
+		if seq != peer.ack && seq != h.max {
+			return Accept
+		}
+		e.end(c, EventReset, reasonResetRcv)
+		return Accept
+	}
+	if seq.Before(c.rcv.ack) || seq.After(packet.MaxSeq(c.src.max, c.offered)) {
+		return Accept
+	}
+	if c.ch != nil && seq != c.rcv.ack {
+		// What lies between is lost to the receiver, which therefore takes the
+		// source's own RST for out of window: one that fits goes with it.
+		e.sendRST(c, ToReceiver)
+	}
+	e.end(c, EventReset, reasonResetSrc)
+	return Accept
+}
+
+func (c *conn) resetBy(h *host) string {
+	if h == &c.src {
+		return reasonResetSrc
+	}
+	return reasonResetRcv
+}
+
+// sendRST makes a reset that its receiver must accept: its sequence number is
+// exactly what that end expects (RFC 5961 section 3.2).
+func (e *Engine) sendRST(c *conn, to Toward) {
+	h, peer, key := &c.src, &c.rcv, c.key
+	if to == ToSource {
+		h, peer, key = peer, h, key.Reverse()
+	}
+	e.seg = packet.Segment{
+		Key: key, TTL: h.ttl, TOS: h.tos, ID: h.nextID(), DF: h.df, FlowLabel: h.flowLabel,
+		Seq: peer.ack, Ack: h.ack, Flags: packet.FlagRST | packet.FlagACK,
+	}
+	if to == ToSource {
+		e.seg.Ack = c.passed
+	}
+	e.out.add(to, &e.seg)
+	e.totals.Resets++
+}
+
+// abort resets both ends: bytes that the source believes delivered cannot be,
+// and silence would be worse.
+func (e *Engine) abort(c *conn, why string) {
+	c.stats.Undelivered = uint64(max(c.passed.Diff(c.rcv.ack), 0))
+	e.sendRST(c, ToSource)
+	e.sendRST(c, ToReceiver)
+	e.end(c, EventReset, why)
+}
+
+// end closes a connection's record; the entry stays for a short time so that
+// late packets are recognised.
+func (e *Engine) end(c *conn, kind EventKind, why string) {
+	e.release(c)
+	c.state, c.reason = Closed, why
+	e.event(c, kind, why)
+	e.schedule(c)
+}
+
+// closing ends a connection when both FINs are acknowledged (RFC 9293 section
+// 3.6). Each half stays open for as long as its end likes.
+func (e *Engine) closing(c *conn) {
+	if c.state == Closed || !c.src.finSeen || !c.rcv.finSeen {
+		return
+	}
+	if c.rcv.ack.After(c.src.fin) && c.src.ack.After(c.rcv.fin) {
+		e.end(c, EventEnded, reasonClosed)
+	}
+}
+
+// renew turns an entry into that of a new connection.
+func (e *Engine) renew(c *conn) {
+	if c.state != Closed {
+		e.event(c, EventReplaced, reasonReplaced)
+	}
+	e.release(c)
+	next := conn{key: c.key, heap: c.heap, due: c.due, last: c.last}
+	if c.state == Opening {
+		next.want = c.want // the same attempt, tried again
+	}
+	*c = next
+}
+
+// remove takes a connection out of the table.
+func (e *Engine) remove(c *conn, why string) {
+	if c.ch != nil && c.passed.After(c.rcv.ack) && why == reasonIdle {
+		c.stats.Undelivered = uint64(c.passed.Diff(c.rcv.ack))
+	}
+	e.release(c)
+	if c.state != Closed && why != "" {
+		c.state = Closed
+		e.event(c, EventEnded, why)
+	}
+	e.timers.remove(c)
+	k, _ := c.key.Canonical()
+	delete(e.conns, k)
+}

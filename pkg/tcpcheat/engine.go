@@ -1,0 +1,297 @@
+package tcpcheat
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// Action is what becomes of a packet.
+type Action uint8
+
+// The actions.
+const (
+	Accept   Action = iota // goes on as it is
+	Drop                   // absorbed
+	Modified               // goes on as edited in place, its length unchanged
+)
+
+// Meta is what the kernel says of a packet beside its bytes.
+type Meta struct {
+	CsumNotReady bool // the checksum field holds half a sum
+	GSO          bool // a super-packet
+}
+
+// Engine watches and cheats the connections of one worker. It is not safe for
+// concurrent use.
+type Engine struct {
+	lim    Limits
+	epoch  time.Time
+	now    instant
+	conns  map[packet.FlowKey]*conn // by canonical key
+	timers timers
+	pool   pool
+	out    outbox
+	events []Event
+	spare  []Event
+	totals Totals
+
+	// Scratch space of the packet being handled.
+	seg     packet.Segment
+	opts    [40]byte
+	blocks  [4]packet.SACKBlock
+	scratch [65536]byte
+}
+
+// New makes an engine. It needs no randomness: every number in a packet that it
+// makes is one that an end has used before.
+func New(lim Limits) *Engine {
+	lim.defaults()
+	return &Engine{
+		lim:   lim,
+		conns: make(map[packet.FlowKey]*conn),
+		pool:  pool{max: max(lim.Buffered/chunkSize, 1)},
+	}
+}
+
+func (e *Engine) tick(now time.Time) {
+	if e.epoch.IsZero() {
+		// Not zero itself: an instant of 0 means that nothing happened yet.
+		e.epoch = now.Add(-time.Second)
+	}
+	e.now = max(e.now, now.Sub(e.epoch))
+}
+
+func (e *Engine) find(key packet.FlowKey) *conn {
+	k, _ := key.Canonical()
+	return e.conns[k]
+}
+
+// Watch authorises a connection, by the key of its data's direction: its
+// handshake is followed when its SYN comes.
+func (e *Engine) Watch(now time.Time, key packet.FlowKey) error {
+	e.tick(now)
+	if key.Proto != packet.ProtoTCP {
+		return ErrNotTCP
+	}
+	if c := e.find(key); c != nil {
+		switch {
+		case c.state == Closed:
+			e.remove(c, "")
+		case c.key != key:
+			return ErrOtherSide
+		default:
+			return nil
+		}
+	}
+	if len(e.conns) >= e.lim.Flows {
+		e.totals.TableFull++
+		return ErrTableFull
+	}
+	c := &conn{key: key, heap: -1, last: e.now}
+	k, _ := key.Canonical()
+	e.conns[k] = c
+	e.schedule(c)
+	return nil
+}
+
+// Start begins to cheat: the reservation is in place. A connection that is not
+// established yet is cheated from then on. Calling it again changes
+// the parameters of a cheated flow; its mode stays for its life.
+func (e *Engine) Start(now time.Time, key packet.FlowKey, p Params) error {
+	e.tick(now)
+	if err := p.check(&e.lim); err != nil {
+		return err
+	}
+	c := e.find(key)
+	switch {
+	case c == nil:
+		return ErrUnknownFlow
+	case c.key != key:
+		return ErrOtherSide
+	}
+	switch c.state {
+	case Expected, Opening:
+		// The reservation came before the end of the handshake, whose SYN-ACK
+		// may be seconds away on a congested reverse path.
+		c.want = &p
+		return nil
+	case LeftAlone:
+		return c.why()
+	case Draining:
+		return ErrDraining
+	case Closed:
+		return ErrClosing
+	case Watched:
+		if c.src.finSeen {
+			return ErrClosing
+		}
+		e.begin(c, p)
+	case Cheated:
+		p.Mode = c.ch.Mode
+		c.ch.Params = p
+		c.ch.bucket.set(e.now, &p, float64(c.ch.cost(c.ch.quantum())))
+	}
+	e.pump(c)
+	return nil
+}
+
+// begin sets a watched connection up for cheating. What the source has sent so
+// far belongs to the two ends; the engine answers for what follows, and only
+// once the receiver has acknowledged the rest.
+func (e *Engine) begin(c *conn, p Params) {
+	mss := int(min(orDefault(c.src.mss), orDefault(c.rcv.mss)))
+	ip, tcp := 40, 20
+	if c.key.Is4() {
+		ip = 20
+	}
+	if c.ts {
+		mss, tcp = mss-12, 32
+	}
+	ch := &cheat{
+		Params: p, mss: max(mss, 64), header: ip + tcp,
+		base: c.src.max, next: c.rcv.ack, released: c.rcv.ack,
+		recentTS: c.src.tsval, progress: e.now, alive: e.now,
+	}
+	ch.predict.level = c.edge.Diff(c.rcv.ack)
+	ch.bucket.at = e.now
+	ch.bucket.set(e.now, &p, float64(ch.cost(ch.quantum())))
+	ch.hold.base, ch.flight.start = c.rcv.ack, c.rcv.ack
+	ch.flight.extend(c.src.max, ch.mss, sent{at: e.now, flags: sentAbsent})
+	ch.rto.detectAt, ch.rto.base = never, e.now
+	ch.rto.top = c.src.max
+	ch.active = !ch.next.Before(ch.base)
+	c.ch, c.state, c.reason = ch, Cheated, ""
+	e.event(c, EventStarted, "")
+}
+
+// orDefault is RFC 9293 section 3.7.1: 536 where the SYN has no MSS.
+func orDefault(mss uint16) uint16 {
+	if mss == 0 {
+		return 536
+	}
+	return mss
+}
+
+// Stop ends the cheating of a flow: nothing new is taken in hand, what is in
+// hand is delivered, and then the flow is given back to its ends.
+func (e *Engine) Stop(now time.Time, key packet.FlowKey) {
+	e.tick(now)
+	c := e.find(key)
+	if c == nil {
+		return
+	}
+	c.want = nil
+	if c.state == Cheated {
+		e.drain(c, reasonStopped)
+		e.pump(c)
+	}
+}
+
+// Drain stops all flows.
+func (e *Engine) Drain(now time.Time) {
+	e.tick(now)
+	for _, c := range e.conns {
+		c.want = nil
+		if c.state == Cheated {
+			e.drain(c, reasonStopped)
+			e.pump(c)
+		}
+	}
+}
+
+// Abort resets both ends of every connection that has bytes in hand: the last
+// resort of a box that must stop. The others are given back to their ends.
+func (e *Engine) Abort(now time.Time) {
+	e.tick(now)
+	for _, c := range e.conns {
+		switch {
+		case c.ch == nil:
+		case c.passed.After(c.rcv.ack):
+			e.abort(c, reasonStopped)
+		default:
+			e.handBack(c)
+		}
+	}
+}
+
+// Forget removes a connection at once, with whatever is held for it.
+func (e *Engine) Forget(key packet.FlowKey) {
+	if c := e.find(key); c != nil {
+		e.remove(c, reasonForgotten)
+	}
+}
+
+// Handle decides about one packet. The packet may be edited in place, and is
+// not kept. Packets to be sent are in TakeInjected afterwards.
+func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
+	e.tick(now)
+	if !v.IsTCP() {
+		return Accept
+	}
+	key := v.Key()
+	c := e.find(key)
+	if c == nil {
+		return Accept
+	}
+	c.last = e.now
+	t := v.TCP()
+	o, ok := packet.ParseOptions(t.Options())
+	h, peer := &c.src, &c.rcv
+	if key != c.key {
+		h, peer = peer, h
+	}
+	if t.Has(packet.FlagSYN) {
+		if t.Has(packet.FlagRST) || t.Has(packet.FlagFIN) {
+			return Accept
+		}
+		if t.Has(packet.FlagACK) {
+			return e.synAck(c, h, peer, v, t, &o, ok)
+		}
+		return e.syn(c, h, peer, v, t, &o, ok)
+	}
+	switch c.state {
+	case Expected:
+		e.leave(c, ErrNoHandshake)
+		return Accept
+	case LeftAlone, Closed:
+		return Accept
+	}
+	if t.Has(packet.FlagRST) {
+		return e.rst(c, h, peer, t)
+	}
+	if err := c.vet(t, &o, ok); err != nil {
+		e.leave(c, err)
+	}
+	e.third(c, h)
+	if c.state == LeftAlone || c.state == Opening {
+		return Accept
+	}
+	var a Action
+	if h == &c.src {
+		a = e.fromSource(c, v, t, &o, meta)
+	} else {
+		a = e.fromReceiver(c, v, t, &o, meta)
+	}
+	e.closing(c)
+	e.pump(c)
+	return a
+}
+
+// NextDeadline is when Advance wants to be called; false if there is no need.
+func (e *Engine) NextDeadline() (time.Time, bool) {
+	if len(e.timers) == 0 {
+		return time.Time{}, false
+	}
+	return e.epoch.Add(e.timers[0].due), true
+}
+
+// Advance runs the timers that are due.
+func (e *Engine) Advance(now time.Time) {
+	e.tick(now)
+	for len(e.timers) > 0 && e.timers[0].due <= e.now {
+		c := e.timers[0]
+		e.timers.remove(c)
+		e.pump(c)
+	}
+}

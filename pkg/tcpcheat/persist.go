@@ -1,0 +1,40 @@
+package tcpcheat
+
+import "github.com/qosproxy/qosproxy/pkg/packet"
+
+// blocked tells whether the source has used up its window and nothing is under
+// way that would make the receiver speak: its window update may have been lost
+// (RFC 9293 section 3.8.6.1), and the source's own probes end here.
+func (c *conn) blocked() bool {
+	ch := c.ch
+	return c.state == Cheated && ch.active && c.offered.Diff(ch.next) < ch.mss &&
+		(ch.Mode == Realtime || ch.flight.empty()) &&
+		!(c.src.finSeen && ch.next == c.src.fin)
+}
+
+func (c *conn) probeAt() instant {
+	if !c.blocked() {
+		return never
+	}
+	ch := c.ch
+	return max(ch.alive, ch.probed) + min(c.rttRcv.timeout()<<ch.probes, maxRTO)
+}
+
+// probe asks the receiver for an acknowledgement: a segment without data from
+// below its window, which it must answer (RFC 9293 section 3.10.7.4).
+func (e *Engine) probe(c *conn) {
+	ch := c.ch
+	ch.probed = e.now
+	ch.probes = min(ch.probes+1, 16)
+	opt := e.opts[:0]
+	if c.ts {
+		opt = packet.AppendTimestamps(opt, c.src.tsval, c.src.tsecr)
+	}
+	e.seg = packet.Segment{
+		Key: c.key, TTL: c.src.ttl, TOS: c.src.tos, ID: c.src.nextID(),
+		DF: c.src.df, FlowLabel: c.src.flowLabel,
+		Seq: c.rcv.ack.Add(-1), Ack: c.src.ack, Flags: packet.FlagACK, Window: c.src.win, Options: opt,
+	}
+	e.out.add(ToReceiver, &e.seg)
+	c.stats.ReceiverProbes++
+}

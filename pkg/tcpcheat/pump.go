@@ -1,0 +1,142 @@
+package tcpcheat
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// pump does for a connection what time and state allow, after each packet and
+// at each deadline.
+func (e *Engine) pump(c *conn) {
+	if c.ch == nil {
+		e.expire(c)
+		return
+	}
+	ch := c.ch
+	waiting := false
+	if ch.active {
+		waiting = e.progress(c)
+		e.due(c)
+		ch.pend.trim(c.passed)
+		if e.now >= c.probeAt() {
+			e.probe(c)
+		}
+	}
+	switch {
+	case e.now >= c.last+e.lim.Idle:
+		e.remove(c, reasonIdle)
+		return
+	case e.now >= c.giveUpAt(e.lim.NoProgress):
+		e.abort(c, reasonNoProgress)
+		return
+	case c.state == Draining && c.drained():
+		e.handBack(c)
+		return
+	}
+	e.wake(c, waiting)
+}
+
+// progress spends the tokens there are, lost segments first; true if one of
+// them waits for more.
+func (e *Engine) progress(c *conn) (waiting bool) {
+	c.ch.bucket.refill(e.now)
+	if c.ch.Mode == Reliable {
+		waiting = e.repair(c)
+	}
+	if !waiting {
+		c.pay(e.now)
+	}
+	c.stalled(e.now)
+	return waiting
+}
+
+// repair runs the loss recovery; true if a retransmission waits for tokens.
+func (e *Engine) repair(c *conn) bool {
+	r := &c.ch.rto
+	if r.scanDue || e.now >= r.detectAt {
+		c.detect(e.now)
+	}
+	if e.now >= c.timeoutAt() {
+		e.timeout(c)
+	}
+	return e.resend(c)
+}
+
+// giveUpAt is when the receiver counts as gone (R2, RFC 9293 section 3.8.3).
+// One that answers with a closed window is not gone (section 3.8.6.1).
+func (c *conn) giveUpAt(limit time.Duration) instant {
+	ch := c.ch
+	if !ch.active || !c.passed.After(c.rcv.ack) && ch.flight.empty() {
+		return never
+	}
+	if c.edge.AtMost(c.rcv.ack) {
+		return max(ch.alive, ch.progress) + limit
+	}
+	return ch.progress + limit
+}
+
+// wake sets the deadline of a cheated flow.
+func (e *Engine) wake(c *conn, waiting bool) {
+	ch := c.ch
+	at := min(c.last+e.lim.Idle, c.giveUpAt(e.lim.NoProgress))
+	if ch.active {
+		at = min(at, c.agesAt(), c.stallAt(), c.probeAt())
+		if waiting {
+			at = min(at, e.now+ch.bucket.wait(float64(ch.cost(ch.mss))))
+		} else {
+			at = min(at, ch.payAt(e.now))
+		}
+		if ch.reack {
+			at = min(at, ch.reackAt)
+		}
+		if ch.Mode == Reliable {
+			at = min(at, ch.rto.detectAt, c.timeoutAt())
+		}
+	}
+	e.timers.schedule(c, max(at, e.now+1))
+}
+
+// schedule sets the deadline of a connection that is not cheated.
+func (e *Engine) schedule(c *conn) {
+	d := e.lim.Idle
+	switch c.state {
+	case Closed:
+		d = e.lim.Linger
+	case Expected, Opening:
+		d = min(d, 2*time.Minute)
+	}
+	e.timers.schedule(c, max(c.last+d, e.now+1))
+}
+
+// expire removes a connection that has been silent for too long.
+func (e *Engine) expire(c *conn) {
+	d := e.lim.Idle
+	switch c.state {
+	case Closed:
+		d = e.lim.Linger
+	case Expected, Opening:
+		d = min(d, 2*time.Minute)
+	}
+	if e.now >= c.last+d {
+		e.remove(c, reasonIdle)
+		return
+	}
+	e.schedule(c)
+}
+
+// drained tells whether the two ends agree again.
+func (c *conn) drained() bool {
+	return c.rcv.ack.AtLeast(c.passed) && (c.passed.AtLeast(c.ch.stop) || !c.ch.active)
+}
+
+// drain stops taking data in hand (tcp.md 2.9). Reliable still acknowledges
+// what it holds; realtime acknowledges nothing more.
+func (e *Engine) drain(c *conn, why string) {
+	c.state, c.ch.why, c.reason = Draining, why, why
+	c.ch.stop = c.passed
+	if c.ch.Mode == Reliable && c.ch.active {
+		c.ch.stop = packet.MaxSeq(c.passed, c.ch.next)
+	}
+	e.event(c, EventDraining, why)
+}

@@ -1,0 +1,150 @@
+package tcpcheat
+
+import (
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// schedule draws a random scenario.
+func (s *sim) schedule(seed uint64) (startAt time.Duration, p Params) {
+	g := s.rng
+	pick := func(v ...float64) float64 { return v[g.IntN(len(v))] }
+	ms := func(lo, hi int) time.Duration { return time.Duration(lo+g.IntN(hi-lo+1)) * time.Millisecond }
+	s.src.mss = []int{536, 1448, 1400}[g.IntN(3)]
+	s.rcv.mss = 1448
+	s.src.mss = min(s.src.mss, s.rcv.mss)
+	s.src.gso = []int{1, 1, 4, 16, 40}[g.IntN(5)]
+	s.src.shift, s.rcv.shift = 7, []int{0, 2, 7, 10}[g.IntN(4)]
+	s.src.noTS, s.src.noSACK = g.IntN(4) == 0, g.IntN(6) == 0
+	s.src.total = 1 + g.IntN(400_000)
+	s.rcv.buf = []int{16 << 10, 65535, 200 << 10, 1 << 20}[g.IntN(4)]
+	s.rcv.readRate = pick(0, 0, 50e3, 300e3, 2e6)
+	if g.IntN(4) == 0 {
+		s.rcv.readRate = max(s.rcv.readRate, 200e3)
+		a := ms(0, 3000)
+		s.rcv.paused = [2]time.Duration{a, a + ms(10, 8000)}
+	}
+	if g.IntN(3) == 0 {
+		s.rcv.chatter = ms(5, 300)
+	}
+	s.up.loss, s.up.dup = pick(0, 0, 0.01, 0.05), pick(0, 0, 0.02)
+	s.down.loss = pick(0, 0, 0.01, 0.05)
+	if g.IntN(4) == 0 {
+		s.up.jitter = ms(1, 3)
+	}
+	s.wan.delay, s.back.delay = ms(1, 150), ms(1, 150)
+	s.wan.loss, s.wan.dup = pick(0, 0.005, 0.02, 0.1), pick(0, 0, 0.02)
+	s.back.loss, s.back.dup = pick(0, 0.05, 0.3, 0.8), pick(0, 0, 0.05)
+	if g.IntN(3) == 0 {
+		s.wan.jitter = ms(1, 40)
+	}
+	if g.IntN(3) == 0 {
+		s.back.rate, s.back.queue = 32e3/4, 16<<10
+		s.back.load = func(now time.Duration) int {
+			room := s.back.queue - int((s.back.busy-now).Seconds()*s.back.rate)
+			return min(s.rng.IntN(4000), max(room-s.rng.IntN(1000), 0))
+		}
+	}
+	if g.IntN(4) == 0 {
+		a := ms(0, 2000)
+		s.wan.outage = [2]time.Duration{a, a + ms(50, 3000)}
+	}
+	p = Params{
+		Mode: Reliable, Predict: g.IntN(4) > 0,
+		Rate: pick(20e3, 125e3, 1e6, 1e7), Bucket: pick(3e3, 64e3),
+	}
+	if g.IntN(3) == 0 {
+		p.Peak = 2 * p.Rate
+	}
+	if g.IntN(3) == 0 {
+		p.MaxBuffered = 24<<10 + g.IntN(60000)
+	}
+	if g.IntN(2) == 0 {
+		startAt = ms(0, 2000)
+	}
+	return startAt, p
+}
+
+func (s *sim) begin(startAt time.Duration, p Params) {
+	isn := packet.Seq(s.rng.Uint32())
+	if s.rng.IntN(2) == 0 {
+		isn = packet.Seq(0xffffffff).Add(-s.rng.IntN(200_000)) // wraps within the transfer
+	}
+	s.rcv.isn = packet.Seq(s.rng.Uint32())
+	if err := s.eng.Watch(s.time(), s.key); err != nil {
+		s.t.Fatal(err)
+	}
+	s.after(startAt, func() {
+		_ = s.eng.Start(s.time(), s.key, p) // too late, perhaps: closed already
+		s.flush()
+	})
+	s.src.start(isn)
+}
+
+// Reliable delivers every byte, whatever the two legs do; at every step the
+// promises of sim.check hold; the connection ends; no memory is left behind.
+func TestReliableDeliversEveryByte(t *testing.T) {
+	runs := uint64(1500)
+	if testing.Short() {
+		runs = 100
+	}
+	for seed := range runs {
+		s := newSim(t, seed)
+		lim := Limits{NoProgress: time.Hour, Linger: time.Second}
+		if seed%7 == 0 {
+			lim.Buffered = 64 << 10
+		}
+		s.eng = New(lim)
+		at, p := s.schedule(seed)
+		s.begin(at, p)
+		stopAt := seed%5 == 0
+		if stopAt {
+			s.back.loss = min(s.back.loss, 0.3) // afterwards the source is on its own
+			s.after(time.Duration(s.rng.IntN(4000))*time.Millisecond, func() {
+				s.eng.Stop(s.time(), s.key)
+				s.flush()
+			})
+		}
+		ok := s.run(3*time.Hour, func() bool { return s.src.finAcked && s.rcv.una == s.rcv.nxt.Add(1) })
+		st, _ := s.eng.Flow(s.key)
+		if !ok || s.rcv.bytes != s.src.total || s.src.reset {
+			t.Errorf("seed %d: finAcked %v una %d nxt %d rnext %d, now %v last src done %v; ended %v, %d of %d bytes, reset %v; %+v", seed, s.src.finAcked, s.rcv.una, s.rcv.nxt, s.src.rnext, s.now, s.src.done, ok, s.rcv.bytes, s.src.total, s.src.reset, st)
+		}
+		s.run(s.now+2*time.Minute, nil)
+		if got := s.eng.Totals(); got.Buffered != 0 || got.Flows != 0 {
+			t.Errorf("seed %d: left behind: %+v; %+v", seed, got, st)
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, params %+v", seed, p)
+		}
+	}
+}
+
+// Realtime keeps nothing, so it delivers everything only where the way to the
+// receiver loses nothing and the receiver's own edge is honoured: then it must,
+// whatever happens on the LAN, to the ACKs and at the reader.
+func TestRealtimeDeliversOnCleanPath(t *testing.T) {
+	runs := uint64(500)
+	if testing.Short() {
+		runs = 100
+	}
+	for seed := range runs {
+		s := newSim(t, 1e6+seed)
+		s.eng = New(Limits{NoProgress: time.Hour, Linger: time.Second})
+		at, p := s.schedule(seed)
+		p.Mode, p.Predict = Realtime, false
+		s.wan.loss, s.wan.outage = 0, [2]time.Duration{}
+		s.wan.jitter, s.up.jitter = 0, 0 // the model of the receiver remembers few holes
+		s.begin(at, p)
+		ok := s.run(3*time.Hour, func() bool { return s.src.finAcked && s.rcv.una == s.rcv.nxt.Add(1) })
+		st, _ := s.eng.Flow(s.key)
+		if !ok || s.rcv.bytes != s.src.total || s.src.reset {
+			t.Errorf("seed %d: ended %v, %d of %d bytes, dropped %d; %+v", seed, ok, s.rcv.bytes, s.src.total, s.rcv.dropped, st)
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, params %+v", seed, p)
+		}
+	}
+}

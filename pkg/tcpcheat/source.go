@@ -1,0 +1,212 @@
+package tcpcheat
+
+import "github.com/qosproxy/qosproxy/pkg/packet"
+
+// fromSource handles a segment of the source.
+func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions, meta Meta) Action {
+	h := &c.src
+	n := len(t.Payload())
+	if c.ch != nil && n > 0 && !meta.CsumNotReady && !v.TCPChecksumOK() {
+		// The receiver will discard it: it must not be acknowledged.
+		c.stats.BadChecksums++
+		return Accept
+	}
+	seq := t.Seq()
+	if t.Has(packet.FlagACK) && t.Ack().After(h.ack) && t.Ack().AtMost(c.rcv.max) {
+		h.ack = t.Ack()
+	}
+	h.from(v, t, o)
+	c.echoed(e.now, o)
+	end := seq.Add(t.SegLen())
+	if t.Has(packet.FlagFIN) && !h.finSeen {
+		h.finSeen, h.fin = true, seq.Add(n)
+	}
+	if n > 0 {
+		c.stats.Packets++
+		c.stats.Bytes += uint64(v.Len())
+		c.time(e.now, seq, end)
+	}
+	var a Action
+	switch {
+	case c.state == Watched:
+	case n == 0 && !t.Has(packet.FlagFIN):
+		a = e.bare(c, seq)
+	default:
+		c.marks(v, t, seq.Add(n))
+		a = e.data(c, v, t, o)
+	}
+	if a == Accept {
+		h.max = packet.MaxSeq(h.max, end)
+	}
+	return a
+}
+
+// time measures the round trip to the receiver with one segment at a time; a
+// repeated one is not measured (Karn, RFC 6298 section 3).
+func (c *conn) time(now instant, seq, end packet.Seq) {
+	switch {
+	case seq.Before(c.src.max):
+		c.timing = c.timing && seq.AtLeast(c.timed)
+	case !c.timing:
+		c.timed, c.timedAt, c.timing = end, now, true
+	}
+}
+
+// marks takes note of congestion marks (RFC 3168 section 6.1): a CE mark is
+// echoed to the source until it says CWR. In realtime mode the mark also goes
+// on to the receiver, whose own echo of it must then not count a second time.
+func (c *conn) marks(v packet.View, t packet.TCP, end packet.Seq) {
+	ch := c.ch
+	if t.Has(packet.FlagCWR) {
+		ch.ece = false
+	}
+	if v.ECN() == 3 {
+		c.stats.CE++
+		ch.ece = true
+		ch.eceMuted, ch.eceUntil = true, packet.MaxSeq(c.src.max, end)
+	}
+}
+
+// bare handles a segment without data. Below the edge it is a keep-alive or a
+// window probe, which the receiver answers while all is delivered, and the
+// engine else (RFC 9293 sections 3.8.4 and 3.8.6.1).
+func (e *Engine) bare(c *conn, seq packet.Seq) Action {
+	ch := c.ch
+	if !ch.active || c.state == Draining || !seq.Before(ch.next) {
+		return Accept
+	}
+	if c.passed == c.rcv.ack && ch.next == c.passed && c.offered.After(c.passed) {
+		return Accept
+	}
+	ch.reack = true
+	c.stats.Probes++
+	return Drop
+}
+
+// data handles a segment with data or FIN of a cheated flow.
+func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions) Action {
+	ch := c.ch
+	seq, n := t.Seq(), len(t.Payload())
+	end := seq.Add(n)
+	fin := t.Has(packet.FlagFIN)
+	if ch.active && n > 0 {
+		if end.AtMost(ch.next) && (!fin || ch.Mode == Reliable) {
+			return e.repeated(c, end, fin)
+		}
+		if seq.AtLeast(c.offered) && c.state == Cheated {
+			// Beyond all that was offered: a probe with a byte in it. It is
+			// answered and not taken.
+			ch.reack = true
+			c.stats.Probes++
+			return Drop
+		}
+	}
+	if c.state == Draining {
+		return Accept
+	}
+	if c.ts && ch.active && ch.Mode == Realtime && int32(o.TSVal-ch.recentTS) < 0 {
+		// PAWS (RFC 7323 section 5): a repetition has overtaken it, and the
+		// receiver will discard it.
+		c.stats.OldTimestamps++
+		return Accept
+	}
+	if n > 0 {
+		e.arrive(c, v, t, o, end)
+	}
+	if fin && ch.Mode == Reliable && ch.flight.end() == c.src.fin {
+		ch.flight.push(sent{at: e.now, end: c.src.fin.Add(1), ts: o.TSVal})
+	}
+	return Accept
+}
+
+// repeated handles data that was seen before. The source has missed an
+// acknowledgement, so it gets one (RFC 9293 section 3.10.7.4). Held data need
+// not go over the network twice; a FIN is for the receiver, always.
+func (e *Engine) repeated(c *conn, end packet.Seq, fin bool) Action {
+	ch := c.ch
+	c.stats.SourceRetransmits++
+	if end.After(c.passed) {
+		ch.ackNow = true
+	} else {
+		ch.reack = true
+	}
+	if ch.Mode == Reliable && !fin && end.AtMost(packet.MaxSeq(ch.next, c.rcv.ack)) {
+		return Drop
+	}
+	return Accept
+}
+
+// arrive takes new data in.
+func (e *Engine) arrive(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions, end packet.Seq) {
+	ch := c.ch
+	seq, n := t.Seq(), len(t.Payload())
+	if ch.Mode == Reliable && !e.keep(c, seq, t.Payload(), o) {
+		c.stats.Unheld++
+		return
+	}
+	before := ch.next
+	switch {
+	case ch.ooo.n == 0 && seq.AtMost(ch.next):
+		ch.next = packet.MaxSeq(ch.next, end)
+	case seq.AtMost(ch.next):
+		ch.next = ch.ooo.advance(packet.MaxSeq(ch.next, end))
+		ch.ackNow = ch.active // a hole was filled: RFC 5681 section 4.2
+	default:
+		if ch.ooo.add(seq, end) {
+			c.stats.OutOfOrder++
+		}
+		ch.ackNow = ch.active
+		return
+	}
+	gain := ch.next.Diff(before)
+	if gain == 0 {
+		return
+	}
+	header := v.Len() - n
+	cost := uint32(gain + (gain+ch.mss-1)/ch.mss*header)
+	e.gained(c, o.TSVal, cost)
+}
+
+// gained queues the acknowledgement of data that has become contiguous.
+func (e *Engine) gained(c *conn, ts, cost uint32) {
+	ch := c.ch
+	ch.pend.push(arrival{end: ch.next, ts: ts, cost: cost, at: e.now})
+	ch.recentTS = ts
+	ch.flight.present(ch.next, e.now, ts)
+	c.activate()
+}
+
+// activate begins to acknowledge once all that was sent before the reservation
+// is delivered or held.
+func (c *conn) activate() {
+	if ch := c.ch; !ch.active && ch.next.AtLeast(ch.base) {
+		ch.active = true
+		ch.released = packet.MaxSeq(ch.released, c.rcv.ack)
+	}
+}
+
+// keep stores a copy and writes the transmission down; false if there is no
+// room, and then the bytes are not acknowledged.
+func (e *Engine) keep(c *conn, seq packet.Seq, data []byte, o *packet.TCPOptions) bool {
+	ch := c.ch
+	f := &ch.flight
+	end := seq.Add(len(data))
+	segs := (max(end.Diff(f.end()), 0) + ch.mss - 1) / ch.mss
+	if gap := seq.Diff(f.end()); gap > 0 {
+		segs = 1 + (gap+ch.mss-1)/ch.mss + (len(data)+ch.mss-1)/ch.mss
+	}
+	if !f.room(segs) {
+		return false
+	}
+	stored := ch.hold.write(&e.pool, seq, data, ch.MaxBuffered)
+	s := sent{at: e.now, ts: o.TSVal, flags: sentAbsent}
+	f.extend(seq, ch.mss, s)
+	if stored {
+		s.flags = 0
+	}
+	f.extend(end, ch.mss, s)
+	if f.tail-f.head == uint64(segs) {
+		ch.rto.base = e.now
+	}
+	return stored
+}

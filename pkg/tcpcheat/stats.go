@@ -1,0 +1,93 @@
+package tcpcheat
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// Stats is what the engine knows of one flow.
+type Stats struct {
+	State  State
+	Reason string // why it is left alone, draining or closed
+	Mode   Mode   // 0 if not cheated
+	Active bool   // fake ACKs are being sent
+
+	Packets, Bytes    uint64 // of the source, with data; IP bytes
+	FakeAcks          uint64 // made by the engine, window updates included
+	WindowUpdates     uint64
+	Absorbed          uint64 // real ACKs dropped
+	Rewritten         uint64 // segments of the receiver that were edited
+	Retransmits       uint64 // segments sent again by the engine
+	RetransmitBytes   uint64 // their payload
+	SourceRetransmits uint64 // segments that the source repeated
+	Lost              uint64 // segments found lost towards the receiver
+	Timeouts          uint64
+	DSACKs            uint64
+	OutOfOrder        uint64 // segments that arrived behind a hole in front of the box
+	Unheld            uint64 // segments that found no memory
+	Probes            uint64 // window probes and keep-alives answered for the receiver
+	ReceiverProbes    uint64 // the engine's own
+	Holes             uint64 // realtime: holes seen at the receiver
+	CE, ECE           uint64 // congestion marks seen on data, echoes on ACKs
+	BadChecksums      uint64
+	OldTimestamps     uint64 // realtime: segments that the receiver will discard by PAWS
+	Contradictions    uint64 // ACKs of what was never sent
+	Undelivered       uint64 // bytes that were acknowledged but never delivered
+
+	Buffered    int  // bytes held now
+	Unacked     int  // acknowledged to the source but not by the receiver, bytes
+	Predicting  bool // the window is predicted
+	RTTSender   time.Duration
+	RTTReceiver time.Duration
+}
+
+// sealed keeps the numbers that vanish with the cheating state.
+func (s *Stats) sealed(c *conn) { s.Mode = c.ch.Mode }
+
+func (c *conn) snapshot() Stats {
+	s := c.stats
+	s.State, s.Reason = c.state, c.reason
+	s.RTTSender, s.RTTReceiver = c.rttSrc.smooth, c.rttRcv.smooth
+	if ch := c.ch; ch != nil {
+		s.Mode, s.Active, s.Predicting = ch.Mode, ch.active, c.predicting()
+		s.Buffered = ch.hold.count * chunkSize
+		s.Unacked = max(c.passed.Diff(c.rcv.ack), 0)
+	}
+	return s
+}
+
+// Totals are the engine's own counters.
+type Totals struct {
+	Flows       int // in the table
+	Buffered    int // bytes of memory held
+	FakeAcks    uint64
+	Absorbed    uint64
+	Rewritten   uint64
+	Retransmits uint64
+	Resets      uint64 // RST segments made
+	TableFull   uint64 // Watch refused
+}
+
+// Flow is the state of one connection, by the key of either direction.
+func (e *Engine) Flow(key packet.FlowKey) (Stats, bool) {
+	c := e.find(key)
+	if c == nil {
+		return Stats{}, false
+	}
+	return c.snapshot(), true
+}
+
+// Each calls fn for every connection, with the key of its data's direction.
+func (e *Engine) Each(fn func(packet.FlowKey, Stats)) {
+	for _, c := range e.conns {
+		fn(c.key, c.snapshot())
+	}
+}
+
+// Totals are the counters of the whole engine.
+func (e *Engine) Totals() Totals {
+	t := e.totals
+	t.Flows, t.Buffered = len(e.conns), e.pool.used()
+	return t
+}

@@ -1,0 +1,133 @@
+package tcpcheat
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// span is how far ahead of the bucket the source may be, in bytes.
+func (c *conn) span() int {
+	ch := c.ch
+	lead := windowTime + 2*min(c.rttSrc.smooth, windowTime/2)
+	return max(minWindow*ch.mss, 2*ch.quantum(), int(ch.Rate*lead.Seconds()))
+}
+
+// limit is the edge that may not be crossed for safety's sake, as opposed to
+// the one that only paces: beyond it a byte might be lost for ever.
+func (c *conn) limit(room int) packet.Seq {
+	ch := c.ch
+	lim := c.rcv.ack.Add(ch.MaxUnacked)
+	if ch.Mode == Reliable {
+		// RFC 9293 section 3.8.6: no promise without room to keep it.
+		have := ch.next.Diff(c.rcv.ack) + room
+		lim = packet.MinSeq(lim, c.rcv.ack.Add(min(ch.MaxBuffered, have)))
+	}
+	if !c.predicting() {
+		lim = packet.MinSeq(lim, c.edge)
+	}
+	return lim
+}
+
+// ackLimit is how far data may be acknowledged to the source. Held bytes may
+// always be; without a copy only what the receiver has promised to take, or
+// what it is predicted to take.
+func (c *conn) ackLimit() packet.Seq {
+	ch := c.ch
+	lim := c.rcv.ack.Add(ch.MaxUnacked)
+	if ch.Mode == Realtime && !c.predicting() {
+		lim = packet.MinSeq(lim, c.edge)
+	}
+	if c.state == Draining {
+		lim = packet.MinSeq(lim, ch.stop)
+	}
+	return packet.MinSeq(lim, ch.next)
+}
+
+// window is the field for a segment to the source that acknowledges ack, and
+// the edge that results. The edge never moves left (RFC 9293 SHLD-14); the
+// scaled field is rounded up for that, or down where a hard limit is near:
+// RFC 7323 section 2.4 allows less than one unit.
+func (c *conn) window(ack packet.Seq, room int) (uint16, packet.Seq) {
+	hard := c.limit(room)
+	want := packet.MinSeq(c.ch.released.Add(c.span()), hard)
+	if c.state == Draining {
+		want = c.edge // what follows is between the two ends
+	}
+	want = packet.MaxSeq(want, c.offered)
+	bytes := want.Diff(ack)
+	if bytes <= 0 {
+		return 0, packet.MaxSeq(ack, c.offered)
+	}
+	shift := c.shiftRcv()
+	unit := 1 << shift
+	up := min((bytes+unit-1)>>shift, 0xffff)
+	if ack.Add(up << shift).After(packet.MaxSeq(hard, c.offered)) {
+		up = bytes >> shift
+	}
+	return uint16(up), ack.Add(up << shift)
+}
+
+// prediction is the assumption that the receiver reads at the reserved rate or
+// faster, and what speaks against it.
+type prediction struct {
+	withdrawn bool
+	level     int     // the window that the receiver usually offers, bytes
+	until     instant // no new trust before
+	doubts    uint    // withdrawals so far, worn off by good behaviour
+	since     instant // of the last change
+}
+
+func (c *conn) predicting() bool {
+	return c.ch.Predict && !c.ch.predict.withdrawn && !c.ch.hole
+}
+
+const (
+	firstDoubt = 100 * time.Millisecond
+	maxDoubts  = 8 // 25.6 s
+	goodTime   = time.Minute
+)
+
+// judge looks at a window of the receiver. A window well below its usual level
+// says that the reader is slower than the data: then the receiver's own edge
+// counts, until the window has recovered and a time that doubles with each
+// relapse has gone by.
+func (p *prediction) judge(now instant, win int) {
+	if win > p.level {
+		p.level = win
+	} else {
+		p.level -= (p.level - win) / 64
+	}
+	switch {
+	case !p.withdrawn && win < p.level/2:
+		p.withdraw(now)
+	case p.withdrawn && win >= p.level/4*3 && now >= p.until:
+		p.withdrawn, p.since = false, now
+	case !p.withdrawn && p.doubts > 0 && now-p.since > goodTime:
+		p.doubts, p.since = p.doubts-1, now
+	}
+}
+
+func (p *prediction) withdraw(now instant) {
+	if p.withdrawn {
+		return
+	}
+	p.withdrawn, p.since = true, now
+	p.until = now + firstDoubt<<p.doubts
+	p.doubts = min(p.doubts+1, maxDoubts)
+}
+
+// stalled withdraws the prediction when the receiver has acknowledged nothing
+// for several round trips though it has something to acknowledge.
+func (c *conn) stalled(now instant) {
+	if p := &c.ch.predict; !p.withdrawn && c.passed.After(c.rcv.ack) && now >= c.stallAt() {
+		p.withdraw(now)
+	}
+}
+
+func (c *conn) stallAt() instant {
+	if c.ch.predict.withdrawn || !c.passed.After(c.rcv.ack) {
+		return never
+	}
+	return c.ch.progress + max(4*c.rttRcv.smooth, 3*time.Second)
+}
