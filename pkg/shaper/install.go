@@ -122,6 +122,11 @@ func (s *Shaper) restore(ctx context.Context, facts map[string]plan.Facts, p *po
 // Remove ends a treatment: the flow is an ordinary one from its next packet on,
 // and its class is free for another.
 func (s *Shaper) Remove(_ context.Context, iface string, key packet.FlowKey) error {
+	return s.removeIf(iface, key, func(*flow) bool { return true })
+}
+
+// removeIf is Remove for a flow that is still what the caller thinks.
+func (s *Shaper) removeIf(iface string, key packet.FlowKey, still func(*flow) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.managed(iface)
@@ -129,7 +134,7 @@ func (s *Shaper) Remove(_ context.Context, iface string, key packet.FlowKey) err
 		return err
 	}
 	f := p.flows[key]
-	if f == nil {
+	if f == nil || !still(f) {
 		return fmt.Errorf("%s on %s: %w", key, iface, ErrNoFlow)
 	}
 	if err := s.table.Delete(p.facts.Index, key); err != nil && !errors.Is(err, ErrNoFlow) {

@@ -100,12 +100,22 @@ func (s *Shaper) Adopted() []plan.Treatment {
 	return list
 }
 
+// IsAdopted tells whether a treatment was left by an earlier process and not
+// installed again since.
+func (s *Shaper) IsAdopted(iface string, key packet.FlowKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.ports[iface]
+	return p != nil && p.flows[key] != nil && p.flows[key].adopted
+}
+
 // Reconcile removes what Adopted lists: call it when the reservations that
 // should be there again had their time to come.
-func (s *Shaper) Reconcile(ctx context.Context) error {
+func (s *Shaper) Reconcile(context.Context) error {
 	var errs []error
 	for _, t := range s.Adopted() {
-		if err := s.Remove(ctx, t.Interface, t.Key); err != nil && !errors.Is(err, ErrNoFlow) {
+		// Looked at again under the lock: it may have been claimed meanwhile.
+		if err := s.removeIf(t.Interface, t.Key, func(f *flow) bool { return f.adopted }); err != nil && !errors.Is(err, ErrNoFlow) {
 			errs = append(errs, err)
 		}
 	}

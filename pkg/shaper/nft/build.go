@@ -164,6 +164,10 @@ func (b *builder) forward() {
 		b.rule(c, set.Name, matchProto(expr.CmpOpEq, packet.ProtoTCP), b.lay.loadKey(true), in(set),
 			b.queueTo(b.want.Cheat[i]))
 	}
+	// The first and the last segments of a connection are looked at even if its
+	// ports were settled for an earlier one.
+	b.rule(c, "opening or closing", matchProto(expr.CmpOpEq, packet.ProtoTCP), matchTCPFlags(packet.FlagSYN|packet.FlagFIN|packet.FlagRST),
+		[]expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: b.policy.Name}})
 	for _, proto := range []uint8{packet.ProtoTCP, packet.ProtoUDP} {
 		b.rule(c, "settled", matchProto(expr.CmpOpEq, proto), b.lay.loadKey(true), in(b.settled), accept)
 	}

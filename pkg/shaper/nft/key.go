@@ -91,6 +91,15 @@ func matchTransport(off uint32, want ...byte) []expr.Any {
 	}
 }
 
+// matchTCPFlags wants one of the flags at least.
+func matchTCPFlags(flags byte) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 1, Mask: []byte{flags}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: []byte{0}},
+	}
+}
+
 // matchProto compares the transport protocol.
 func matchProto(op expr.CmpOp, protos ...uint8) []expr.Any {
 	e := []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg0}}

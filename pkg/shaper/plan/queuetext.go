@@ -57,6 +57,7 @@ func queueTableText(q Queue, family string) string {
 	for i, num := range q.Cheat {
 		line(2, "%s @cheated_%d queue num %d bypass", tuple, i, num)
 	}
+	line(2, "tcp flags & (fin | syn | rst) != 0 goto policy")
 	line(2, "%s @settled accept", tuple)
 	line(2, "goto policy")
 	line(1, "}")
