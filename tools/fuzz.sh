@@ -4,16 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${FUZZTIME:-3s}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 count=0
 while IFS=: read -r file name; do
 	dir=./$(dirname "$file")
 	echo "fuzz $dir $name $time"
-	go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "$dir" >/tmp/qosproxy-fuzz.$$ 2>&1 || {
-		cat /tmp/qosproxy-fuzz.$$
-		rm -f /tmp/qosproxy-fuzz.$$
+	${GO:-go} test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "$dir" >"$log" 2>&1 || {
+		cat "$log"
 		exit 1
 	}
-	rm -f /tmp/qosproxy-fuzz.$$
 	count=$((count + 1))
 done < <(grep -rEoH --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's/^\.\///; s/func //')
 [ "$count" -gt 0 ] || { echo "no fuzzer found" >&2; exit 1; }

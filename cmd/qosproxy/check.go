@@ -3,36 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
+	box "github.com/qosproxy/qosproxy/pkg/daemon"
 )
-
-// maxConfig is one byte more than config.Parse takes, so that it sees that a
-// file is too large and says so.
-const maxConfig = 1<<20 + 1
-
-// load reads and validates a config file.
-func load(path string) (c *config.Config, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("config file: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig))
-	if err != nil {
-		return nil, fmt.Errorf("config file: %w", err)
-	}
-	return config.Parse(path, data)
-}
 
 // loadOrReport is load for verbs: each error of the file is a line of its own.
 func (a *app) loadOrReport(path string) (*config.Config, error) {
-	c, err := load(path)
+	c, err := box.LoadConfig(path)
 	if err == nil {
 		return c, nil
 	}

@@ -19,6 +19,7 @@ type injector interface {
 // cheatHandler answers one queue of cheated connections. The engine belongs to
 // the queue's worker; everybody else writes letters to it.
 type cheatHandler struct {
+	pulse
 	engine *tcpcheat.Engine
 	inject injector
 	events func([]tcpcheat.Event) // takes a copy; must not block
@@ -88,7 +89,10 @@ func (h *cheatHandler) NextDeadline() (time.Time, bool) { return h.engine.NextDe
 func (h *cheatHandler) Advance(now time.Time) { h.engine.Advance(now) }
 
 // Wake opens the letters.
-func (h *cheatHandler) Wake(now time.Time) { h.open(now) }
+func (h *cheatHandler) Wake(now time.Time) {
+	h.beat()
+	h.open(now)
+}
 
 // BatchEnd sends what the engine made, and tells what happened.
 func (h *cheatHandler) BatchEnd(time.Time) {
@@ -136,6 +140,7 @@ type cheatWorkers struct {
 	handlers []*cheatHandler
 	first    uint16 // number of the first queue
 	failed   func(key packet.FlowKey, err error)
+	draining atomic.Bool
 }
 
 func (w *cheatWorkers) queue(shard int) uint16 { return w.first + uint16(shard) }
@@ -151,8 +156,16 @@ func (w *cheatWorkers) watch(shard int, data packet.FlowKey) {
 
 // start begins to cheat: the reservation is in place.
 func (w *cheatWorkers) start(shard int, key packet.FlowKey, p tcpcheat.Params) {
+	if w.draining.Load() {
+		return
+	}
 	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) {
-		if err := e.Start(now, key, p); err != nil {
+		switch err := e.Start(now, key, p); {
+		case err == nil:
+		case errors.Is(err, tcpcheat.ErrDraining), errors.Is(err, tcpcheat.ErrClosing):
+			// It is asked again when the engine has given the connection back;
+			// and one that closes needs no help any more.
+		default:
 			w.failed(key, err)
 		}
 	})
@@ -163,10 +176,38 @@ func (w *cheatWorkers) stop(shard int, key packet.FlowKey) {
 	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) { e.Stop(now, key) })
 }
 
-// drain ends the cheating of all connections.
+// release is stop for good: the engine forgets the connection when nothing is
+// in hand, and tells so by an event.
+func (w *cheatWorkers) release(shard int, key packet.FlowKey) {
+	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) {
+		e.Stop(now, key)
+		if s, ok := e.Flow(key); ok && s.State != tcpcheat.Draining && s.State != tcpcheat.Cheated {
+			e.Forget(key)
+		}
+	})
+}
+
+// forget has the engine forget a connection that it does not cheat.
+func (w *cheatWorkers) forget(shard int, key packet.FlowKey) {
+	if shard >= 0 {
+		w.handlers[shard].post(func(_ time.Time, e *tcpcheat.Engine) { e.Forget(key) })
+	}
+}
+
+// drain ends the cheating of all connections, and begins no more.
 func (w *cheatWorkers) drain() {
+	w.draining.Store(true)
 	for _, h := range w.handlers {
 		h.post(func(now time.Time, e *tcpcheat.Engine) { e.Drain(now) })
+	}
+}
+
+// abort resets the connections that still have bytes in hand, and waits for the
+// workers to have sent it.
+func (w *cheatWorkers) abort() {
+	for _, h := range w.handlers {
+		h.post(func(now time.Time, e *tcpcheat.Engine) { e.Abort(now) })
+		_, _, _ = h.snapshot(time.Second) // answered after the resets were sent
 	}
 }
 

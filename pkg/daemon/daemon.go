@@ -15,7 +15,6 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/inject"
 	"github.com/qosproxy/qosproxy/pkg/nfq"
-	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/shaper"
@@ -63,11 +62,12 @@ type Daemon struct {
 	first  *firstHandler
 	cheat  *cheatWorkers
 	queues []*queue
+	pulses []*pulse // of the queues' workers, in their order
 
 	news     news
-	reloadMu sync.Mutex
+	reloadMu sync.Mutex // one reload at a time
 	reload   reloadStatus
-	beats    struct{ done, failed counter }
+	beats    struct{ done, failed, withheld counter }
 	ended    struct{ started, ended, leftAlone counter }
 	reasons  reasons
 }
@@ -102,10 +102,9 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	}
 	d.kernel = &countedKernel{treater: d.shape}
 	d.cheat = &cheatWorkers{first: queueCheat, failed: d.cheatFailed}
-	d.tc = &trafficControl{
-		flows: d.flows, admit: d.admit, kernel: d.kernel, cheat: d.cheat,
-		config: d.cfg.Load, links: d.links.Load, log: log, held: map[uint64]*reservation{},
-	}
+	d.tc = newTrafficControl()
+	d.tc.flows, d.tc.admit, d.tc.kernel, d.tc.cheat = d.flows, d.admit, d.kernel, d.cheat
+	d.tc.config, d.tc.links, d.tc.log = d.cfg.Load, d.links.Load, log
 	d.rsvp = rsvpproxy.New(rsvpproxy.Config{
 		Node: softstate.Config{
 			Refresh: c.RSVP.Refresh,
@@ -117,7 +116,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	})
 	d.rsvp.SetInterfaces(l.rsvp())
 	d.first = &firstHandler{
-		flows: d.flows, kernel: d.kernel, rsvp: d.rsvp, cheat: d.cheat, links: d.links.Load, log: log,
+		flows: d.flows, tc: d.tc, ended: d.news.end, rsvp: d.rsvp, cheat: d.cheat, links: d.links.Load, log: log,
 		steer: func() steering {
 			if t := d.table.Load(); t != nil {
 				return t
@@ -147,7 +146,9 @@ func (d *Daemon) openQueues(c *config.Config, shards int) error {
 		d.queues = append(d.queues, &queue{num: num, role: role, q: q})
 		return q, nil
 	}
-	_, err := open(queueControl, "control", true, &controlHandler{rsvp: d.rsvp})
+	control := &controlHandler{rsvp: d.rsvp}
+	d.pulses = append(d.pulses, &control.pulse, &d.first.pulse)
+	_, err := open(queueControl, "control", true, control)
 	if err == nil {
 		_, err = open(queueFirst, "first", true, d.first)
 	}
@@ -158,6 +159,7 @@ func (d *Daemon) openQueues(c *config.Config, shards int) error {
 			engine: tcpcheat.New(tcpcheat.Limits{
 				Flows: c.Limits.Flows, Buffered: int(c.Limits.Buffered) / shards,
 				BufferedPerFlow: int(c.Limits.BufferedPerFlow), MaxUnacked: int(c.Limits.MaxUnacked),
+				Idle: idleCheated,
 			}),
 			inject: d.sender, events: d.news.add,
 		}
@@ -165,6 +167,7 @@ func (d *Daemon) openQueues(c *config.Config, shards int) error {
 		if q, err = open(queueCheat+uint16(i), "cheat", false, h); err == nil {
 			h.wake = q.Wake
 			d.cheat.handlers = append(d.cheat.handlers, h)
+			d.pulses = append(d.pulses, &h.pulse)
 		}
 	}
 	if err != nil {
@@ -203,16 +206,6 @@ func wanted(c *config.Config, p *policies, shards int) plan.Plan {
 // privileges and changes nothing.
 func Plan(c *config.Config) string {
 	return wanted(c, newPolicies(c), min(max(runtime.NumCPU(), 1), maxCheatQueues)).String()
-}
-
-// cheatFailed is told when a connection cannot be watched or cheated.
-func (d *Daemon) cheatFailed(key packet.FlowKey, err error) {
-	d.flows.update(key, func(_ *conn, f *flow) {
-		if f.state == stateCheated {
-			f.state = stateManaged
-		}
-		f.reason = "not cheated: " + err.Error()
-	})
 }
 
 // sessionEvent notes in the flow table how far a reservation is.

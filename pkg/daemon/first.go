@@ -11,7 +11,6 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
-	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
 // steering is the part of the queue table that decides which packets come.
@@ -33,18 +32,25 @@ type watcher interface {
 	queue(shard int) uint16
 }
 
+// accountant has the kernel count flows, without touching reserved ones.
+type accountant interface {
+	count(ctx context.Context, key packet.FlowKey, iface string, mark bool, code uint8) error
+	restart(key packet.FlowKey)
+}
+
 // firstHandler answers the queue of first packets: it decides once for each
 // flow, and sees to it that the flow's next packets go where they belong.
 type firstHandler struct {
 	noTimers
-	flows  *flowTable
-	steer  func() steering // nil until the rules are in place
-	kernel treater
-	rsvp   signaller
-	cheat  watcher
-	links  func() *links
-	log    *zap.Logger
-	count  struct{ packets, matched, unwanted, fragments, failed counter }
+	flows *flowTable
+	steer func() steering // nil until the rules are in place
+	tc    accountant
+	ended func(packet.FlowKey) // forgets a flow; must not block
+	rsvp  signaller
+	cheat watcher
+	links func() *links
+	log   *zap.Logger
+	count struct{ packets, matched, unwanted, fragments, failed counter }
 }
 
 // Handle decides about one packet. Whatever fails, the packet passes: a flow in
@@ -77,6 +83,9 @@ func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 	for i := range d.ask {
 		h.ask(d.ask[i])
 	}
+	if d.ended {
+		h.ended(v.Key())
+	}
 	return verdict
 }
 
@@ -85,6 +94,9 @@ func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey
 	if d.shard >= 0 {
 		if d.watch != (packet.FlowKey{}) {
 			h.cheat.watch(d.shard, d.watch)
+			if d.resume {
+				h.tc.restart(d.watch)
+			}
 		}
 		err := steer.AddCheated(d.shard, bothWays(key)...)
 		if err == nil {
@@ -98,7 +110,7 @@ func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey
 			c.shard = -1
 			for i := range c.dirs {
 				if c.dirs[i].role == roleSender {
-					c.dirs[i].reason += "; not cheated: " + err.Error()
+					c.dirs[i].caveat = "; not cheated: " + err.Error()
 				}
 			}
 		})
@@ -112,27 +124,27 @@ func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey
 
 // treat has the kernel count each direction, and mark it where a policy says so
 // without a reservation.
-func (h *firstHandler) treat(list []*flow) {
+func (h *firstHandler) treat(list []flow) {
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
-	for _, f := range list {
+	for i := range list {
+		f := &list[i]
 		iface := h.links().name(f.out)
 		if iface == "" {
 			continue
 		}
-		t := plan.Treatment{Key: f.key, Interface: iface, Mark: f.state == stateManaged && f.marked, DSCP: f.dscp}
-		class, err := h.kernel.Install(ctx, t)
-		h.flows.update(f.key, func(_ *conn, g *flow) {
-			if err != nil {
-				g.state, g.reason = stateLeftAlone, g.reason+"; the kernel took no treatment: "+err.Error()
-				return
-			}
-			g.treated, g.class = true, class
-		})
-		if err != nil {
-			h.count.failed.add()
-			h.log.Warn("flow not counted", zap.Stringer("flow", f.key), zap.Error(err))
+		err := h.tc.count(ctx, f.key, iface, f.state == stateManaged && f.marked, f.dscp)
+		if err == nil {
+			continue
 		}
+		h.count.failed.add()
+		h.log.Warn("flow not counted", zap.Stringer("flow", f.key), zap.Error(err))
+		h.flows.update(f.key, func(_ *conn, g *flow) {
+			if g.state == stateManaged {
+				g.state = stateLeftAlone
+			}
+			g.caveat += "; the kernel does not count it: " + err.Error()
+		})
 	}
 }
 
@@ -152,10 +164,4 @@ func (h *firstHandler) ask(f flow) {
 	if err != nil {
 		refused(err)
 	}
-}
-
-// sessionOf is the RSVP session and sender of a flow (RFC 2205 section 1.2).
-func sessionOf(key packet.FlowKey) (wire.Session, wire.Filter) {
-	return wire.Session{Dst: key.DstAddr(), Protocol: key.Proto, DstPort: key.DstPort},
-		wire.Filter{Src: key.SrcAddr(), SrcPort: key.SrcPort}
 }

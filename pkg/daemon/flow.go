@@ -35,6 +35,7 @@ type flow struct {
 	policy  *config.Policy
 	state   flowState
 	reason  string
+	caveat  string // why a reserved flow is not cheated, if it should be; follows the reason
 	role    role
 	in, out int // interfaces of this direction's packets, by index
 
@@ -44,6 +45,7 @@ type flow struct {
 	marked  bool
 	rate    float64 // reserved, bytes/s of IP packets; 0: no reservation
 
+	fin      bool      // of a connection that is not cheated: its end was seen
 	asked    time.Time // first packet of a flow that wants a reservation
 	reserved time.Time // zero: not in place
 
@@ -74,11 +76,15 @@ func (c *counts) update(now time.Time, packets, bytes, conform, exceed, dropped 
 
 // conn is the two directions of a flow.
 type conn struct {
-	id    uint64
-	dirs  [2]flow // the direction of the first packet, and the other
-	seen  time.Time
-	shard int // the cheat queue that has it; -1: none
+	id     uint64
+	dirs   [2]flow // the direction of the first packet, and the other
+	seen   time.Time
+	shard  int  // the cheat queue that has it; -1: none
+	retire bool // to be forgotten when its engine has given it back
 }
+
+// text is what `flows` shows as the reason.
+func (f *flow) text() string { return f.reason + f.caveat }
 
 // dir returns the direction that has key.
 func (c *conn) dir(key packet.FlowKey) *flow {

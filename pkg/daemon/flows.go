@@ -24,6 +24,7 @@ type flowTable struct {
 	policies *policies
 	zones    map[int]config.Zone // by interface index
 	shards   int
+	draining bool              // nothing new is cheated
 	matched  map[string]uint64 // flows by policy; names are the configuration's, so it is bounded
 }
 
@@ -42,11 +43,13 @@ func (t *flowTable) configure(file string, p *policies, zones map[int]config.Zon
 // decision is what the worker of first packets has to do.
 type decision struct {
 	known  bool             // the flow was in the table: it is only settled again
+	ended  bool             // its last packet: to be forgotten
 	settle []packet.FlowKey // to be queued no more, until the set's timeout
 	watch  packet.FlowKey   // the direction of data that shall be cheated
 	shard  int              // cheat queue for the connection; -1: none
-	count  []*flow          // copies: install counters, or the static treatment
-	ask    []flow           // copies: ask RSVP for a reservation
+	resume bool             // its reservation is in place already
+	count  []flow           // install counters, or the static treatment
+	ask    []flow           // ask RSVP for a reservation
 }
 
 // first decides about a flow whose packet was queued because a policy might
@@ -56,26 +59,26 @@ func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 	canon, _ := key.Canonical()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := decision{shard: -1}
+	d := decision{shard: -1, settle: []packet.FlowKey{key}}
+	if v.IsTCP() && !straggler(v) {
+		d.settle = bothWays(key)
+	}
 	c := t.conns[canon]
 	if c == nil {
+		if straggler(v) {
+			return d
+		}
 		if len(t.conns) >= t.limit {
 			t.full++
-			d.settle = []packet.FlowKey{key}
 			return d
 		}
-		if straggler(v) {
-			d.settle = []packet.FlowKey{key}
+		if c = t.add(now, key, in, out, v.IsTCP()); c == nil {
 			return d
 		}
-		if c = t.add(now, v, in, out); c == nil {
-			d.settle = bothWays(key)
-			return d
-		}
-		if f := c.dir(key); v.IsTCP() {
+		if v.IsTCP() {
 			t.decideTCP(c, v, &d)
 		} else {
-			d.add(f)
+			d.add(c.dir(key))
 		}
 	} else if f := c.dir(key); !f.present {
 		// The first packet in the other direction of something that is not TCP.
@@ -83,17 +86,31 @@ func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 		d.add(f)
 	} else {
 		d.known = true
+		t.again(c, f, v, &d)
 	}
 	c.seen = now
-	if c.shard >= 0 {
-		d.shard = c.shard
-	}
-	if v.IsTCP() {
-		d.settle = bothWays(key)
-	} else {
-		d.settle = []packet.FlowKey{key}
-	}
+	d.shard = c.shard
 	return d
+}
+
+// again looks at a packet of a connection that is known and not cheated: its
+// ports may be used anew, or it may end.
+func (t *flowTable) again(c *conn, f *flow, v packet.View, d *decision) {
+	if !v.IsTCP() || c.shard >= 0 {
+		return
+	}
+	switch flags := v.TCP().Flags(); {
+	case flags&(packet.FlagSYN|packet.FlagACK) == packet.FlagSYN:
+		for i := range c.dirs {
+			c.dirs[i].fin, c.dirs[i].caveat = false, ""
+		}
+		t.choose(c, true, d)
+	case flags&packet.FlagRST != 0:
+		d.ended = true
+	case flags&packet.FlagFIN != 0:
+		f.fin = true
+		d.ended = c.dirs[0].fin && c.dirs[1].fin
+	}
 }
 
 // straggler tells whether a packet of an unknown connection is not worth a
@@ -110,52 +127,63 @@ func straggler(v packet.View) bool {
 func bothWays(key packet.FlowKey) []packet.FlowKey { return []packet.FlowKey{key, key.Reverse()} }
 
 // add makes the table's entry; nil if no policy claims either direction.
-func (t *flowTable) add(now time.Time, v packet.View, in, out int) *conn {
-	key := v.Key()
+func (t *flowTable) add(now time.Time, key packet.FlowKey, in, out int, tcp bool) *conn {
 	c := &conn{shard: -1, seen: now}
 	c.dirs[0].key, c.dirs[1].key = key, key.Reverse()
 	t.claim(now, &c.dirs[0], in, out)
 	claimed := c.dirs[0].policy != nil
-	if v.IsTCP() {
+	if tcp {
 		t.claim(now, &c.dirs[1], out, in)
 		claimed = claimed || c.dirs[1].policy != nil
 	}
 	if !claimed {
 		return nil
 	}
+	t.insert(c)
+	return c
+}
+
+func (t *flowTable) insert(c *conn) {
 	t.lastID++
 	c.id = t.lastID
-	canon, _ := key.Canonical()
+	canon, _ := c.dirs[0].key.Canonical()
 	t.conns[canon] = c
-	return c
 }
 
 // decideTCP chooses the direction to cheat, if one shall be, and collects what
 // has to be done for both.
 func (t *flowTable) decideTCP(c *conn, v packet.View, d *decision) {
-	syn := v.TCP().Flags()&(packet.FlagSYN|packet.FlagACK) == packet.FlagSYN
+	t.choose(c, v.TCP().Flags()&(packet.FlagSYN|packet.FlagACK) == packet.FlagSYN, d)
+	for i := range c.dirs {
+		d.add(&c.dirs[i])
+	}
+}
+
+// choose finds the direction to cheat and the queue for it.
+func (t *flowTable) choose(c *conn, syn bool, d *decision) {
 	for i := range c.dirs {
 		f := &c.dirs[i]
-		if f.role == roleSender && cheats(f.policy.TCP) {
-			switch {
-			case !syn:
-				f.reason += "; not cheated: its handshake was not seen"
-			case c.shard >= 0:
-				f.reason += "; not cheated: the other direction of this connection is"
-			default:
-				c.shard = int(f.key.Hash() % uint32(t.shards))
-				d.watch = f.key
-			}
+		if f.role != roleSender || !cheats(f.policy.TCP) {
+			continue
 		}
-		d.add(f)
+		switch {
+		case t.draining:
+			f.caveat = "; not cheated: the box is stopping"
+		case !syn:
+			f.caveat = "; not cheated: its handshake was not seen"
+		case c.shard >= 0:
+			f.caveat = "; not cheated: the other direction of this connection is"
+		default:
+			c.shard = int(f.key.Hash() % uint32(t.shards))
+			d.watch, d.resume = f.key, !f.reserved.IsZero()
+		}
 	}
 }
 
 func (d *decision) add(f *flow) {
-	cp := *f
-	d.count = append(d.count, &cp)
+	d.count = append(d.count, *f)
 	if f.role == roleSender {
-		d.ask = append(d.ask, cp)
+		d.ask = append(d.ask, *f)
 	}
 }
 
@@ -194,7 +222,7 @@ func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 	}
 }
 
-// update changes a flow under the table's lock; false if there is none.
+// update changes a flow under the table's lock; false if it is not known.
 func (t *flowTable) update(key packet.FlowKey, change func(*conn, *flow)) bool {
 	canon, _ := key.Canonical()
 	t.mu.Lock()
@@ -204,6 +232,9 @@ func (t *flowTable) update(key packet.FlowKey, change func(*conn, *flow)) bool {
 		return false
 	}
 	f := c.dir(key)
+	if !f.present {
+		return false
+	}
 	change(c, f)
 	return true
 }
@@ -211,7 +242,7 @@ func (t *flowTable) update(key packet.FlowKey, change func(*conn, *flow)) bool {
 // get returns a copy of a flow and the queue that cheats its connection.
 func (t *flowTable) get(key packet.FlowKey) (f flow, shard int, ok bool) {
 	ok = t.update(key, func(c *conn, g *flow) { f, shard = *g, c.shard })
-	return f, shard, ok && f.present
+	return f, shard, ok
 }
 
 // updateAll calls change for every connection under the table's lock.
@@ -274,22 +305,27 @@ func (t *flowTable) policyOf(key packet.FlowKey) *config.Policy {
 
 // ensure makes an entry for a flow that RSVP knows before a packet was queued,
 // so that it is shown and counted. It does nothing where the table is full.
-func (t *flowTable) ensure(now time.Time, key packet.FlowKey, in, out int, receiver bool, p *config.Policy) {
+func (t *flowTable) ensure(now time.Time, key packet.FlowKey, in, out int, p *config.Policy) {
 	canon, _ := key.Canonical()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conns[canon] != nil || len(t.conns) >= t.limit {
-		return
+	c := t.conns[canon]
+	if c == nil && len(t.conns) < t.limit {
+		if c = t.add(now, key, in, out, key.Proto == packet.ProtoTCP); c == nil {
+			c = &conn{shard: -1, seen: now}
+			c.dirs[0] = flow{key: key, present: true, policy: p, in: in, out: out, state: stateWatched, asked: now}
+			c.dirs[1].key = key.Reverse()
+			t.insert(c)
+		}
 	}
-	t.lastID++
-	c := &conn{id: t.lastID, shard: -1, seen: now}
-	c.dirs[0] = flow{key: key, present: true, policy: p, in: in, out: out, state: stateWatched, asked: now}
-	if receiver {
-		c.dirs[0].role = roleReceiver
+	if c != nil && !c.dir(key).present {
+		t.claim(now, c.dir(key), in, out)
 	}
-	c.dirs[1] = flow{
-		key: key.Reverse(), present: key.Proto == packet.ProtoTCP, in: out, out: in,
-		state: stateLeftAlone, reason: "no policy is for this direction",
-	}
-	t.conns[canon] = c
+}
+
+// drain has nothing new cheated from now on.
+func (t *flowTable) drain() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.draining = true
 }

@@ -116,8 +116,8 @@ func TestConnectionPickedUpInTheMiddleIsReservedButNotCheated(t *testing.T) {
 	if d.shard != -1 || len(d.ask) != 1 {
 		t.Fatalf("decision = %+v, want a reservation and no cheat queue", d)
 	}
-	if !strings.Contains(d.ask[0].reason, "handshake was not seen") {
-		t.Errorf("reason = %q", d.ask[0].reason)
+	if !strings.Contains(d.ask[0].text(), "handshake was not seen") {
+		t.Errorf("reason = %q", d.ask[0].text())
 	}
 }
 
@@ -190,5 +190,42 @@ func TestStragglersAskForNothing(t *testing.T) {
 		if conns, _ := table.size(); conns != 0 {
 			t.Errorf("flags %#x: an entry was made", flags)
 		}
+	}
+}
+
+// A SYN on ports that are known as an uncheated connection is a new one.
+func TestPortsUsedAnewAreCheated(t *testing.T) {
+	table := testTable(t)
+	table.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagACK), lan, wan)
+	d := table.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+	if d.shard < 0 || d.watch.SrcPort != 4000 {
+		t.Errorf("decision = %+v, want a cheat queue", d)
+	}
+}
+
+// An uncheated connection's reservation ends with it, not after an idle time.
+func TestConnectionEndsAreSeen(t *testing.T) {
+	for name, last := range map[string][]packet.View{
+		"reset": {tcpPacket(t, "10.2.0.2:104", "10.1.0.2:4000", packet.FlagRST)},
+		"both FINs": {
+			tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagFIN|packet.FlagACK),
+			tcpPacket(t, "10.2.0.2:104", "10.1.0.2:4000", packet.FlagFIN|packet.FlagACK),
+		},
+	} {
+		table := testTable(t)
+		table.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagACK), lan, wan)
+		for i, v := range last {
+			if d := table.first(time.Now(), v, lan, wan); d.ended != (i == len(last)-1) {
+				t.Errorf("%s, packet %d: ended = %v", name, i, d.ended)
+			}
+		}
+	}
+}
+
+func TestNothingNewIsCheatedWhileDraining(t *testing.T) {
+	table := testTable(t)
+	table.drain()
+	if d := table.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan); d.shard >= 0 {
+		t.Errorf("decision = %+v", d)
 	}
 }

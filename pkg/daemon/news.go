@@ -4,38 +4,52 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
 
-// news carries the engines' events from the workers, which must not wait for
-// the kernel, to the janitor, which does. An engine bounds what it tells to a
-// few events for each connection.
+// news carries what the workers have found to the janitor: they must not wait
+// for the kernel, it does. An engine bounds what it tells to a few events for
+// each connection.
 type news struct {
-	mu   sync.Mutex
-	list []tcpcheat.Event
-	ring chan struct{}
+	mu    sync.Mutex
+	list  []tcpcheat.Event
+	ended []packet.FlowKey
+	ring  chan struct{}
 }
 
 func newNews() news { return news{ring: make(chan struct{}, 1)} }
 
-// add copies events in.
+// add copies an engine's events in.
 func (n *news) add(ev []tcpcheat.Event) {
 	n.mu.Lock()
 	n.list = append(n.list, ev...)
 	n.mu.Unlock()
+	n.call()
+}
+
+// end tells that a flow's last packet was seen.
+func (n *news) end(key packet.FlowKey) {
+	n.mu.Lock()
+	n.ended = append(n.ended, key)
+	n.mu.Unlock()
+	n.call()
+}
+
+func (n *news) call() {
 	select {
 	case n.ring <- struct{}{}:
 	default: // the janitor is called already
 	}
 }
 
-// take empties the list.
-func (n *news) take() []tcpcheat.Event {
+// take empties the lists.
+func (n *news) take() (list []tcpcheat.Event, ended []packet.FlowKey) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list := n.list
-	n.list = nil
-	return list
+	list, ended = n.list, n.ended
+	n.list, n.ended = nil, nil
+	return list, ended
 }
 
 // maxReasons bounds the reasons counted apart: an engine has some thirty.

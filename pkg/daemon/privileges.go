@@ -28,7 +28,7 @@ func privileges() error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w: %v: run qosproxy as root, or give its systemd unit AmbientCapabilities for these", ErrPrivileges, missing)
+		return fmt.Errorf("%w: %v: run qosproxy as root", ErrPrivileges, missing)
 	}
 	return nil
 }

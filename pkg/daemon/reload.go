@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,9 +15,32 @@ import (
 
 // reloadStatus is how the last reload ended.
 type reloadStatus struct {
+	mu sync.Mutex
+	reloadResult
+}
+
+type reloadResult struct {
 	count, failed uint64
 	err           error
 	at            time.Time // of the configuration in use
+}
+
+func (s *reloadStatus) get() reloadResult {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reloadResult
+}
+
+func (s *reloadStatus) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count++
+	s.err = err
+	if err != nil {
+		s.failed++
+		return
+	}
+	s.at = time.Now()
 }
 
 // ErrRestart is returned by Reload for a change that a running box cannot make.
@@ -29,14 +53,8 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	d.reloadMu.Lock()
 	defer d.reloadMu.Unlock()
 	err := d.reloadLocked(ctx)
-	d.reload.count++
-	d.reload.err = err
-	if err != nil {
-		d.reload.failed++
-		return err
-	}
-	d.reload.at = time.Now()
-	return nil
+	d.reload.note(err)
+	return err
 }
 
 func (d *Daemon) reloadLocked(ctx context.Context) error {
@@ -54,7 +72,8 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	}
 	p, before := newPolicies(c), d.flows.current()
 	shards := len(d.cheat.handlers)
-	ctx, cancel := context.WithTimeout(ctx, 4*kernelTimeout)
+	// Once begun it is not given up half-way, whoever asked for it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*kernelTimeout)
 	defer cancel()
 	if err := d.shape.Set(ctx, wanted(c, p, shards)); err != nil {
 		return fmt.Errorf("shaping: %w", err)
@@ -74,7 +93,12 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	changed := d.flows.adopt(c.File, p, l.zones())
 	for _, key := range changed {
 		// What the flow gets is decided anew with its next packet.
-		d.forget(ctx, key)
+		d.retire(ctx, key)
+	}
+	d.tc.reprogramAll(ctx)
+	// Those packets must not pass as settled by the old policies.
+	if err := d.table.Load().SetPrefilters(p.prefilters()); err != nil {
+		d.log.Warn("changed flows are decided anew only after the settled timeout", zap.Error(err))
 	}
 	d.log.Info("reloaded", zap.Int("policies", p.table.Len()), zap.Int("flows_decided_anew", len(changed)))
 	return nil
@@ -92,6 +116,11 @@ func reloadable(old, c *config.Config) error {
 	need(old.Limits != c.Limits, "limits")
 	need(old.Console != c.Console, "console")
 	need(old.Log != c.Log, "log")
+	need(old.OnCrash != c.OnCrash, "on_crash")
+	for i := range c.Interfaces {
+		was := old.Interface(c.Interfaces[i].Name)
+		need(was != nil && was.Zone != c.Interfaces[i].Zone, "the zone of "+c.Interfaces[i].Name)
+	}
 	return errors.Join(errs...)
 }
 
@@ -103,7 +132,8 @@ func (t *flowTable) current() *policies {
 }
 
 // adopt swaps in new policies. Flows that the new ones treat as the old ones
-// did are kept and point to the new ones; the others are returned.
+// did, and those that are here for a reservation that others asked for, are
+// kept and point to the new ones; the others are returned.
 func (t *flowTable) adopt(file string, p *policies, zones map[int]config.Zone) (changed []packet.FlowKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,11 +146,12 @@ func (t *flowTable) adopt(file string, p *policies, zones map[int]config.Zone) (
 				continue
 			}
 			next := p.match(f.key)
-			if !samePolicy(f.policy, next) {
-				same = false
-				break
+			if f.role == roleSender || f.reserved.IsZero() {
+				same = same && samePolicy(f.policy, next)
 			}
-			f.policy = next
+			if same {
+				f.policy = next
+			}
 		}
 		if !same {
 			changed = append(changed, c.dirs[0].key)

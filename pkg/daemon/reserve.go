@@ -2,9 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -13,11 +12,11 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
-	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
@@ -29,6 +28,7 @@ const kernelTimeout = 5 * time.Second
 type treater interface {
 	Install(context.Context, plan.Treatment) (plan.ClassID, error)
 	Remove(ctx context.Context, iface string, key packet.FlowKey) error
+	IsAdopted(iface string, key packet.FlowKey) bool
 }
 
 // cheater starts and stops the cheating of a connection in its worker.
@@ -40,6 +40,9 @@ type cheater interface {
 // trafficControl is traffic control of RFC 2205 section 3.11.2 for the RSVP
 // loop: admission first, then the kernel, then the flow table and the cheat
 // worker. What it did and then cannot finish, it takes back.
+//
+// It is the only one that changes treatments, under one lock, so that a flow's
+// first packet and its reservation, which race, cannot undo each other's work.
 type trafficControl struct {
 	flows   *flowTable
 	admit   *admission.Control
@@ -52,33 +55,28 @@ type trafficControl struct {
 	refused counter
 	freed   counter
 
-	mu   sync.Mutex
-	held map[uint64]*reservation
+	mu    sync.Mutex // held over kernel calls; never while the flow table's lock is
+	held  map[uint64]*reservation
+	byKey map[packet.FlowKey]*reservation
 }
 
-// reservation is what was done for one ID.
+// reservation is what was done for one ID. A fixed-filter reservation has one
+// key.
 type reservation struct {
+	id    uint64
 	keys  []packet.FlowKey
 	iface string
-	dscp  uint8
+	ask   softstate.Reserve
+	flow  intserv.FlowSpec // as admitted
+	put   plan.Treatment   // of the last key
 	class plan.ClassID
-	flow  intserv.FlowSpec
+}
+
+func newTrafficControl() *trafficControl {
+	return &trafficControl{held: map[uint64]*reservation{}, byKey: map[packet.FlowKey]*reservation{}}
 }
 
 func admissionID(id uint64) admission.ID { return admission.ID(strconv.FormatUint(id, 10)) }
-
-// flowKeys are the five-tuples that a session and its filters stand for.
-func flowKeys(s wire.Session, filters []wire.Filter) []packet.FlowKey {
-	keys := make([]packet.FlowKey, 0, len(filters))
-	for _, f := range filters {
-		keys = append(keys, flowKey(s, f))
-	}
-	return keys
-}
-
-func flowKey(s wire.Session, f wire.Filter) packet.FlowKey {
-	return packet.MakeKey(s.Protocol, netip.AddrPortFrom(f.Src, f.SrcPort), netip.AddrPortFrom(s.Dst, s.DstPort))
-}
 
 // Reserve admits a reservation and programs it, or says why not.
 func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
@@ -93,7 +91,12 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 		t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.String("reason", d.Reason))
 		return &softstate.Refusal{Code: wire.ErrorCode(d.Code), Value: d.Value, Text: d.Reason}
 	}
-	if err := t.program(r, iface, d.Installed); err != nil {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
+	defer cancel()
+	now := &reservation{id: r.ID, iface: iface, flow: d.Installed, ask: r, keys: flowKeys(r.Session, r.Filters)}
+	if err := t.program(ctx, now); err != nil {
 		t.refused.add()
 		t.log.Error("reservation not programmed", zap.Stringer("session", r.Session), zap.Error(err))
 		return &softstate.Refusal{Code: wire.ErrTCSystem, Text: err.Error()}
@@ -102,69 +105,71 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	return nil
 }
 
-// program puts a reservation into the kernel. If that fails half-way, the
-// kernel and the ledger are brought back to what they were.
-func (t *trafficControl) program(r softstate.Reserve, iface string, installed intserv.FlowSpec) error {
-	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
-	defer cancel()
-	t.mu.Lock()
-	old := t.held[r.ID]
-	t.mu.Unlock()
-	now := &reservation{iface: iface, flow: installed, keys: flowKeys(r.Session, r.Filters)}
+// program puts a reservation into the kernel in place of the one with its ID.
+// If that fails half-way, the kernel and the ledger are brought back to what
+// they were.
+func (t *trafficControl) program(ctx context.Context, now *reservation) error {
+	old := t.held[now.id]
 	for i, key := range now.keys {
-		treatment, p, shard := t.treatment(key, iface, r, installed)
-		class, err := t.kernel.Install(ctx, treatment)
+		tr, p, shard := t.treatment(key, now)
+		class, err := t.kernel.Install(ctx, tr)
 		if err != nil {
-			t.undo(ctx, r.ID, now.keys[:i], iface, old)
-			return fmt.Errorf("programming %s on %s: %w", key, iface, err)
+			t.undo(ctx, now, now.keys[:i], old)
+			return fmt.Errorf("programming %s on %s: %w", key, now.iface, err)
 		}
-		now.class, now.dscp = class, treatment.DSCP
-		t.reserved(key, r, treatment, class, p)
-		if treatment.Cheated {
-			t.cheat.start(shard, key, t.cheatParams(p, installed.TSpec))
+		now.put, now.class = tr, class
+		t.byKey[key] = now
+		t.note(key, now, p)
+		if tr.Cheated {
+			t.cheat.start(shard, key, t.cheatParams(p, now.flow.TSpec))
 		}
 	}
-	t.mu.Lock()
-	t.held[r.ID] = now
-	t.mu.Unlock()
+	t.held[now.id] = now
 	if old != nil {
 		for _, key := range old.keys {
-			if old.iface != iface || !slices.Contains(now.keys, key) {
+			if t.byKey[key] == old {
 				t.giveBack(ctx, old.iface, key, "the reservation has moved")
+			} else if old.iface != now.iface {
+				t.take(ctx, old.iface, key)
 			}
 		}
 	}
 	return nil
 }
 
-func (t *trafficControl) undo(ctx context.Context, id uint64, done []packet.FlowKey, iface string, old *reservation) {
+// undo takes back what program did for the keys that it had done.
+func (t *trafficControl) undo(ctx context.Context, now *reservation, done []packet.FlowKey, old *reservation) {
+	for _, key := range done {
+		t.giveBack(ctx, now.iface, key, "the reservation could not be programmed")
+	}
 	if old == nil {
-		for _, key := range done {
-			t.giveBack(ctx, iface, key, "the reservation could not be programmed")
-		}
-		if _, err := t.admit.Release(admissionID(id)); err != nil {
-			t.log.Error("ledger not brought back", zap.Uint64("reservation", id), zap.Error(err))
+		if _, err := t.admit.Release(admissionID(now.id)); err != nil {
+			t.log.Error("ledger not brought back", zap.Uint64("reservation", now.id), zap.Error(err))
 		}
 		return
 	}
-	// The old reservation stands: the ledger goes back to it. The kernel did
-	// not take the change, so it still has the old one.
-	d := t.admit.Admit(admission.Request{ID: admissionID(id), Link: old.iface, FlowSpec: old.flow})
+	// The old reservation stands, in the ledger too. The kernel still has it for
+	// the key that failed; for those done before, it is put back.
+	d := t.admit.Admit(admission.Request{ID: admissionID(old.id), Link: old.iface, FlowSpec: old.flow})
 	if !d.Admitted {
-		t.log.Error("ledger not brought back", zap.Uint64("reservation", id), zap.String("reason", d.Reason))
+		t.log.Error("ledger not brought back", zap.Uint64("reservation", old.id), zap.String("reason", d.Reason))
+	}
+	if len(done) > 0 {
+		if err := t.program(ctx, old); err != nil {
+			t.log.Error("the old reservation was not put back", zap.Uint64("reservation", old.id), zap.Error(err))
+		}
 	}
 }
 
-// treatment is what the kernel shall do with a reserved flow.
-func (t *trafficControl) treatment(key packet.FlowKey, iface string, r softstate.Reserve, f intserv.FlowSpec) (plan.Treatment, *config.Policy, int) {
+// treatment is what the kernel shall do with a reserved flow, and the policy
+// and the cheat queue of it.
+func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Treatment, *config.Policy, int) {
 	g, shard, known := t.flows.get(key)
-	p := g.policy
-	if !known || p == nil || p.Reserve == nil {
-		p = t.flows.policyOf(key)
-	}
+	p := t.flows.policyOf(key)
+	ts := r.flow.TSpec
 	out := plan.Treatment{
-		Key: key, Interface: iface, Rate: f.TSpec.Rate, Bucket: f.TSpec.Bucket, Peak: f.TSpec.Peak,
-		MinUnit: f.TSpec.MinUnit, MaxPacket: f.TSpec.MaxPacket, Mark: true, Police: true, Reserve: true,
+		Key: key, Interface: r.iface, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
+		MinUnit: ts.MinUnit, MaxPacket: ts.MaxPacket, Mark: true, Police: true, Reserve: true,
 		DSCP: t.config().Mapping.ControlledLoad,
 	}
 	if p != nil {
@@ -172,9 +177,9 @@ func (t *trafficControl) treatment(key packet.FlowKey, iface string, r softstate
 		if p.Marked {
 			out.DSCP = p.DSCP
 		}
-		out.Cheated = known && g.role == roleSender && cheats(p.TCP) && shard >= 0 && r.Role != softstate.ReceiverProxy
+		out.Cheated = known && g.role == roleSender && cheats(p.TCP) && shard >= 0
 	}
-	out.RealTime = out.DSCP == dscp.EF || out.DSCP == dscp.VoiceAdmit
+	out.RealTime = realTime(out.DSCP)
 	return out, p, shard
 }
 
@@ -193,69 +198,77 @@ func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec) tcpchea
 	return out
 }
 
-// reserved notes a reservation in the flow table.
-func (t *trafficControl) reserved(key packet.FlowKey, r softstate.Reserve, tr plan.Treatment, class plan.ClassID, p *config.Policy) {
+// note writes a reservation into the flow's row.
+func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Policy) {
 	now := time.Now()
-	note := func(_ *conn, f *flow) {
+	write := func(_ *conn, f *flow) {
 		if f.reserved.IsZero() {
 			f.reserved = now
 		}
-		f.treated, f.class, f.dscp, f.marked = true, class, tr.DSCP, true
-		f.rate = tr.Rate
+		f.treated, f.class, f.dscp, f.marked = true, r.class, r.put.DSCP, true
+		f.rate = r.put.Rate
 		if f.state != stateCheated {
-			f.state = stateManaged
-			f.reason = "reserved"
-			if tr.Cheated {
-				f.reason = "reserved, cheating is about to start"
+			f.state, f.reason = stateManaged, "reserved"+f.caveat
+			if r.put.Cheated {
+				f.reason = "reserved; cheating is about to start"
 			}
 		}
 	}
-	if !t.flows.update(key, note) {
+	if !t.flows.update(key, write) {
 		// RSVP came before the first packet, or the flow is none of ours.
-		t.flows.ensure(now, key, int(r.In), int(r.Out), r.Role == softstate.ReceiverProxy, p)
-		t.flows.update(key, note)
+		t.flows.ensure(now, key, int(r.ask.In), int(r.ask.Out), p)
+		t.flows.update(key, write)
 	}
 }
 
 // Release ends a reservation.
 func (t *trafficControl) Release(id uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
-	t.mu.Lock()
-	r := t.held[id]
-	delete(t.held, id)
-	t.mu.Unlock()
 	if _, err := t.admit.Release(admissionID(id)); err != nil {
 		t.log.Error("ledger did not release", zap.Uint64("reservation", id), zap.Error(err))
 	}
+	r := t.held[id]
 	if r == nil {
 		return
 	}
+	delete(t.held, id)
 	for _, key := range r.keys {
-		t.giveBack(ctx, r.iface, key, "the reservation has ended")
+		if t.byKey[key] == r {
+			t.giveBack(ctx, r.iface, key, "the reservation has ended")
+		}
 	}
 	t.freed.add()
 }
 
 // giveBack takes a flow's treatment away. A flow that still lives is counted on.
 func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.FlowKey, why string) {
+	delete(t.byKey, key)
 	shard, cheated := -1, false
 	known := t.flows.update(key, func(c *conn, f *flow) {
-		shard, cheated = c.shard, c.shard >= 0 && f.role == roleSender && f.policy != nil && cheats(f.policy.TCP)
+		shard, cheated = c.shard, c.shard >= 0 && f.role == roleSender
 		f.reserved, f.class, f.marked, f.dscp, f.rate = time.Time{}, 0, false, 0, 0
 		f.state, f.reason = stateWatched, why
 	})
 	if cheated {
 		t.cheat.stop(shard, key)
 	}
-	var err error
-	if known {
-		_, err = t.kernel.Install(ctx, plan.Treatment{Key: key, Interface: iface})
-	} else {
-		err = t.kernel.Remove(ctx, iface, key)
+	if !known {
+		t.take(ctx, iface, key)
+		return
 	}
-	if err != nil {
+	if _, err := t.kernel.Install(ctx, plan.Treatment{Key: key, Interface: iface}); err != nil {
 		t.log.Error("treatment not given back", zap.Stringer("flow", key), zap.String("interface", iface), zap.Error(err))
+	}
+}
+
+// take removes a flow's treatment altogether. Another may have been faster: a
+// flow's end is seen by its packets and by RSVP.
+func (t *trafficControl) take(ctx context.Context, iface string, key packet.FlowKey) {
+	if err := t.kernel.Remove(ctx, iface, key); err != nil && !errors.Is(err, shaper.ErrNoFlow) {
+		t.log.Warn("treatment not removed", zap.Stringer("flow", key), zap.String("interface", iface), zap.Error(err))
 	}
 }
 

@@ -43,6 +43,8 @@ func (k *fakeKernel) Remove(_ context.Context, _ string, key packet.FlowKey) err
 	return nil
 }
 
+func (k *fakeKernel) IsAdopted(string, packet.FlowKey) bool { return false }
+
 // fakeCheat notes what is started.
 type fakeCheat struct {
 	running map[packet.FlowKey]tcpcheat.Params
@@ -71,11 +73,11 @@ func testControl(t *testing.T) rig {
 		l.byIndex[l.list[i].Index] = &l.list[i]
 	}
 	k, ch := &fakeKernel{have: map[packet.FlowKey]plan.Treatment{}}, &fakeCheat{running: map[packet.FlowKey]tcpcheat.Params{}}
-	return rig{&trafficControl{
-		flows: testTable(t), admit: admission.New(admission.NewMemory(), 100, l.admission()...), kernel: k, cheat: ch,
-		config: func() *config.Config { return c }, links: func() *links { return l }, log: zap.NewNop(),
-		held: map[uint64]*reservation{},
-	}, k, ch}
+	tc := newTrafficControl()
+	tc.flows, tc.admit = testTable(t), admission.New(admission.NewMemory(), 100, l.admission()...)
+	tc.kernel, tc.cheat = k, ch
+	tc.config, tc.links, tc.log = func() *config.Config { return c }, func() *links { return l }, zap.NewNop()
+	return rig{tc, k, ch}
 }
 
 func spec(rate float64) intserv.FlowSpec {
@@ -188,5 +190,57 @@ func TestReceiverProxyAnswersByPolicy(t *testing.T) {
 	info.Out = lan
 	if _, ok := r.receiverProxy(info); ok {
 		t.Error("answered although the policy speaks only for senders")
+	}
+}
+
+// The first packet's treatment and the reservation race: whichever comes last,
+// the reservation stands, in the kernel and in the row.
+func TestCountingNeverReplacesAReservation(t *testing.T) {
+	r := testControl(t)
+	if refusal := r.Reserve(request(1, 1e6)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+	if err := r.count(t.Context(), imagingKey, "wan0", false, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.fake.have[imagingKey]; !got.Reserve || !got.Mark {
+		t.Errorf("kernel = %+v, want the reservation", got)
+	}
+	f, _, _ := r.flows.get(imagingKey)
+	if f.state != stateManaged || f.class != plan.FirstPooled || f.reserved.IsZero() {
+		t.Errorf("row = %+v, want the reservation", f)
+	}
+}
+
+// RSVP may know a direction of a UDP flow before its first packet: the packet
+// must not make the row forget the reservation.
+func TestFirstPacketAfterReservation(t *testing.T) {
+	r := testControl(t)
+	now := time.Now()
+	r.flows.first(now, udpPacket(t, "10.2.0.2:5004", "10.1.0.2:5004"), wan, lan)
+	key := packet.MakeKey(packet.ProtoUDP, netip.MustParseAddrPort("10.1.0.2:5004"), netip.MustParseAddrPort("10.2.0.2:5004"))
+	s, f := sessionOf(key)
+	ask := softstate.Reserve{ID: 7, Session: s, Filters: []wire.Filter{f}, In: lan, Out: wan, FlowSpec: spec(1e4), SenderTSpec: spec(1e4).TSpec}
+	if refusal := r.Reserve(ask); refusal != nil {
+		t.Fatal(refusal)
+	}
+	r.flows.first(now, udpPacket(t, "10.1.0.2:5004", "10.2.0.2:5004"), lan, wan)
+	if g, _, ok := r.flows.get(key); !ok || g.reserved.IsZero() || g.state != stateManaged {
+		t.Errorf("row = %+v, want it reserved", g)
+	}
+}
+
+// A connection that is cheated no more is policed like others.
+func TestReprogramAfterCheating(t *testing.T) {
+	r := testControl(t)
+	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+	if refusal := r.Reserve(request(1, 1e6)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	r.flows.update(imagingKey, func(c *conn, _ *flow) { c.shard = -1 })
+	r.reprogram(t.Context(), imagingKey)
+	if got := r.fake.have[imagingKey]; got.Cheated || !got.Police || !got.Reserve {
+		t.Errorf("kernel = %+v, want a policed reservation", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -12,7 +13,6 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
@@ -21,12 +21,21 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
+// maxConfig is one byte more than config.Parse takes, so that it sees that a
+// file is too large and says so.
+const maxConfig = 1<<20 + 1
+
 // LoadConfig reads and validates a configuration file. Its error is
 // config.Errors where the contents are wrong.
-func LoadConfig(path string) (*config.Config, error) {
-	data, err := os.ReadFile(path)
+func LoadConfig(path string) (c *config.Config, err error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("config file: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig))
+	if err != nil {
+		return nil, fmt.Errorf("config file: %w", err)
 	}
 	return config.Parse(path, data)
 }
@@ -34,6 +43,10 @@ func LoadConfig(path string) (*config.Config, error) {
 // Run is the daemon: it runs until ctx ends, and leaves the kernel as `on_stop`
 // says. SIGHUP reads the file again.
 func Run(ctx context.Context, opts Options) error {
+	// From the first moment on, or a SIGHUP would end the process.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	c, err := LoadConfig(opts.ConfigFile)
 	if err != nil {
 		return err
@@ -52,68 +65,72 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	return d.run(ctx)
+	return d.run(ctx, hup)
 }
 
 // run starts everything in the order in which it can be relied on: the
 // treatment, the listeners, the rules that feed them; and ends it the other
 // way round.
-func (d *Daemon) run(ctx context.Context) error {
+func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	c := d.cfg.Load()
-	// Rooms outlive ctx: they are ended one after the other below.
-	alive, kill := context.WithCancel(context.WithoutCancel(ctx))
-	defer kill()
-	queuesAlive, killQueues := context.WithCancel(alive)
-	defer killQueues()
-	rsvpAlive, killRSVP := context.WithCancel(alive)
-	defer killRSVP()
-	tasksAlive, killTasks := context.WithCancel(alive)
-	defer killTasks()
-
 	want := wanted(c, d.flows.current(), len(d.cheat.handlers))
 	setCtx, cancel := context.WithTimeout(ctx, 4*kernelTimeout)
 	err := d.shape.Set(setCtx, want)
 	cancel()
 	if err != nil {
-		return errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(false), d.sender.Close())
+		// What an earlier process left is not ours to remove.
+		clean := c.OnStop == config.OnStopClean && len(d.shape.Adopted()) == 0
+		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.sender.Close())
+		if ctx.Err() != nil {
+			return nil // told to stop before it began
+		}
+		return err
 	}
-	var queues, rsvp, tasks errgroup.Group
+	// Rooms outlive ctx: they are ended one after the other.
+	alive := context.WithoutCancel(ctx)
+	failed := make(chan error, 1)
+	queues, rsvp, tasks := newGroup(alive, failed), newGroup(alive, failed), newGroup(alive, failed)
 	for _, q := range d.queues {
-		queues.Go(func() error { return q.q.Run(queuesAlive) })
+		queues.start("queue "+q.role, q.q.Run)
 	}
-	rsvp.Go(func() error { return d.rsvp.Run(rsvpAlive) })
+	rsvp.start("rsvp", d.rsvp.Run)
 	err = d.openRules(want.Queue)
 	var listener net.Listener
 	if err == nil {
 		listener, err = d.listen(ctx)
 	}
 	if err == nil {
-		tasks.Go(func() error { d.heartbeat(tasksAlive); return nil })
-		tasks.Go(func() error { d.janitor(tasksAlive); return nil })
-		tasks.Go(func() error { return d.serve(tasksAlive, listener) })
-		tasks.Go(func() error { d.hangups(tasksAlive); return nil })
+		tasks.start("heartbeat", func(ctx context.Context) error { d.heartbeat(ctx); return nil })
+		tasks.start("janitor", func(ctx context.Context) error { d.janitor(ctx); return nil })
+		tasks.start("console", func(ctx context.Context) error { return d.serve(ctx, listener) })
+		tasks.start("reload", func(ctx context.Context) error { d.hangups(ctx, hup); return nil })
 		d.ready()
-		<-ctx.Done()
-		d.log.Info("stopping: cheated connections are drained", zap.Duration("within", c.TCP.DrainTimeout))
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+			d.log.Error("a part of the daemon has failed: stopping", zap.Error(err))
+		}
 		d.drain()
 	}
+	return d.stop(err, rsvp, tasks, queues)
+}
+
+// stop ends all rooms, the last first.
+func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 	// RSVP first: its tears take the treatments away and tell the neighbours. To
 	// keep the treatment for the next process, nothing is torn down: what the
 	// neighbours know lives on until that process refreshes it.
-	if c = d.cfg.Load(); c.OnStop == config.OnStopKeep {
+	c := d.cfg.Load()
+	if c.OnStop == config.OnStopKeep {
 		d.rsvp.Abandon()
 	}
-	killRSVP()
-	errs := []error{err, rsvp.Wait()}
-	killTasks()
-	errs = append(errs, tasks.Wait())
+	errs := []error{err, rsvp.stop(), tasks.stop()}
 	// The rules before the listeners: a packet queued to nobody passes, one
 	// queued to a listener that has gone is lost.
 	if t := d.table.Load(); t != nil {
 		errs = append(errs, t.Close())
 	}
-	killQueues()
-	errs = append(errs, queues.Wait(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close())
+	errs = append(errs, queues.stop(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close())
 	d.log.Info("stopped")
 	return errors.Join(errs...)
 }
@@ -158,10 +175,7 @@ func (d *Daemon) ready() {
 }
 
 // hangups reloads on SIGHUP.
-func (d *Daemon) hangups(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+func (d *Daemon) hangups(ctx context.Context, hup <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,14 +189,19 @@ func (d *Daemon) hangups(ctx context.Context) {
 }
 
 // drain hands cheated connections back to their ends, for as long as the
-// configuration allows.
+// configuration allows. Those that are then still waiting for their receiver
+// are reset: a source that believes its bytes delivered must learn better.
 func (d *Daemon) drain() {
 	d.state.Store("draining")
+	within := d.cfg.Load().TCP.DrainTimeout
+	d.log.Info("stopping: cheated connections are drained", zap.Duration("within", within))
+	d.flows.drain()
 	d.cheat.drain()
-	deadline := time.Now().Add(d.cfg.Load().TCP.DrainTimeout)
+	deadline := time.Now().Add(within)
 	for n := d.cheat.busy(); n > 0; n = d.cheat.busy() {
 		if time.Now().After(deadline) {
-			d.log.Warn("connections are still cheated at the end of drain_timeout", zap.Int("connections", n))
+			d.log.Warn("drain_timeout is over: connections with undelivered bytes are reset", zap.Int("connections", n))
+			d.cheat.abort()
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

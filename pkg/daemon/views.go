@@ -42,7 +42,8 @@ func (d *Daemon) Flows() []console.FlowRow {
 		}
 	})
 	slices.SortFunc(rows, func(a, b console.FlowRow) int {
-		return cmp.Or(cmp.Compare(len(a.Conn), len(b.Conn)), cmp.Compare(a.Conn, b.Conn), cmp.Compare(a.Sport, b.Sport))
+		return cmp.Or(cmp.Compare(len(a.Conn), len(b.Conn)), cmp.Compare(a.Conn, b.Conn),
+			cmp.Compare(a.Src, b.Src), cmp.Compare(a.Sport, b.Sport))
 	})
 	return rows
 }
@@ -52,7 +53,7 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 		Conn: fmt.Sprint(id), Protocol: packet.ProtoName(f.key.Proto),
 		Src: f.key.SrcAddr().String(), Sport: f.key.SrcPort, Dst: f.key.DstAddr().String(), Dport: f.key.DstPort,
 		TCPMode: config.TCPNone.String(), DSCP: f.dscp, PHB: dscp.Name(f.dscp), Class: f.class.String(),
-		State: string(f.state), Reason: f.reason,
+		State: string(f.state), Reason: f.text(),
 		Packets: f.counts.packets, Bytes: f.counts.bytes, RateBPS: uint64(f.counts.bitsPerSecond),
 		AgeS: seconds(now.Sub(f.asked)), ReservedBPS: uint64(f.rate * 8),
 		ConformPackets: f.counts.conform, ExceedPackets: f.counts.exceed, DroppedPackets: f.counts.dropped,
@@ -119,8 +120,8 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 		row.Policy = p.Name
 	}
 	if r, ok := d.tc.view(s.Reservation); ok {
-		row.DSCP, row.Class = r.dscp, r.class.String()
-		row.PHB = dscp.Name(r.dscp)
+		row.DSCP, row.Class = r.put.DSCP, r.class.String()
+		row.PHB = dscp.Name(r.put.DSCP)
 	}
 	return row
 }
@@ -222,9 +223,7 @@ func (d *Daemon) Status() console.Status {
 	if t := d.table.Load(); t != nil && t.Native() {
 		s.Capture = "native"
 	}
-	d.reloadMu.Lock()
-	r := d.reload
-	d.reloadMu.Unlock()
+	r := d.reload.get()
 	s.Reload = console.ReloadStatus{Count: r.count, Failed: r.failed, OK: r.err == nil, AgeS: seconds(time.Since(d.started))}
 	if r.err != nil {
 		s.Reload.Error = r.err.Error()

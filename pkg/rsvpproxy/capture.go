@@ -56,7 +56,7 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 		p.capture.malformed.Add(1)
 		return true
 	}
-	if !p.concernsUs(wire.MsgType(msg[1]), v.Dst()) {
+	if !p.concernsUs(wire.MsgType(msg[1]), v.Dst(), iface) {
 		p.capture.passed.Add(1)
 		return false
 	}
@@ -78,8 +78,13 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 }
 
 // concernsUs is RFC 2209's first step: Path, PathTear and ResvConf are handled
-// by every hop, the others only by the node that they are addressed to.
-func (p *Proxy) concernsUs(t wire.MsgType, dst netip.Addr) bool {
+// by every hop, the others only by the node that they are addressed to. RSVP
+// for IPv6, and what comes by an interface that is none of ours, is left to
+// others.
+func (p *Proxy) concernsUs(t wire.MsgType, dst netip.Addr, iface int) bool {
+	if _, ours := p.ifaces.Load().byIndex[iface]; !ours || !dst.Is4() {
+		return false
+	}
 	switch t {
 	case wire.Path, wire.PathTear, wire.ResvConf:
 		return true

@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
+)
+
+// cheatEvent acts on what an engine tells of a connection.
+func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
+	var shard int
+	var retire bool
+	known := d.flows.update(e.Key, func(c *conn, _ *flow) { shard, retire = c.shard, c.retire })
+	if !known || shard < 0 {
+		return // the engine's last words on a connection that it no longer has
+	}
+	switch e.Kind {
+	case tcpcheat.EventStarted:
+		d.ended.started.add()
+		d.flows.update(e.Key, func(_ *conn, f *flow) { f.state, f.reason, f.caveat = stateCheated, "reserved", "" })
+	case tcpcheat.EventDraining:
+		d.flows.update(e.Key, func(_ *conn, f *flow) { f.caveat = "; draining: " + e.Reason })
+	case tcpcheat.EventLeftAlone:
+		d.ended.leftAlone.add()
+		d.reasons.add(e.Reason)
+		d.uncheat(ctx, e.Key, "; not cheated: "+e.Reason)
+	case tcpcheat.EventDrained:
+		d.ended.ended.add()
+		d.drained(ctx, e, retire)
+	case tcpcheat.EventReplaced:
+		// The ports are used anew; the worker follows the new handshake.
+		d.flows.update(e.Key, func(_ *conn, f *flow) { f.state, f.caveat = f.uncheated(), "" })
+		d.tc.restart(e.Key)
+	case tcpcheat.EventReset, tcpcheat.EventEnded:
+		d.ended.ended.add()
+		d.log.Info("connection ended", zap.Stringer("flow", e.Key), zap.String("reason", e.Reason),
+			zap.Uint64("fake_acks", e.Final.FakeAcks), zap.Uint64("retransmits", e.Final.Retransmits),
+			zap.Uint64("undelivered_bytes", e.Final.Undelivered))
+		d.forget(ctx, e.Key)
+	}
+}
+
+// drained deals with a connection that speaks for itself again. It stays in its
+// worker, so that it can be cheated when its reservation comes again.
+func (d *Daemon) drained(ctx context.Context, e tcpcheat.Event, retire bool) {
+	switch {
+	case retire:
+		d.forget(ctx, e.Key)
+	case e.Final.State == tcpcheat.LeftAlone:
+		d.reasons.add(e.Reason)
+		d.uncheat(ctx, e.Key, "; not cheated: "+e.Reason)
+	default:
+		d.flows.update(e.Key, func(_ *conn, f *flow) { f.state, f.caveat = f.uncheated(), "; given back: "+e.Reason })
+		d.tc.restart(e.Key)
+	}
+}
+
+// uncheat lets a connection's packets pass by the cheat queue from now on. Its
+// reservation stays, and from now on it is policed like others.
+func (d *Daemon) uncheat(ctx context.Context, key packet.FlowKey, caveat string) {
+	shard := -1
+	d.flows.update(key, func(c *conn, f *flow) {
+		shard, c.shard = c.shard, -1
+		f.state, f.caveat = f.uncheated(), caveat
+	})
+	d.unqueue(shard, key)
+	d.cheat.forget(shard, key)
+	d.tc.reprogram(ctx, key)
+}
+
+// uncheated is the state of a flow that is not cheated.
+func (f *flow) uncheated() flowState {
+	if f.reserved.IsZero() {
+		return stateWatched
+	}
+	return stateManaged
+}
+
+// unqueue has the kernel pass a connection's packets.
+func (d *Daemon) unqueue(shard int, key packet.FlowKey) {
+	t := d.table.Load()
+	if shard < 0 || t == nil {
+		return
+	}
+	if err := t.RemoveCheated(shard, bothWays(key)...); err != nil {
+		d.log.Warn("connection still queued", zap.Stringer("flow", key), zap.Error(err))
+	}
+}
+
+// cheatFailed is told by a worker that a connection cannot be watched or
+// cheated.
+func (d *Daemon) cheatFailed(key packet.FlowKey, err error) {
+	d.news.add([]tcpcheat.Event{{Key: key, Kind: tcpcheat.EventLeftAlone, Reason: err.Error()}})
+}

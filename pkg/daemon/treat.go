@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// realTime tells which marks are for traffic that cannot wait: telephony of
+// RFC 4594 section 4.1 and RFC 5865.
+func realTime(code uint8) bool { return code == dscp.EF || code == dscp.VoiceAdmit }
+
+// count has the kernel count a flow, and mark it where a policy says so without
+// a reservation. A reservation that came first, or that an earlier process
+// left, is kept: the row learns of it.
+func (t *trafficControl) count(ctx context.Context, key packet.FlowKey, iface string, mark bool, code uint8) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.byKey[key]; r != nil {
+		t.note(key, r, nil)
+		return nil
+	}
+	if t.kernel.IsAdopted(iface, key) {
+		t.flows.update(key, func(_ *conn, f *flow) { f.treated = true })
+		return nil
+	}
+	_, err := t.kernel.Install(ctx, plan.Treatment{Key: key, Interface: iface, Mark: mark, DSCP: code})
+	if err == nil {
+		t.flows.update(key, func(_ *conn, f *flow) { f.treated = true })
+	}
+	return err
+}
+
+// uncount removes the treatment of a flow that is gone, unless a reservation
+// holds it: that one goes when RSVP releases it.
+func (t *trafficControl) uncount(ctx context.Context, key packet.FlowKey, iface string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[key] == nil {
+		t.take(ctx, iface, key)
+	}
+}
+
+// reserves tells whether a reservation holds the flow's treatment.
+func (t *trafficControl) reserves(key packet.FlowKey) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byKey[key] != nil
+}
+
+// reprogram brings a flow's treatment up to what its policy and its state say
+// now: after a reload, and when it is cheated no more.
+func (t *trafficControl) reprogram(ctx context.Context, key packet.FlowKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.byKey[key]
+	if r == nil {
+		return
+	}
+	tr, p, _ := t.treatment(key, r)
+	if tr == r.put {
+		return
+	}
+	class, err := t.kernel.Install(ctx, tr)
+	if err != nil {
+		t.log.Warn("treatment not changed: the old one stays", zap.Stringer("flow", key), zap.Error(err))
+		return
+	}
+	r.put, r.class = tr, class
+	t.note(key, r, p)
+}
+
+// reprogramAll is reprogram for every reservation.
+func (t *trafficControl) reprogramAll(ctx context.Context) {
+	t.mu.Lock()
+	keys := make([]packet.FlowKey, 0, len(t.byKey))
+	for key := range t.byKey {
+		keys = append(keys, key)
+	}
+	t.mu.Unlock()
+	for _, key := range keys {
+		t.reprogram(ctx, key)
+	}
+}
+
+// restart begins again to cheat a flow that was given back to its ends, if its
+// reservation is in place again.
+func (t *trafficControl) restart(key packet.FlowKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.byKey[key]
+	if r == nil {
+		return
+	}
+	if tr, p, shard := t.treatment(key, r); tr.Cheated {
+		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec))
+	}
+}
