@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 
+	"github.com/qosproxy/qosproxy/integration/demo"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	box "github.com/qosproxy/qosproxy/pkg/daemon"
 )
@@ -46,6 +48,15 @@ func connected() rooms {
 		plan: func(c *config.Config) (string, any, error) {
 			text := box.Plan(c)
 			return text, map[string][]string{"plan": strings.Split(strings.TrimRight(text, "\n"), "\n")}, nil
+		},
+		demo: func(ctx context.Context, o demoOptions) error {
+			_, err := demo.Run(ctx, demo.Options{
+				Scenario: o.Scenario, JSON: o.JSON, PcapDir: o.PcapDir, Out: o.Out, Progress: o.Progress,
+			})
+			if errors.Is(err, demo.ErrTargetMissed) {
+				return errTargetMissed
+			}
+			return err
 		},
 	}
 }

@@ -24,6 +24,7 @@ func (e *Engine) leave(c *conn, why error) {
 		c.left = why
 		e.drain(c, why.Error())
 		return
+	default:
 	}
 	c.left = why
 	c.state, c.reason = LeftAlone, why.Error()

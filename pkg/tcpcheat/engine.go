@@ -256,6 +256,7 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 		return Accept
 	case LeftAlone, Closed:
 		return Accept
+	default:
 	}
 	if t.Has(packet.FlagRST) {
 		return e.rst(c, h, peer, t)

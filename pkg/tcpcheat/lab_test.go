@@ -19,7 +19,6 @@ type lab struct {
 	risn     packet.Seq
 	shift    uint8
 	ts, sack bool
-	v6       bool
 	tick     uint32 // TSval of the next segment
 	tos      uint8
 	buf      []byte

@@ -9,7 +9,7 @@ func (c *conn) blocked() bool {
 	ch := c.ch
 	return c.state == Cheated && ch.active && c.offered.Diff(ch.next) < ch.mss &&
 		(ch.Mode == Realtime || ch.flight.empty()) &&
-		!(c.src.finSeen && ch.next == c.src.fin)
+		(!c.src.finSeen || ch.next != c.src.fin)
 }
 
 func (c *conn) probeAt() instant {

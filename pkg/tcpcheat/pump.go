@@ -97,28 +97,26 @@ func (e *Engine) wake(c *conn, waiting bool) {
 	e.timers.schedule(c, max(at, e.now+1))
 }
 
-// schedule sets the deadline of a connection that is not cheated.
-func (e *Engine) schedule(c *conn) {
-	d := e.lim.Idle
+// patience is how long a connection that is not cheated may be silent.
+func (e *Engine) patience(c *conn) time.Duration {
 	switch c.state {
 	case Closed:
-		d = e.lim.Linger
+		return e.lim.Linger
 	case Expected, Opening:
-		d = min(d, 2*time.Minute)
+		return min(e.lim.Idle, 2*time.Minute)
+	default:
+		return e.lim.Idle
 	}
-	e.timers.schedule(c, max(c.last+d, e.now+1))
+}
+
+// schedule sets the deadline of a connection that is not cheated.
+func (e *Engine) schedule(c *conn) {
+	e.timers.schedule(c, max(c.last+e.patience(c), e.now+1))
 }
 
 // expire removes a connection that has been silent for too long.
 func (e *Engine) expire(c *conn) {
-	d := e.lim.Idle
-	switch c.state {
-	case Closed:
-		d = e.lim.Linger
-	case Expected, Opening:
-		d = min(d, 2*time.Minute)
-	}
-	if e.now >= c.last+d {
+	if e.now >= c.last+e.patience(c) {
 		e.remove(c, reasonIdle)
 		return
 	}

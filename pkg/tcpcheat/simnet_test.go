@@ -99,7 +99,6 @@ type sim struct {
 	wan, back *link // source to box and back; box to receiver and back
 
 	useEngine bool
-	shape     float64 // the class behind the box, bytes/s; 0: none
 	lastEdge  packet.Seq
 	haveEdge  bool
 	wake      time.Duration

@@ -10,43 +10,39 @@ import (
 // whose right edge never moves left, and in-order data beyond it is dropped
 // while the queue is not empty.
 type simReceiver struct {
-	s         *sim
-	mss       int
-	shift     int
-	noSACK    bool
-	noTS      bool
-	buf       int     // bytes
-	readRate  float64 // bytes/s; 0: at once
-	paused    [2]time.Duration
-	isn       packet.Seq
-	next      packet.Seq
-	nxt       packet.Seq // own sequence number
-	una       packet.Seq
-	irs       packet.Seq
-	edge      packet.Seq
-	ooo       ranges
-	unread    float64
-	readAt    time.Duration
-	tsRecent  uint32
-	lastTS    uint32
-	delayed   int
-	timer     int
-	open      bool
-	gotFIN    bool
-	finSeq    packet.Seq
-	finKnown  bool
-	updating  bool
-	sentFIN   bool
-	got       int
-	bytes     int // payload bytes in order
-	dropped   int
-	dupBytes  int
-	chatter   time.Duration
-	chatSent  int
-	mark      map[time.Duration]int
-	dead      time.Duration // silent from then on; 0: never
-	gotRST    bool
-	synAckOpt []byte
+	s        *sim
+	mss      int
+	shift    int
+	noSACK   bool
+	noTS     bool
+	buf      int     // bytes
+	readRate float64 // bytes/s; 0: at once
+	paused   [2]time.Duration
+	isn      packet.Seq
+	next     packet.Seq
+	nxt      packet.Seq // own sequence number
+	una      packet.Seq
+	irs      packet.Seq
+	edge     packet.Seq
+	ooo      ranges
+	unread   float64
+	readAt   time.Duration
+	tsRecent uint32
+	delayed  int
+	timer    int
+	open     bool
+	gotFIN   bool
+	finSeq   packet.Seq
+	finKnown bool
+	updating bool
+	sentFIN  bool
+	bytes    int // payload bytes in order
+	dropped  int
+	dupBytes int
+	chatter  time.Duration
+	chatSent int
+	dead     time.Duration // silent from then on; 0: never
+	gotRST   bool
 }
 
 func (r *simReceiver) tsval() uint32 { return uint32(r.s.now/time.Millisecond) + 77 }

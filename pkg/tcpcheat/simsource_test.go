@@ -48,7 +48,6 @@ type simSource struct {
 	rtos, retx int
 	reset      bool
 	gotReverse int
-	window     int // own receive window, bytes
 	done       time.Duration
 	sentFirst  bool
 }

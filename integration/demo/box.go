@@ -1,0 +1,197 @@
+package demo
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+//go:embed box.yaml
+var boxConfig string
+
+var boxTemplate = template.Must(template.New("box.yaml").Parse(boxConfig))
+
+const (
+	startPatience = 10 * time.Second
+	// stopPatience is longer than the drain_timeout of the configuration.
+	stopPatience = 8 * time.Second
+)
+
+// box is a running qosproxy.
+type box struct {
+	name    string
+	ns      *netns.NetNS
+	process *rig.Process
+	client  *console.Client
+}
+
+// boxValues are what differs between the two configurations.
+type boxValues struct {
+	Number                  int
+	Role, Capacity, Mode    string
+	PortRealtime, PortVoice int
+	PortReliable            int
+}
+
+// writeConfig writes the configuration of a box.
+func writeConfig(path string, v boxValues) error {
+	v.PortRealtime, v.PortReliable, v.PortVoice = portRealtime, portReliable, portVoice
+	var text strings.Builder
+	if err := boxTemplate.Execute(&text, v); err != nil {
+		return fmt.Errorf("configuration of box %d: %w", v.Number, err)
+	}
+	return os.WriteFile(path, []byte(text.String()), 0o600)
+}
+
+// startBoxes runs a qosproxy in each box's namespace and waits until both work.
+func (d *demonstration) startBoxes(ctx context.Context) error {
+	d.say.printf("starting qosproxy in box 1 and in box 2")
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for i, v := range []boxValues{
+		{Role: "sender", Capacity: boxCapacity},
+		{Role: "receiver", Capacity: boxBack},
+	} {
+		v.Number = i + 1
+		ns := []*netns.NetNS{d.net.Box1, d.net.Box2}[i]
+		if err := d.startBox(ctx, v, ns); err != nil {
+			return err
+		}
+	}
+	for _, b := range d.boxes {
+		if err := b.ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demonstration) startBox(ctx context.Context, v boxValues, ns *netns.NetNS) error {
+	name := fmt.Sprintf("box%d", v.Number)
+	dir := d.work
+	if d.opts.PcapDir != "" {
+		dir = d.opts.PcapDir
+	}
+	config, socket := filepath.Join(dir, name+".yaml"), filepath.Join(d.work, name+".sock")
+	if err := writeConfig(config, v); err != nil {
+		return err
+	}
+	p, err := d.net.Start(rig.ProcessConfig{NS: ns, Path: d.opts.Binary, Args: []string{"run", "-c", config, "-s", socket}})
+	if err != nil {
+		return err
+	}
+	d.boxes = append(d.boxes, &box{name: name, ns: ns, process: p, client: console.NewClient(socket)})
+	if err := p.WaitSocket(ctx, socket); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// ready waits until the box says that it is running.
+func (b *box) ready(ctx context.Context) error {
+	for {
+		status, err := b.client.Status(ctx)
+		if err == nil && status.State == "running" {
+			return nil
+		}
+		if !pause(ctx, 20*time.Millisecond) {
+			return fmt.Errorf("%s is not ready: state %q: %w", b.name, status.State, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// stopBoxes ends box 1, whose tears box 2 then still hears, and box 2.
+func (d *demonstration) stopBoxes() error {
+	d.say.printf("ending both qosproxy")
+	for _, b := range d.boxes {
+		select {
+		case <-b.process.Exited():
+			return fmt.Errorf("%s ended by itself: %w\n%s", b.name, errors.Join(b.process.Err()), b.process.Stderr())
+		default:
+		}
+		if err := b.process.Stop(stopPatience); err != nil {
+			return fmt.Errorf("%s: %w\n%s", b.name, err, b.process.Stderr())
+		}
+	}
+	return nil
+}
+
+// keepLogs writes what the boxes said beside the packets.
+func (d *demonstration) keepLogs() error {
+	if d.opts.PcapDir == "" {
+		return nil
+	}
+	var errs []error
+	for _, b := range d.boxes {
+		errs = append(errs, os.WriteFile(filepath.Join(d.opts.PcapDir, b.name+".log"), []byte(b.process.Stderr()), 0o644))
+	}
+	return errors.Join(errs...)
+}
+
+// kernelState lists tables and qdiscs of the boxes' namespaces.
+func (d *demonstration) kernelState() (rig.Snapshot, error) {
+	s, err := rig.TakeSnapshot(rig.SnapshotConfig{Namespaces: []*netns.NetNS{d.net.Box1, d.net.Box2}})
+	if err != nil {
+		return nil, err
+	}
+	for line := range s {
+		if !strings.HasPrefix(line, "table ") && !strings.HasPrefix(line, "qdisc ") {
+			delete(s, line) // of the whole machine, looked at at the end
+		}
+	}
+	return s, nil
+}
+
+// sample is what a box says of a phase's transfer and of the call beside it.
+type sample struct {
+	transfer, voice               console.FlowRow // zero where the box has none
+	transferSession, voiceSession *console.SessionRow
+	problems                      []string
+}
+
+// read asks the box for its flows and sessions.
+func (b *box) read(ctx context.Context, p phase, s *sample) error {
+	flows, err := b.client.Flows(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.name, err)
+	}
+	sessions, err := b.client.Sessions(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.name, err)
+	}
+	status, err := b.client.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.name, err)
+	}
+	s.problems = status.Problems
+	for i := range flows {
+		switch f := &flows[i]; {
+		case f.Sport == p.sourcePort() && f.Dport == p.port() && f.Protocol == "tcp":
+			s.transfer = *f
+		case f.Sport == sourceAfter && f.Dport == portVoice && f.Protocol == "udp":
+			s.voice = *f
+		}
+	}
+	session := func(protocol string, source, port uint16) *console.SessionRow {
+		i := slices.IndexFunc(sessions, func(s console.SessionRow) bool {
+			return s.Protocol == protocol && s.Sport == source && s.Dport == port
+		})
+		if i < 0 {
+			return nil
+		}
+		return &sessions[i]
+	}
+	s.transferSession, s.voiceSession = session("tcp", p.sourcePort(), p.port()), session("udp", sourceAfter, portVoice)
+	return nil
+}

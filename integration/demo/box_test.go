@@ -1,0 +1,47 @@
+package demo
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/qosproxy/qosproxy/pkg/config"
+)
+
+// The configurations are what `qosproxy check` accepts, and say what the
+// demonstration says of them.
+func TestBoxConfigs(t *testing.T) {
+	for _, v := range []boxValues{
+		{Number: 1, Role: "sender", Capacity: boxCapacity},
+		{Number: 2, Role: "receiver", Capacity: boxBack},
+	} {
+		file := filepath.Join(t.TempDir(), "box.yaml")
+		if err := writeConfig(file, v); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Parse(file, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sender := v.Number == 1
+		if len(c.Policies) != 3 || c.TCP.Window != config.WindowPredict {
+			t.Errorf("box %d: %+v", v.Number, c)
+		}
+		for i, mode := range []config.TCPMode{config.TCPRealtime, config.TCPReliable, config.TCPNone} {
+			p := &c.Policies[i]
+			if !sender {
+				mode = config.TCPNone
+			}
+			if p.TCP != mode || p.Reserve.HasReceiver() == sender {
+				t.Errorf("box %d, %s: mode %v, %+v", v.Number, p.Name, p.TCP, p.Reserve)
+			}
+			if mode != config.TCPNone && p.Reserve.TSpec.Rate*8 != reserved {
+				t.Errorf("box %d, %s: rate %v", v.Number, p.Name, p.Reserve.TSpec.Rate*8)
+			}
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/qosproxy/qosproxy/integration/rig"
+)
+
+// needRoot skips a test that cannot run, and fails it on a machine that must
+// be able to.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
+		t.Fatal("QOSPROXY_REQUIRE_ROOT is set, and this is not root")
+	}
+	t.Skip("needs root")
+}
+
+// program builds qosproxy: without the race detector, which would slow down
+// what is timed here.
+func program(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "qosproxy")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "../../cmd/qosproxy").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build qosproxy: %v\n%s", err, out)
+	}
+	return file
+}
+
+// The whole scenario, by the command that a user runs.
+func TestAsymmetric(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(t), "demo", "asymmetric", "--json", "--pcap", dir)
+	var out, progress bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &progress
+	err := cmd.Run()
+	t.Logf("progress:\n%s", &progress)
+	var r Report
+	if jsonErr := json.Unmarshal(out.Bytes(), &r); jsonErr != nil {
+		t.Fatalf("%v; no report: %v\n%s", err, jsonErr, &out)
+	}
+	var table strings.Builder
+	if err := r.WriteTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("report:\n%s", &table)
+	if err != nil || !r.Pass {
+		t.Errorf("exit: %v, pass: %v", err, r.Pass)
+	}
+	for _, target := range r.Targets {
+		if !target.Pass {
+			t.Errorf("missed: %+v", target)
+		}
+	}
+	if r.DurationS > 120 {
+		t.Errorf("it took %.0f s, at most 120 are promised", r.DurationS)
+	}
+	checkReport(t, &r)
+	for _, name := range []string{"wan.pcap", "rsvp.pcap", "box1.yaml", "box1.log", "box2.yaml", "box2.log"} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Size() == 0 {
+			t.Errorf("%s is not kept: %v", name, err)
+		}
+	}
+}
+
+// checkReport looks for what no target names.
+func checkReport(t *testing.T, r *Report) {
+	t.Helper()
+	cheated := 0
+	for i := range r.Flows {
+		f := &r.Flows[i]
+		if f.Phase != PhaseAfter {
+			continue
+		}
+		if f.SetupUS == nil || f.Class == "" {
+			t.Errorf("%s %s %s: no reservation: %+v", f.Name, f.CongestionControl, f.TCPMode, f)
+		}
+		if want := map[string]uint8{"imaging": 26, "voice": 44}[f.Name]; f.DSCP != want {
+			t.Errorf("%s: DSCP %d, want %d", f.Name, f.DSCP, want)
+		}
+		if f.Name == "imaging" && f.State == "cheated" && *f.FakeAcks > 0 {
+			cheated++
+		}
+	}
+	if cheated != 4 {
+		t.Errorf("%d transfers were cheated, want 4", cheated)
+	}
+	roles := map[string]int{}
+	for i := range r.Reservations {
+		roles[r.Reservations[i].Box+" "+r.Reservations[i].Role+" "+r.Reservations[i].State]++
+	}
+	// Four transfers and one call.
+	if diff := cmp.Diff(map[string]int{"box1 sender-proxy reserved": 5, "box2 receiver-proxy reserved": 5}, roles); diff != "" {
+		t.Errorf("reservations (-want +got):\n%s", diff)
+	}
+}
+
+// trigger calls a function when a line of the progress contains a text.
+type trigger struct {
+	mu   sync.Mutex
+	text string
+	then func()
+	seen bytes.Buffer
+}
+
+func (w *trigger) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen.Write(b)
+	if w.then != nil && bytes.Contains(b, []byte(w.text)) {
+		w.then()
+		w.then = nil
+	}
+	return len(b), nil
+}
+
+// Whenever the demonstration is interrupted, and when a box does not start or
+// ends on the way, nothing stays.
+func TestInterrupted(t *testing.T) {
+	needRoot(t)
+	real := program(t)
+	one := []phase{{cc: "cubic", mode: modeReliable}}
+	for _, c := range []struct {
+		name, at string
+		after    time.Duration
+		binary   string
+		want     error
+	}{
+		{"at once", "building", 0, real, context.Canceled},
+		{"on the unloaded path", "voice alone", time.Second, real, context.Canceled},
+		{"while boxes start", "starting", 50 * time.Millisecond, real, context.Canceled},
+		{"while a connection is cheated", "with boxes", 4 * time.Second, real, context.Canceled},
+		{"a box that does not start", "never", 0, "/bin/false", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := machine(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			progress := &trigger{text: c.at, then: func() { time.AfterFunc(c.after, cancel) }}
+			report, err := Run(ctx, Options{Scenario: asymmetric, Binary: c.binary, Progress: progress, phases: one})
+			if err == nil || report != nil || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("Run: %v, %v\n%s", report, err, &progress.seen)
+			}
+			if c.want == nil && errors.Is(err, context.Canceled) {
+				t.Errorf("Run: %v, which does not say what failed", err)
+			}
+			if diff := cmp.Diff(before, machine(t)); diff != "" {
+				t.Errorf("the machine is not as it was (-before +after):\n%s\n%s", diff, &progress.seen)
+			}
+		})
+	}
+}
+
+// machine lists what this process could leave behind, by other means than the
+// demonstration's own look.
+func machine(t *testing.T) []string {
+	t.Helper()
+	s, err := rig.TakeSnapshot(rig.SnapshotConfig{Host: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := slices.Sorted(maps.Keys(s))
+	children, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range children {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		_, rest, _ := strings.Cut(string(raw), ") ")
+		if f := strings.Fields(rest); len(f) > 1 && f[1] == fmt.Sprint(os.Getpid()) {
+			list = append(list, "child "+file)
+		}
+	}
+	work, err := filepath.Glob(filepath.Join(os.TempDir(), "qosproxy-demo-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(list, work...)
+}
+
+func TestRunRefuses(t *testing.T) {
+	if _, err := Run(t.Context(), Options{Scenario: "nonsense"}); !errors.Is(err, ErrUnknownScenario) || !strings.Contains(err.Error(), asymmetric) {
+		t.Errorf("%v", err)
+	}
+}
