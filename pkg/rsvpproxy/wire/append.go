@@ -62,6 +62,9 @@ func (m *Message) objects() iter.Seq[object] {
 			e.put(sortScope(slices.Clone(scope(m.Scope))))
 		}
 		e.all(m.Policy)
+		for _, s := range m.SOI {
+			e.put(soi{s})
+		}
 		m.sender(&e)
 		e.all(m.Unknown)
 		if m.Style != 0 {
@@ -169,6 +172,9 @@ func (m *Message) opaque() (have classes, err error) {
 	}
 	for _, o := range m.Policy {
 		err = cmp.Or(err, o.is(ClassPolicyData))
+	}
+	for _, s := range m.SOI {
+		err = cmp.Or(err, soi{s}.check())
 	}
 	err = cmp.Or(err, m.Integrity.is(ClassIntegrity), m.RawTSpec.is(ClassSenderTSpec), m.RawAdSpec.is(ClassAdSpec))
 	for o := range m.objects() {

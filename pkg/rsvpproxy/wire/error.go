@@ -30,6 +30,8 @@ const (
 	KindUnknownCType                   // code 14
 	KindUnknownStyle                   // code 6
 	KindTrafficControl                 // code 21
+	KindFormat                         // formats of session and filters do not fit, or a format's own rule is broken
+	KindPolicy                         // code 2: POLICY_DATA that breaks its syntax
 )
 
 var kindNames = [...]string{
@@ -39,7 +41,7 @@ var kindNames = [...]string{
 	KindFlowCount: "flow-count", KindAddress: "address", KindProtocol: "protocol",
 	KindSourcePort: "source-port", KindTooLong: "too-long", KindUnknownClass: "unknown-class",
 	KindUnknownCType: "unknown-ctype", KindUnknownStyle: "unknown-style",
-	KindTrafficControl: "traffic-control",
+	KindTrafficControl: "traffic-control", KindFormat: "format", KindPolicy: "policy-data",
 }
 
 // String returns the kind's name.

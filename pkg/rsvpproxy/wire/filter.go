@@ -2,38 +2,86 @@ package wire
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 )
 
 // Filter is a FILTER_SPEC or a SENDER_TEMPLATE, which have the same contents
-// (RFC 2205 Appendix A.9, A.10). It is comparable.
+// (RFC 2205 Appendix A.9, A.10, RFC 2207 section 3.2, RFC 3175 section 3.4). It
+// is comparable.
 type Filter struct {
-	Src     netip.Addr
-	SrcPort uint16 // 0: none
+	Src     netip.Addr // FormatAggregate: the aggregating router
+	SrcPort uint16     // 0: none; FormatPorts only
+
+	Format Format
+	SPI    uint32 // FormatGPI: security parameters index of AH or ESP
 }
 
 // String is for people.
 func (f Filter) String() string {
-	return netip.AddrPortFrom(f.Src, f.SrcPort).String()
+	switch f.Format {
+	case FormatPorts:
+		return netip.AddrPortFrom(f.Src, f.SrcPort).String()
+	case FormatGPI:
+		return fmt.Sprintf("%v/spi %#08x", f.Src, f.SPI)
+	default:
+		return f.Src.String()
+	}
 }
 
-func (f Filter) size() int { return addrSize(f.Src) + 4 }
+func (f Filter) size() int {
+	if f.Format == FormatAggregate {
+		return addrSize(f.Src)
+	}
+	return addrSize(f.Src) + 4
+}
 
 func (f Filter) appendBody(b []byte) []byte {
-	b = append(appendAddr(b, f.Src), 0, 0)
-	return binary.BigEndian.AppendUint16(b, f.SrcPort)
+	b = appendAddr(b, f.Src)
+	switch f.Format {
+	case FormatGPI:
+		return binary.BigEndian.AppendUint32(b, f.SPI)
+	case FormatAggregate:
+		return b
+	default:
+		return binary.BigEndian.AppendUint16(append(b, 0, 0), f.SrcPort)
+	}
 }
 
 func decodeFilter(c Class, ctype uint8, body []byte) (Filter, *Error) {
-	src, rest, err := decodeAddr(c, ctype, body, 4)
+	return Formats(0).filter(c, ctype, body)
+}
+
+// filter decodes a filter of one of the formats.
+func (fs Formats) filter(c Class, ctype uint8, body []byte) (Filter, *Error) {
+	format, addr, ok := fs.filterFormats().formatOf(filterCTypes[:], ctype)
+	if !ok {
+		return Filter{}, unknownCType(c, ctype)
+	}
+	extra := 4
+	if format == FormatAggregate {
+		extra = 0
+	}
+	src, rest, err := decodeAddr(c, addr, body, extra)
 	if err != nil {
+		err.CType = ctype
 		return Filter{}, err
 	}
-	return Filter{Src: src, SrcPort: binary.BigEndian.Uint16(rest[2:])}, nil
+	f := Filter{Src: src, Format: format}
+	switch format {
+	case FormatGPI:
+		f.SPI = binary.BigEndian.Uint32(rest)
+	case FormatPorts:
+		f.SrcPort = binary.BigEndian.Uint16(rest[2:])
+	default:
+	}
+	return f, nil
 }
 
 // check holds a filter to the rules of its session: an address (Appendix A.9)
-// of the same family, and no SrcPort without a DstPort (section 3.2, rule 2).
+// of the same family, a format that goes with the session's (RFC 2207 section
+// 4.1 calls the contrary a message formatting error), and no SrcPort without a
+// DstPort (section 3.2, rule 2).
 func (f Filter) check(s Session, c Class) *Error {
 	if why := badAddr(f.Src); why != "" {
 		return malformed(KindAddress, c, "source: %s", why)
@@ -41,7 +89,10 @@ func (f Filter) check(s Session, c Class) *Error {
 	if f.Src.Is4() != s.Dst.Is4() {
 		return malformed(KindAddress, c, "source %v is not of the session's family", f.Src)
 	}
-	if s.DstPort == 0 && f.SrcPort != 0 {
+	if f.Format != s.Format.filters() {
+		return malformed(KindFormat, c, "format %v in a session of format %v", f.Format, s.Format)
+	}
+	if f.Format == FormatPorts && s.DstPort == 0 && f.SrcPort != 0 {
 		return malformed(KindSourcePort, c, "source port %d in a session without destination port", f.SrcPort)
 	}
 	return nil
@@ -50,9 +101,13 @@ func (f Filter) check(s Session, c Class) *Error {
 // filterSpec is a Filter in the role of a FILTER_SPEC object.
 type filterSpec struct{ Filter }
 
-func (f filterSpec) header() (Class, uint8) { return ClassFilterSpec, addrCType(f.Src) }
+func (f filterSpec) header() (Class, uint8) {
+	return ClassFilterSpec, ctypeOf(filterCTypes[:], f.Format, f.Src)
+}
 
 // senderTemplate is a Filter in the role of a SENDER_TEMPLATE object.
 type senderTemplate struct{ Filter }
 
-func (f senderTemplate) header() (Class, uint8) { return ClassSenderTemplate, addrCType(f.Src) }
+func (f senderTemplate) header() (Class, uint8) {
+	return ClassSenderTemplate, ctypeOf(filterCTypes[:], f.Format, f.Src)
+}

@@ -10,12 +10,12 @@ func TestFilterRFC2205AppendixA9(t *testing.T) {
 		filter, template string
 	}{
 		{
-			Filter{ip("10.1.12.1"), 4000},
+			Filter{Src: ip("10.1.12.1"), SrcPort: 4000},
 			1,
 			"000c 0a01 0a010c01 0000 0fa0", "000c 0b01 0a010c01 0000 0fa0",
 		},
 		{
-			Filter{ip("2001:db8::1"), 0},
+			Filter{Src: ip("2001:db8::1")},
 			2,
 			"0018 0a02 20010db8000000000000000000000001 0000 0000",
 			"0018 0b02 20010db8000000000000000000000001 0000 0000",
@@ -38,14 +38,14 @@ func TestFilterRFC2205AppendixA9(t *testing.T) {
 // DstPort; the reverse is legal.
 func TestFilterPortsRFC2205Section3_2(t *testing.T) {
 	session := Session{Dst: four.dst, Protocol: 17}
-	if err := (Filter{four.src, 7}).check(session, ClassFilterSpec); err == nil || err.Kind != KindSourcePort || err.Respond {
+	if err := (Filter{Src: four.src, SrcPort: 7}).check(session, ClassFilterSpec); err == nil || err.Kind != KindSourcePort || err.Respond {
 		t.Errorf("source port alone: %v", err)
 	}
-	if err := (Filter{four.src, 0}).check(session, ClassFilterSpec); err != nil {
+	if err := (Filter{Src: four.src}).check(session, ClassFilterSpec); err != nil {
 		t.Errorf("no ports: %v", err)
 	}
 	session.DstPort = 80
-	if err := (Filter{four.src, 0}).check(session, ClassFilterSpec); err != nil {
+	if err := (Filter{Src: four.src}).check(session, ClassFilterSpec); err != nil {
 		t.Errorf("destination port alone: %v", err)
 	}
 }

@@ -40,8 +40,10 @@ type Message struct {
 	// message stands (RFC 2205 section 3.1.8). Append ignores them.
 	BadFlows []BadFlow
 
-	Integrity *Object  // opaque
-	Policy    []Object // opaque
+	Integrity *Object  // see [ParseIntegrity]
+	Policy    []Object // see [ParsePolicy]
+	// SOI are sessions of interest (RFC 4860), which only [ParseWith] keeps.
+	SOI []Session
 	// Unknown are objects of class 11bbbbbb outside the flow descriptor list:
 	// they travel on, unexamined and unmodified (RFC 2205 section 3.10).
 	Unknown []Object

@@ -18,11 +18,13 @@ const (
 // answered, and comes along as far as it was understood: with SESSION, HOP and,
 // where they were readable, the sender descriptor or the style and flow
 // descriptors. Otherwise the message is nil.
-func Parse(b []byte) (*Message, error) {
+func Parse(b []byte) (*Message, error) { return parse(b, 0) }
+
+func parse(b []byte, accept Formats) (*Message, error) {
 	if err := checkHeader(b); err != nil {
 		return nil, err
 	}
-	p := parser{m: &Message{Type: MsgType(b[1]), Flags: b[0] & 0x0f, SendTTL: b[4]}}
+	p := parser{accept: accept, m: &Message{Type: MsgType(b[1]), Flags: b[0] & 0x0f, SendTTL: b[4]}}
 	if err := p.objects(b[commonHeader:]); err != nil {
 		return nil, err
 	}
@@ -39,25 +41,34 @@ func Parse(b []byte) (*Message, error) {
 }
 
 func checkHeader(b []byte) error {
+	t, err := HeaderType(b)
+	if err == nil && !t.Known() {
+		err = malformed(KindType, 0, "message type %d", b[1])
+	}
+	return err
+}
+
+// HeaderType returns the type of a message whose common header is sound:
+// version, length and checksum. Which parser it goes to depends on the type.
+func HeaderType(b []byte) (MsgType, error) {
 	switch {
 	case len(b) < commonHeader:
-		return malformed(KindShort, 0, "%d bytes", len(b))
+		return 0, malformed(KindShort, 0, "%d bytes", len(b))
 	case b[0]>>4 != version:
-		return malformed(KindVersion, 0, "version %d", b[0]>>4)
+		return 0, malformed(KindVersion, 0, "version %d", b[0]>>4)
 	case int(binary.BigEndian.Uint16(b[6:])) != len(b):
-		return malformed(KindLength, 0, "length field %d, message %d bytes", binary.BigEndian.Uint16(b[6:]), len(b))
+		return 0, malformed(KindLength, 0, "length field %d, message %d bytes", binary.BigEndian.Uint16(b[6:]), len(b))
 	case !verify(b):
-		return malformed(KindChecksum, 0, "checksum %#04x", binary.BigEndian.Uint16(b[2:]))
-	case !MsgType(b[1]).Known():
-		return malformed(KindType, 0, "message type %d", b[1])
+		return 0, malformed(KindChecksum, 0, "checksum %#04x", binary.BigEndian.Uint16(b[2:]))
 	}
-	return nil
+	return MsgType(b[1]), nil
 }
 
 // parser collects a message. A fault that RFC 2205 wants answered does not end
 // the parsing, since the answer needs the rest of the message.
 type parser struct {
 	m       *Message
+	accept  Formats
 	seen    classes
 	any     bool   // an object that is not NULL was seen
 	refused *Error // first fault that is to be answered
@@ -79,21 +90,7 @@ func (p *parser) answerable() bool {
 }
 
 func (p *parser) objects(b []byte) error {
-	for len(b) > 0 {
-		if len(b) < objectHeader {
-			return malformed(KindObjectLength, 0, "%d bytes left", len(b))
-		}
-		n := int(binary.BigEndian.Uint16(b))
-		class, ctype := Class(b[2]), b[3]
-		if n < objectHeader || n%4 != 0 || n > len(b) {
-			return malformed(KindObjectLength, class, "length %d, %d bytes left", n, len(b))
-		}
-		if err := p.object(class, ctype, b[objectHeader:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
+	return walk(b, p.object)
 }
 
 // object takes in one object. An error is the message's end; a nil error may
@@ -104,6 +101,9 @@ func (p *parser) object(class Class, ctype uint8, body []byte) error {
 	}
 	first := !p.any
 	p.any = true
+	if class == ClassSOI && p.accept.has(FormatGenericAggregate) {
+		return p.soi(ctype, body)
+	}
 	if !class.known() {
 		p.unknown(class, ctype, body)
 		return nil
@@ -152,7 +152,7 @@ func (p *parser) decode(class Class, ctype uint8, body []byte) (err *Error) {
 	m := p.m
 	switch class {
 	case ClassSession:
-		m.Session, err = decodeSession(ctype, body)
+		m.Session, err = p.accept.session(ctype, body)
 		p.session = err == nil
 	case ClassHop:
 		m.Hop, err = decodeHop(ctype, body)
@@ -175,7 +175,7 @@ func (p *parser) decode(class Class, ctype uint8, body []byte) (err *Error) {
 		m.ResvConfirm, err = decodeResvConfirm(ctype, body)
 	case ClassSenderTemplate:
 		var f Filter
-		if f, err = decodeFilter(class, ctype, body); err == nil {
+		if f, err = p.accept.filter(class, ctype, body); err == nil {
 			m.SenderTemplate = &f
 		}
 	case ClassSenderTSpec:

@@ -110,7 +110,7 @@ func TestUnknownCTypeRFC2205Section3_10(t *testing.T) {
 func TestBadFlowsRFC2205Section3_1_8(t *testing.T) {
 	null := Object{Class: ClassFlowSpec, CType: 2, Body: unhex("00000007 06000006" + tspecHex)}
 	future := Object{Class: ClassFlowSpec, CType: 3, Body: []byte{1, 2, 3, 4}}
-	filter := func(port uint16) filterSpec { return filterSpec{Filter{four.src, port}} }
+	filter := func(port uint16) filterSpec { return filterSpec{Filter{Src: four.src, SrcPort: port}} }
 	session := Session{Dst: four.dst, Protocol: 17, DstPort: 1}
 	m, err := Parse(raw(Resv, session, Hop{Addr: four.hop}, TimeValues{30000}, FF,
 		null, filter(1), filter(2), flowSpec{controlledLoad()}, filter(3), future, filter(4)))
@@ -236,7 +236,7 @@ func TestErrorStrings(t *testing.T) {
 	if got := e.Error(); got != "rsvp: traffic-control: FLOWSPEC (C-Type 2): negative" {
 		t.Error(got)
 	}
-	for k := KindShort; k <= KindTrafficControl; k++ {
+	for k := KindShort; k <= KindPolicy; k++ {
 		if k.String() == "unknown" {
 			t.Errorf("kind %d has no name", k)
 		}

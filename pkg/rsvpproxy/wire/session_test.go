@@ -9,8 +9,8 @@ func TestSessionRFC2205AppendixA1(t *testing.T) {
 		ctype uint8
 		want  string
 	}{
-		{Session{ip("10.1.36.6"), 17, SessionEPolice, 5004}, 1, "000c 0101 0a012406 11 01 138c"},
-		{Session{ip("2001:db8::6"), 6, 0, 80}, 2, "0018 0102 20010db8000000000000000000000006 06 00 0050"},
+		{Session{Dst: ip("10.1.36.6"), Protocol: 17, Flags: SessionEPolice, DstPort: 5004}, 1, "000c 0101 0a012406 11 01 138c"},
+		{Session{Dst: ip("2001:db8::6"), Protocol: 6, Flags: 0, DstPort: 80}, 2, "0018 0102 20010db8000000000000000000000006 06 00 0050"},
 	} {
 		body := golden(t, tc.s, tc.want)
 		if got, err := decodeSession(tc.ctype, body); err != nil || got != tc.s {
@@ -45,8 +45,8 @@ func TestSessionCheckRFC2205AppendixA1(t *testing.T) {
 }
 
 func TestSessionKey(t *testing.T) {
-	a := Session{ip("10.0.0.1"), 6, SessionEPolice, 80}
-	b := Session{ip("10.0.0.1"), 6, 0, 80}
+	a := Session{Dst: ip("10.0.0.1"), Protocol: 6, Flags: SessionEPolice, DstPort: 80}
+	b := Session{Dst: ip("10.0.0.1"), Protocol: 6, Flags: 0, DstPort: 80}
 	if a.Key() != b.Key() || a.Key() != b {
 		t.Error("flags belong to the key")
 	}

@@ -16,9 +16,19 @@ const (
 	ResvConf MsgType = 7
 )
 
+// The messages that have parsers of their own.
+const (
+	DiagRequest        MsgType = 8  // DREQ (RFC 2745), see [ParseDiag]
+	DiagReply          MsgType = 9  // DREP
+	IntegrityChallenge MsgType = 25 // RFC 2747 section 4.3, numbered by RFC 3097; see [ParseHandshake]
+	IntegrityResponse  MsgType = 26
+)
+
 var msgNames = [...]string{
 	Path: "Path", Resv: "Resv", PathErr: "PathErr", ResvErr: "ResvErr",
 	PathTear: "PathTear", ResvTear: "ResvTear", ResvConf: "ResvConf",
+	DiagRequest: "DREQ", DiagReply: "DREP",
+	IntegrityChallenge: "IntegrityChallenge", IntegrityResponse: "IntegrityResponse",
 }
 
 // String returns the RFC's name of the message.
@@ -58,6 +68,18 @@ const (
 	ClassResvConfirm    Class = 15
 )
 
+// Classes of later documents. [Parse] treats them as unknown, by the first bits
+// of their numbers.
+const (
+	ClassDiagnostic   Class = 30  // RFC 2745
+	ClassRoute        Class = 31  // RFC 2745
+	ClassDiagResponse Class = 32  // RFC 2745
+	ClassDiagSelect   Class = 33  // RFC 2745
+	ClassChallenge    Class = 64  // RFC 2747
+	ClassSOI          Class = 132 // SESSION-OF-INTEREST (RFC 4860)
+	ClassDClass       Class = 225 // RFC 2996
+)
+
 var classNames = [...]string{
 	ClassNull: "NULL", ClassSession: "SESSION", ClassHop: "RSVP_HOP", ClassIntegrity: "INTEGRITY",
 	ClassTimeValues: "TIME_VALUES", ClassErrorSpec: "ERROR_SPEC", ClassScope: "SCOPE",
@@ -71,7 +93,24 @@ func (c Class) String() string {
 	if c.known() {
 		return classNames[c]
 	}
-	return "class-" + strconv.Itoa(int(c))
+	switch c {
+	case ClassDiagnostic:
+		return "DIAGNOSTIC"
+	case ClassRoute:
+		return "ROUTE"
+	case ClassDiagResponse:
+		return "DIAG_RESPONSE"
+	case ClassDiagSelect:
+		return "DIAG_SELECT"
+	case ClassChallenge:
+		return "CHALLENGE"
+	case ClassSOI:
+		return "SESSION_OF_INTEREST"
+	case ClassDClass:
+		return "DCLASS"
+	default:
+		return "class-" + strconv.Itoa(int(c))
+	}
 }
 
 func (c Class) known() bool { return int(c) < len(classNames) && classNames[c] != "" }

@@ -15,7 +15,7 @@ func TestNeedsRouterAlertRFC2205Section3_3(t *testing.T) {
 }
 
 func TestFilterString(t *testing.T) {
-	if got := (Filter{ip("10.0.0.1"), 80}).String(); got != "10.0.0.1:80" {
+	if got := (Filter{Src: ip("10.0.0.1"), SrcPort: 80}).String(); got != "10.0.0.1:80" {
 		t.Error(got)
 	}
 }
