@@ -25,3 +25,8 @@ func decodeHop(ctype uint8, body []byte) (*Hop, *Error) {
 	}
 	return &Hop{Addr: a, LIH: binary.BigEndian.Uint32(rest)}, nil
 }
+
+func hopAddr(ctype uint8, body []byte) (netip.Addr, error) {
+	a, _, err := decodeAddr(ClassHop, ctype, body, 4)
+	return a, errorOf(err)
+}
