@@ -29,13 +29,12 @@ func (p *PolicyData) Read() (o PolicyOptions, err error) {
 }
 
 func (o *PolicyOptions) take(option Object) error {
-	all := AcceptGPI | AcceptAggregate | AcceptGenericAggregate
 	twice := false
 	var err *Error
 	switch option.Class {
 	case ClassFilterSpec:
 		var f Filter
-		if f, err = all.filter(option.Class, option.CType, option.Body); err == nil {
+		if f, err = acceptEvery.filter(option.Class, option.CType, option.Body); err == nil {
 			o.Filters = append(o.Filters, f)
 		}
 	case ClassScope:
