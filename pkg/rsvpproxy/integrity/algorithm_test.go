@@ -44,7 +44,7 @@ func TestAlgorithmNames(t *testing.T) {
 	if _, err := ParseAlgorithm("md5"); err == nil || Algorithm(0).String() != "unknown" || Algorithm(9).Size() != 0 {
 		t.Error("unknown algorithms")
 	}
-	for r := None; r < refusals; r++ {
+	for r := range refusals {
 		if r.String() == "" || r.String() == "unknown" {
 			t.Errorf("refusal %d has no name", r)
 		}

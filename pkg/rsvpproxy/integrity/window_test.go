@@ -18,8 +18,10 @@ func TestWindowRFC2747Section4_2(t *testing.T) {
 	}{
 		{1, []uint64{5, 5, 6, 5, 9, 8}, []bool{true, false, true, false, true, false}},
 		{3, []uint64{5, 9, 7, 7, 8, 6, 7, 10, 8, 9}, []bool{true, true, true, false, true, false, false, true, false, false}},
-		{3, []uint64{5, 4}, []bool{true, false}}, // below the lower end
-		{2, []uint64{1<<64 - 2, 1, 1<<64 - 1, 1<<64 - 1, 0}, []bool{true, true, true, false, true}}, // modulo 2^64
+		// Below the lower end.
+		{3, []uint64{5, 4}, []bool{true, false}},
+		// Modulo 2^64.
+		{2, []uint64{1<<64 - 2, 1, 1<<64 - 1, 1<<64 - 1, 0}, []bool{true, true, true, false, true}},
 	} {
 		var w window
 		for i, seq := range tc.in {
