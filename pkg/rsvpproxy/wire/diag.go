@@ -193,5 +193,5 @@ func (d *Diag) Append(b []byte) ([]byte, error) {
 	for _, o := range d.objects() {
 		b = appendObject(b, o)
 	}
-	return seal(b, start)
+	return closeMessage(b, start)
 }

@@ -79,15 +79,15 @@ func (h *Handshake) Append(b []byte) ([]byte, error) {
 	if h.Integrity != nil {
 		b = appendObject(b, *h.Integrity)
 	}
-	return seal(appendObject(b, h.Challenge), start)
+	return closeMessage(appendObject(b, h.Challenge), start)
 }
 
 func appendCommon(b []byte, t MsgType, flags, ttl uint8) []byte {
 	return append(b, version<<4|flags&0x0f, uint8(t), 0, 0, ttl, 0, 0, 0)
 }
 
-// seal puts length and checksum into the message that begins at start.
-func seal(b []byte, start int) ([]byte, error) {
+// closeMessage puts length and checksum into the message that begins at start.
+func closeMessage(b []byte, start int) ([]byte, error) {
 	msg := b[start:]
 	if len(msg) > MaxMessage {
 		return b[:start], malformed(KindTooLong, 0, "message above %d bytes", MaxMessage)

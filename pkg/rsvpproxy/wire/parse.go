@@ -68,13 +68,14 @@ func HeaderType(b []byte) (MsgType, error) {
 // the parsing, since the answer needs the rest of the message.
 type parser struct {
 	m       *Message
-	accept  Formats
 	seen    classes
 	any     bool   // an object that is not NULL was seen
 	refused *Error // first fault that is to be answered
 	session bool   // SESSION was understood
 
 	flow flow
+
+	accept Formats
 }
 
 func (p *parser) refuse(err *Error) {
