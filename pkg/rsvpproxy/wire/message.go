@@ -40,6 +40,12 @@ type Message struct {
 	// message stands (RFC 2205 section 3.1.8). Append ignores them.
 	BadFlows []BadFlow
 
+	// RFC 2961. Parse leaves them empty unless [Options] say otherwise.
+	Acks      []MessageIDAck
+	MessageID *MessageID
+	Lists     []MessageIDList // of a Srefresh
+	Bundle    []*Message      // the sub-messages of a Bundle, for Append only
+
 	Integrity *Object  // opaque
 	Policy    []Object // opaque
 	// Unknown are objects of class 11bbbbbb outside the flow descriptor list:

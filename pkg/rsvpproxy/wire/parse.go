@@ -18,11 +18,15 @@ const (
 // answered, and comes along as far as it was understood: with SESSION, HOP and,
 // where they were readable, the sender descriptor or the style and flow
 // descriptors. Otherwise the message is nil.
-func Parse(b []byte) (*Message, error) {
-	if err := checkHeader(b); err != nil {
+func Parse(b []byte) (*Message, error) { return Options{}.Parse(b) }
+
+// Parse is [Parse] with more that is understood. A Bundle is no message of its
+// own: see [SplitBundle].
+func (o Options) Parse(b []byte) (*Message, error) {
+	if err := o.checkHeader(b); err != nil {
 		return nil, err
 	}
-	p := parser{m: &Message{Type: MsgType(b[1]), Flags: b[0] & 0x0f, SendTTL: b[4]}}
+	p := parser{opt: o, m: &Message{Type: MsgType(b[1]), Flags: b[0] & 0x0f, SendTTL: b[4]}}
 	if err := p.objects(b[commonHeader:]); err != nil {
 		return nil, err
 	}
@@ -38,7 +42,17 @@ func Parse(b []byte) (*Message, error) {
 	return p.m, nil
 }
 
-func checkHeader(b []byte) error {
+func (o Options) checkHeader(b []byte) error {
+	if err := checkFraming(b); err != nil {
+		return err
+	}
+	if t := MsgType(b[1]); !t.Known() && !(o.RefreshReduction && t.objectless()) {
+		return malformed(KindType, 0, "message type %d", b[1])
+	}
+	return nil
+}
+
+func checkFraming(b []byte) error {
 	switch {
 	case len(b) < commonHeader:
 		return malformed(KindShort, 0, "%d bytes", len(b))
@@ -48,8 +62,6 @@ func checkHeader(b []byte) error {
 		return malformed(KindLength, 0, "length field %d, message %d bytes", binary.BigEndian.Uint16(b[6:]), len(b))
 	case !verify(b):
 		return malformed(KindChecksum, 0, "checksum %#04x", binary.BigEndian.Uint16(b[2:]))
-	case !MsgType(b[1]).Known():
-		return malformed(KindType, 0, "message type %d", b[1])
 	}
 	return nil
 }
@@ -57,11 +69,14 @@ func checkHeader(b []byte) error {
 // parser collects a message. A fault that RFC 2205 wants answered does not end
 // the parsing, since the answer needs the rest of the message.
 type parser struct {
+	opt     Options
 	m       *Message
 	seen    classes
 	any     bool   // an object that is not NULL was seen
 	refused *Error // first fault that is to be answered
 	session bool   // SESSION was understood
+
+	beyondIDs bool // an object was seen that MESSAGE_ID must not follow
 
 	flow flow
 }
@@ -104,6 +119,10 @@ func (p *parser) object(class Class, ctype uint8, body []byte) error {
 	}
 	first := !p.any
 	p.any = true
+	if p.opt.RefreshReduction && class.refreshReduction() {
+		return p.reduction(class, ctype, body)
+	}
+	p.beyondIDs = p.beyondIDs || class != ClassIntegrity
 	if !class.known() {
 		p.unknown(class, ctype, body)
 		return nil
@@ -245,6 +264,11 @@ func (p *parser) finish() error {
 	}
 	if err := checkClasses(p.m.Type, p.seen); err != nil {
 		return err
+	}
+	if p.m.Type.objectless() && p.refused == nil {
+		if err := p.m.finishReduction(); err != nil {
+			return err
+		}
 	}
 	if !p.session {
 		return p.refusedOrNil()

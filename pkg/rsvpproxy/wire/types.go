@@ -19,6 +19,7 @@ const (
 var msgNames = [...]string{
 	Path: "Path", Resv: "Resv", PathErr: "PathErr", ResvErr: "ResvErr",
 	PathTear: "PathTear", ResvTear: "ResvTear", ResvConf: "ResvConf",
+	Bundle: "Bundle", Ack: "Ack", Srefresh: "Srefresh",
 }
 
 // String returns the RFC's name of the message.
@@ -70,6 +71,15 @@ var classNames = [...]string{
 func (c Class) String() string {
 	if c.known() {
 		return classNames[c]
+	}
+	switch c {
+	case ClassMessageID:
+		return "MESSAGE_ID"
+	case ClassMessageIDAck:
+		return "MESSAGE_ID_ACK"
+	case ClassMessageIDList:
+		return "MESSAGE_ID_LIST"
+	default:
 	}
 	return "class-" + strconv.Itoa(int(c))
 }
