@@ -112,7 +112,7 @@ func FuzzReduction(f *testing.F) {
 		if IsBundle(b) {
 			_, subs, err := SplitBundle(b)
 			if err != nil {
-				asError(t, err)
+				_ = asError(t, err)
 				return
 			}
 			if got := slices.Concat(subs...); !bytes.Equal(got, b[commonHeader:]) {

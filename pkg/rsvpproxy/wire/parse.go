@@ -46,7 +46,7 @@ func (o Options) checkHeader(b []byte) error {
 	if err := checkFraming(b); err != nil {
 		return err
 	}
-	if t := MsgType(b[1]); !t.Known() && !(o.RefreshReduction && t.objectless()) {
+	if t := MsgType(b[1]); !t.Known() && (!o.RefreshReduction || !t.objectless()) {
 		return malformed(KindType, 0, "message type %d", b[1])
 	}
 	return nil
