@@ -110,3 +110,19 @@ func (l *Layer) room(out softstate.IfIndex) int {
 	}
 	return max(mtu-header, 256)
 }
+
+// Waiting says whether a tear or an error is not acknowledged yet, or something
+// waits to be sent.
+func (l *Layer) Waiting() bool {
+	for _, e := range l.byID {
+		if e.once && e.flying() {
+			return true
+		}
+	}
+	for _, nb := range l.neighbors {
+		if len(nb.queue)+len(nb.due) > 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -100,9 +100,7 @@ func (n *node) Local(a netip.Addr) bool { return a == n.Addr(left) || a == n.Add
 
 func (n *node) MTU(softstate.IfIndex) int { return 1500 }
 
-func (n *node) Forwards(_, _ netip.Addr, _ softstate.IfIndex) bool {
-	return false
-}
+func (n *node) Forwards(_, _ netip.Addr, _ softstate.IfIndex) bool { return n.forwards }
 
 func (n *node) NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr, bool) {
 	if n.unsure {
