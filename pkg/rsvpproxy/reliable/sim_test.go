@@ -146,7 +146,7 @@ func TestRefreshOverhead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long")
 	}
-	const sessions, periods = 10_000, 4
+	const sessions, periods = 10_000, 2
 	type cost struct{ datagrams, bytes int }
 	measure := func(reliable bool) (c cost, types map[wire.MsgType]int, perSession uint64) {
 		var before, after runtime.MemStats

@@ -104,6 +104,7 @@ func (n *Node) handle(now time.Time, rx *Received) {
 		n.handleResvErr(now, rx)
 	case wire.ResvConf:
 		n.handleResvConf(rx)
+	default: // not Known, see above
 	}
 }
 
