@@ -159,7 +159,7 @@ func TestRefreshOverhead(t *testing.T) {
 				w.run(10 * time.Millisecond)
 			}
 		}
-		w.run(90 * time.Second)
+		w.run(50 * time.Second)
 		w.wantReserved(2 * sessions)
 		runtime.GC()
 		runtime.ReadMemStats(&after)
