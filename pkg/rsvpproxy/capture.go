@@ -56,7 +56,8 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 		p.capture.malformed.Add(1)
 		return true
 	}
-	if !p.concernsUs(wire.MsgType(msg[1]), v.Dst(), iface) {
+	alert := hasRouterAlert(v)
+	if !p.concernsUs(wire.MsgType(msg[1]), v.Dst(), iface, alert) {
 		p.capture.passed.Add(1)
 		return false
 	}
@@ -66,7 +67,7 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 	}
 	c := captured{
 		at: now, iface: iface, src: v.Src(), dst: v.Dst(), ttl: v.TTL(),
-		alert: hasRouterAlert(v), message: append([]byte(nil), msg...),
+		alert: alert, message: append([]byte(nil), msg...),
 	}
 	select {
 	case p.in <- c:
@@ -80,14 +81,17 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 // concernsUs is RFC 2209's first step: Path, PathTear and ResvConf are handled
 // by every hop, the others only by the node that they are addressed to. RSVP
 // for IPv6, and what comes by an interface that is none of ours, is left to
-// others.
-func (p *Proxy) concernsUs(t wire.MsgType, dst netip.Addr, iface int) bool {
+// others. A Srefresh with Router Alert is addressed to a session and meant for
+// the next node that takes it (RFC 2961 section 5.2).
+func (p *Proxy) concernsUs(t wire.MsgType, dst netip.Addr, iface int, alert bool) bool {
 	if _, ours := p.ifaces.Load().byIndex[iface]; !ours || !dst.Is4() {
 		return false
 	}
 	switch t {
 	case wire.Path, wire.PathTear, wire.ResvConf:
 		return true
+	case wire.Srefresh:
+		return p.layer != nil && alert || p.ifaces.Load().local[dst]
 	default:
 		return p.ifaces.Load().local[dst]
 	}

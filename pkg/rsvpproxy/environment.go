@@ -19,7 +19,16 @@ const maxAware = 4096
 type environment struct {
 	p     *Proxy
 	aware map[netip.Addr]time.Time
+
+	// The latest lookup: the machine asks for the interface, and a moment later
+	// RFC 2961 for the gateway of the same destination.
+	last   netip.Addr
+	hop    route.Hop
+	lastAt time.Time
 }
+
+// fresh is how long a lookup answers the next question.
+const fresh = 10 * time.Millisecond
 
 // Route asks the kernel.
 func (e *environment) Route(dst netip.Addr) (out softstate.IfIndex, local, ok bool) {
@@ -27,8 +36,32 @@ func (e *environment) Route(dst netip.Addr) (out softstate.IfIndex, local, ok bo
 	if err != nil {
 		return 0, false, false
 	}
+	e.last, e.hop, e.lastAt = dst, h, time.Now()
 	return softstate.IfIndex(h.Index), h.Local, true
 }
+
+// NextHop is the gateway towards dst, or dst where it is on the link.
+func (e *environment) NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr, bool) {
+	if e.last != dst || time.Since(e.lastAt) > fresh {
+		if _, _, ok := e.Route(dst); !ok {
+			return netip.Addr{}, false
+		}
+	}
+	switch {
+	case e.hop.Index != int(out) || e.hop.Local:
+		return netip.Addr{}, false
+	case e.hop.Gateway.IsValid():
+		return e.hop.Gateway, true
+	default:
+		return dst, true
+	}
+}
+
+// MTU is that of an interface.
+func (e *environment) MTU(i softstate.IfIndex) int { return e.p.ifaces.Load().byIndex[int(i)].MTU }
+
+// Forwards is not asked for unicast, and multicast is not forwarded.
+func (e *environment) Forwards(_, _ netip.Addr, _ softstate.IfIndex) bool { return false }
 
 // Addr is our address on an interface.
 func (e *environment) Addr(i softstate.IfIndex) netip.Addr {

@@ -22,6 +22,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer close(p.control.work)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	routes := p.followRoutes(ctx)
 	for {
 		p.arm(timer)
 		select {
@@ -34,21 +35,33 @@ func (p *Proxy) Run(ctx context.Context) error {
 			p.runCommands()
 		case answers := <-p.control.done:
 			p.answered(answers)
+		case list, open := <-routes:
+			if !open { // the kernel dropped changes and told us so
+				routes = p.followRoutes(ctx)
+			}
+			for _, dst := range list {
+				p.node.RouteChanged(time.Now(), dst)
+			}
 		case now := <-timer.C:
 			p.perform(p.node.Advance(now))
+			p.advanceLayer(now)
 		}
 	}
 }
 
 func (p *Proxy) arm(timer *time.Timer) {
 	d := time.Hour
-	if at, ok := p.node.NextDeadline(); ok {
+	if at, ok := p.deadline(); ok {
 		d = max(0, time.Until(at))
 	}
 	timer.Reset(d)
 }
 
 func (p *Proxy) receive(c captured) {
+	if p.layer != nil {
+		p.receiveLayer(c)
+		return
+	}
 	msg, err := wire.Parse(c.message)
 	if err != nil {
 		p.hooks.Log.Info("rsvp message refused", zap.Stringer("from", c.src), zap.Int("interface", c.iface), zap.Error(err))
@@ -82,18 +95,27 @@ func (p *Proxy) perform(effects []softstate.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case softstate.Send:
-			if err := p.transmit(e); err != nil {
-				p.sends.errors.Add(1)
-				p.hooks.Log.Warn("rsvp message not sent", zap.Stringer("type", e.Msg.Type), zap.Stringer("to", e.Dst), zap.Error(err))
+			if p.layer != nil {
+				p.sendAll(p.layer.Send(time.Now(), e))
 				continue
 			}
-			p.sends.sent.Add(1)
+			p.send(e)
 		case softstate.Reserve, softstate.Release:
 			p.control.add(e)
 		case softstate.Event:
 			p.hooks.Event(e)
 		}
 	}
+}
+
+// send transmits a message and counts it.
+func (p *Proxy) send(s softstate.Send) {
+	if err := p.transmit(s); err != nil {
+		p.sends.errors.Add(1)
+		p.hooks.Log.Warn("rsvp message not sent", zap.Stringer("type", s.Msg.Type), zap.Stringer("to", s.Dst), zap.Error(err))
+		return
+	}
+	p.sends.sent.Add(1)
 }
 
 // transmit sends a message as one IP datagram.
@@ -124,6 +146,7 @@ func (p *Proxy) stop() {
 		return
 	}
 	p.perform(p.node.Shutdown(time.Now()))
+	p.settleLayer()
 	deadline := time.After(farewell)
 	for p.control.busy || len(p.control.waiting) > 0 {
 		select {

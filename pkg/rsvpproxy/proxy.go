@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/reliable"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -27,6 +28,13 @@ type Config struct {
 	Rate int // messages a second that are accepted; 0: any number
 	// Control is the DSCP of our own messages (CS6 by RFC 4594 section 3.1).
 	Control uint8
+	// Reliable: RFC 2961 towards the neighbours that have it, with the
+	// parameters of Reduction.
+	Reliable  bool
+	Reduction reliable.Config
+	// FollowRoutes: the kernel tells of changed routes, which are then repaired
+	// at once (RFC 2205 section 3.6).
+	FollowRoutes bool
 }
 
 // Interface is one of the box's interfaces.
@@ -79,6 +87,7 @@ type Proxy struct {
 	control   *control
 	abandoned atomic.Bool
 	node      *softstate.Node
+	layer     *reliable.Layer // nil: RFC 2205 alone
 	env       *environment
 	buf       []byte
 	ipID      uint16
@@ -112,6 +121,9 @@ func New(cfg Config, hooks Hooks) *Proxy {
 	}
 	p.ifaces.Store(&interfaces{})
 	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}}
+	if cfg.Reliable {
+		p.layer = reliable.New(cfg.Reduction, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	}
 	p.node = softstate.New(cfg.Node, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	return p
 }
@@ -176,6 +188,8 @@ func (p *Proxy) SetRefresh(r time.Duration) error {
 type View struct {
 	Sessions []softstate.SessionView
 	Counters softstate.Counters
+	// Reliable are the figures of RFC 2961, nil if it is off.
+	Reliable *reliable.Counters
 	At       time.Time
 }
 
@@ -183,7 +197,12 @@ type View struct {
 func (p *Proxy) View() (View, error) {
 	reply := make(chan View, 1)
 	err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
-		reply <- View{Sessions: n.Sessions(now), Counters: n.Counters(), At: now}
+		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), At: now}
+		if p.layer != nil {
+			c := p.layer.Counters()
+			v.Reliable = &c
+		}
+		reply <- v
 		return nil
 	})
 	if err != nil {

@@ -104,7 +104,7 @@ func (n *Node) handle(now time.Time, rx *Received) {
 		n.handleResvErr(now, rx)
 	case wire.ResvConf:
 		n.handleResvConf(rx)
-	default: // wire.Parse returns no other
+	default: // not Known, see above
 	}
 }
 

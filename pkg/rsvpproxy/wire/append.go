@@ -2,7 +2,6 @@ package wire
 
 import (
 	"cmp"
-	"encoding/binary"
 	"iter"
 	"slices"
 )
@@ -11,6 +10,9 @@ import (
 // objects come in the order of RFC 2205's BNF. It refuses what Parse would
 // refuse, with an *[Error].
 func (m *Message) Append(b []byte) ([]byte, error) {
+	if m.Type == Bundle {
+		return m.appendBundle(b)
+	}
 	if err := m.sendable(); err != nil {
 		return b, err
 	}
@@ -23,15 +25,19 @@ func (m *Message) Append(b []byte) ([]byte, error) {
 		}
 		b = appendObject(b, o)
 	}
-	msg := b[start:]
-	binary.BigEndian.PutUint16(msg[6:], uint16(len(msg)))
-	binary.BigEndian.PutUint16(msg[2:], checksum(msg))
+	seal(b[start:])
 	return b, nil
 }
 
 // Length returns how many bytes Append adds.
 func (m *Message) Length() int {
 	n := commonHeader
+	if m.Type == Bundle {
+		for _, sub := range m.Bundle {
+			n += sub.Length()
+		}
+		return n
+	}
 	for o := range m.objects() {
 		n += objectHeader + o.size()
 	}
@@ -44,6 +50,14 @@ func (m *Message) objects() iter.Seq[object] {
 		e := emitter{yield: yield, ok: true}
 		if m.Integrity != nil {
 			e.put(*m.Integrity)
+		}
+		m.emitIDs(&e)
+		if m.Type.objectless() {
+			for _, l := range m.Lists {
+				e.put(l)
+			}
+			e.all(m.Unknown)
+			return
 		}
 		e.put(m.Session)
 		if m.Hop != nil {
@@ -128,7 +142,7 @@ func (e *emitter) all(os []Object) {
 
 // sendable holds the message to the rules that Parse applies.
 func (m *Message) sendable() error {
-	if !m.Type.Known() {
+	if !m.Type.Known() && !m.Type.objectless() {
 		return malformed(KindType, 0, "message type %d", m.Type)
 	}
 	have, err := m.opaque()
@@ -137,6 +151,15 @@ func (m *Message) sendable() error {
 	}
 	if err := checkClasses(m.Type, have); err != nil {
 		return err
+	}
+	if m.Type.objectless() {
+		if err := m.finishReduction(); err != nil {
+			return err
+		}
+		return nil
+	}
+	if len(m.Lists) > 0 {
+		return malformed(KindIllegalClass, ClassMessageIDList, "in a %v message", m.Type)
 	}
 	if err := m.check(); err != nil {
 		return err

@@ -5,10 +5,6 @@ import (
 	"net/netip"
 )
 
-// bundle is the message type of RFC 2961 section 3. It holds messages, not
-// objects, and every one of them has its own INTEGRITY.
-const bundle MsgType = 12
-
 // Envelope is what the authentication of a message has to know of it, whatever
 // its type (RFC 2747 section 4).
 type Envelope struct {
@@ -32,7 +28,7 @@ func Open(b []byte) (e Envelope, err error) {
 	if e.Type, err = HeaderType(b); err != nil {
 		return Envelope{}, err
 	}
-	if e.Type == bundle {
+	if e.Type == Bundle { // holds messages, each with INTEGRITY of its own
 		return Envelope{}, malformed(KindType, 0, "a Bundle is opened message by message")
 	}
 	e.Start, e.End = commonHeader, commonHeader

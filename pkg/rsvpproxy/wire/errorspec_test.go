@@ -40,7 +40,7 @@ func TestDescribe(t *testing.T) {
 		{ErrPolicy, PolicyPreempted, "policy control failure: reservation was preempted"},
 		{ErrNoPath, 0, "no path information for this Resv"},
 		{ErrStyleConflict, 0x12, "conflicting reservation style: se is in place"},
-		{ErrUnknownClass, 0x1701, "unknown object class: class-23, C-Type 1"},
+		{ErrUnknownClass, 0x1701, "unknown object class: MESSAGE_ID, C-Type 1"},
 		{ErrUnknownCType, 0x0902, "unknown object C-Type: FLOWSPEC, C-Type 2"},
 		{ErrTrafficControl, TCServiceConflict, "traffic control error: service conflict"},
 		{ErrReceiverProxy, 0x0103, "unrecoverable receiver proxy error: no path information for this Resv"},

@@ -55,7 +55,7 @@ func (f *flow) decode(ctype uint8, body []byte) {
 }
 
 func (p *parser) filterSpec(ctype uint8, body []byte) *Error {
-	fs, err := p.accept.filter(ClassFilterSpec, ctype, body)
+	fs, err := p.opt.Formats.filter(ClassFilterSpec, ctype, body)
 	if err != nil {
 		p.flow.used = true
 		return err

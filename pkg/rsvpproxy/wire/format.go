@@ -85,4 +85,4 @@ func ctypeOf(ctypes []uint8, f Format, a netip.Addr) uint8 {
 // ParseWith is [Parse] for a node that understands more than addresses and
 // ports. Parse itself answers the C-Types of other formats by error 14, as a
 // node without these extensions does (RFC 2205 section 3.10).
-func ParseWith(b []byte, accept Formats) (*Message, error) { return parse(b, accept) }
+func ParseWith(b []byte, accept Formats) (*Message, error) { return Options{Formats: accept}.Parse(b) }

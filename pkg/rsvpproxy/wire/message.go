@@ -40,9 +40,15 @@ type Message struct {
 	// message stands (RFC 2205 section 3.1.8). Append ignores them.
 	BadFlows []BadFlow
 
+	// RFC 2961. Parse leaves them empty unless [Options] say otherwise.
+	Acks      []MessageIDAck
+	MessageID *MessageID
+	Lists     []MessageIDList // of a Srefresh
+	Bundle    []*Message      // the sub-messages of a Bundle, for Append only
+
 	Integrity *Object  // see [ParseIntegrity]
 	Policy    []Object // see [ParsePolicy]
-	// SOI are sessions of interest (RFC 4860), which only [ParseWith] keeps.
+	// SOI are sessions of interest (RFC 4860), which only [Options] with Formats keep.
 	SOI []Session
 	// Unknown are objects of class 11bbbbbb outside the flow descriptor list:
 	// they travel on, unexamined and unmodified (RFC 2205 section 3.10).

@@ -18,13 +18,15 @@ const (
 // answered, and comes along as far as it was understood: with SESSION, HOP and,
 // where they were readable, the sender descriptor or the style and flow
 // descriptors. Otherwise the message is nil.
-func Parse(b []byte) (*Message, error) { return parse(b, 0) }
+func Parse(b []byte) (*Message, error) { return Options{}.Parse(b) }
 
-func parse(b []byte, accept Formats) (*Message, error) {
-	if err := checkHeader(b); err != nil {
+// Parse is [Parse] with more that is understood. A Bundle is no message of its
+// own: see [SplitBundle].
+func (o Options) Parse(b []byte) (*Message, error) {
+	if err := o.checkHeader(b); err != nil {
 		return nil, err
 	}
-	p := parser{accept: accept, m: &Message{Type: MsgType(b[1]), Flags: b[0] & 0x0f, SendTTL: b[4]}}
+	p := parser{opt: o, m: &Message{Type: MsgType(b[1]), Flags: b[0] & 0x0f, SendTTL: b[4]}}
 	if err := p.objects(b[commonHeader:]); err != nil {
 		return nil, err
 	}
@@ -40,9 +42,9 @@ func parse(b []byte, accept Formats) (*Message, error) {
 	return p.m, nil
 }
 
-func checkHeader(b []byte) error {
+func (o Options) checkHeader(b []byte) error {
 	t, err := HeaderType(b)
-	if err == nil && !t.Known() {
+	if err == nil && !t.Known() && (!o.RefreshReduction || !t.objectless()) {
 		err = malformed(KindType, 0, "message type %d", b[1])
 	}
 	return err
@@ -67,15 +69,16 @@ func HeaderType(b []byte) (MsgType, error) {
 // parser collects a message. A fault that RFC 2205 wants answered does not end
 // the parsing, since the answer needs the rest of the message.
 type parser struct {
+	opt     Options
 	m       *Message
 	seen    classes
 	any     bool   // an object that is not NULL was seen
 	refused *Error // first fault that is to be answered
 	session bool   // SESSION was understood
 
-	flow flow
+	beyondIDs bool // an object was seen that MESSAGE_ID must not follow
 
-	accept Formats
+	flow flow
 }
 
 func (p *parser) refuse(err *Error) {
@@ -102,7 +105,11 @@ func (p *parser) object(class Class, ctype uint8, body []byte) error {
 	}
 	first := !p.any
 	p.any = true
-	if class == ClassSOI && p.accept.has(FormatGenericAggregate) {
+	if p.opt.RefreshReduction && class.refreshReduction() {
+		return p.reduction(class, ctype, body)
+	}
+	p.beyondIDs = p.beyondIDs || class != ClassIntegrity
+	if class == ClassSOI && p.opt.Formats.has(FormatGenericAggregate) {
 		return p.soi(ctype, body)
 	}
 	if !class.known() {
@@ -153,7 +160,7 @@ func (p *parser) decode(class Class, ctype uint8, body []byte) (err *Error) {
 	m := p.m
 	switch class {
 	case ClassSession:
-		m.Session, err = p.accept.session(ctype, body)
+		m.Session, err = p.opt.Formats.session(ctype, body)
 		p.session = err == nil
 	case ClassHop:
 		m.Hop, err = decodeHop(ctype, body)
@@ -176,7 +183,7 @@ func (p *parser) decode(class Class, ctype uint8, body []byte) (err *Error) {
 		m.ResvConfirm, err = decodeResvConfirm(ctype, body)
 	case ClassSenderTemplate:
 		var f Filter
-		if f, err = p.accept.filter(class, ctype, body); err == nil {
+		if f, err = p.opt.Formats.filter(class, ctype, body); err == nil {
 			m.SenderTemplate = &f
 		}
 	case ClassSenderTSpec:
@@ -246,6 +253,11 @@ func (p *parser) finish() error {
 	}
 	if err := checkClasses(p.m.Type, p.seen); err != nil {
 		return err
+	}
+	if p.m.Type.objectless() && p.refused == nil {
+		if err := p.m.finishReduction(); err != nil {
+			return err
+		}
 	}
 	if !p.session {
 		return p.refusedOrNil()

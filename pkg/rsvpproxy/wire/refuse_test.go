@@ -241,7 +241,7 @@ func TestErrorStrings(t *testing.T) {
 			t.Errorf("kind %d has no name", k)
 		}
 	}
-	if Class(200).String() != "class-200" || MsgType(12).String() != "type-12" || Path.String() != "Path" || Kind(99).String() != "unknown" {
+	if Class(200).String() != "class-200" || MsgType(14).String() != "type-14" || Path.String() != "Path" || Kind(99).String() != "unknown" {
 		t.Error("names")
 	}
 }

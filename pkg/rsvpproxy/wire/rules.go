@@ -61,6 +61,9 @@ var rules = [...]struct{ required, optional classes }{
 		set(ClassSession, ClassErrorSpec, ClassResvConfirm, ClassStyle),
 		set(ClassIntegrity) | flowDescriptors,
 	},
+	// Their own objects are in messageid.go.
+	Ack:      {0, set(ClassIntegrity)},
+	Srefresh: {0, set(ClassIntegrity)},
 }
 
 // repeatable are the classes of which a message may have several.

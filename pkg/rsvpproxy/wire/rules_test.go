@@ -265,7 +265,7 @@ func TestAppendRefuses(t *testing.T) {
 		edit func(*Message)
 		want Kind
 	}{
-		"type":                 {func(m *Message) { m.Type = 12 }, KindType},
+		"type":                 {func(m *Message) { m.Type = 14 }, KindType},
 		"no time values":       {func(m *Message) { m.TimeValues = nil }, KindMissing},
 		"no style":             {func(m *Message) { m.Style = 0 }, KindMissing},
 		"unknown style":        {func(m *Message) { m.Style = 9 }, KindUnknownStyle},

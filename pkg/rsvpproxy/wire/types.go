@@ -29,6 +29,7 @@ var msgNames = [...]string{
 	PathTear: "PathTear", ResvTear: "ResvTear", ResvConf: "ResvConf",
 	DiagRequest: "DREQ", DiagReply: "DREP",
 	IntegrityChallenge: "IntegrityChallenge", IntegrityResponse: "IntegrityResponse",
+	Bundle: "Bundle", Ack: "Ack", Srefresh: "Srefresh",
 }
 
 // String returns the RFC's name of the message.
@@ -108,9 +109,15 @@ func (c Class) String() string {
 		return "SESSION_OF_INTEREST"
 	case ClassDClass:
 		return "DCLASS"
+	case ClassMessageID:
+		return "MESSAGE_ID"
+	case ClassMessageIDAck:
+		return "MESSAGE_ID_ACK"
+	case ClassMessageIDList:
+		return "MESSAGE_ID_LIST"
 	default:
-		return "class-" + strconv.Itoa(int(c))
 	}
+	return "class-" + strconv.Itoa(int(c))
 }
 
 func (c Class) known() bool { return int(c) < len(classNames) && classNames[c] != "" }

@@ -1,0 +1,101 @@
+package rsvpproxy
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/reliable"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+)
+
+// lastWords bounds how long a stopping node repeats its tears until they are
+// acknowledged.
+const lastWords = time.Second
+
+// deadline is when the machine or RFC 2961 has to be called, whichever is first.
+func (p *Proxy) deadline() (time.Time, bool) {
+	at, ok := p.node.NextDeadline()
+	if p.layer == nil {
+		return at, ok
+	}
+	if t, set := p.layer.NextDeadline(); set && (!ok || t.Before(at)) {
+		return t, true
+	}
+	return at, ok
+}
+
+func (p *Proxy) advanceLayer(now time.Time) {
+	if p.layer != nil {
+		p.sendAll(p.layer.Advance(now))
+	}
+}
+
+func (p *Proxy) sendAll(list []softstate.Send) {
+	for _, s := range list {
+		p.send(s)
+	}
+}
+
+// receiveLayer hands on what RFC 2961 makes of a message: nothing, itself, or
+// all that a Bundle or a Srefresh stands for.
+func (p *Proxy) receiveLayer(c captured) {
+	for _, rx := range p.throughLayer(c) {
+		if rx.Err != nil {
+			p.hooks.Log.Info("rsvp message refused", zap.Stringer("from", rx.Src), zap.Int("interface", int(rx.Iface)), zap.Error(rx.Err))
+		} else {
+			p.env.heard(c.at, rx.Src, int(rx.Iface))
+		}
+		p.perform(p.node.Handle(c.at, rx))
+	}
+}
+
+func (p *Proxy) throughLayer(c captured) []softstate.Received {
+	in, out := p.layer.Receive(c.at, reliable.Packet{
+		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Payload: c.message,
+	})
+	p.sendAll(out)
+	return in
+}
+
+// settleLayer has the tears of a node that stops acknowledged, if that can be
+// had soon.
+func (p *Proxy) settleLayer() {
+	if p.layer == nil {
+		return
+	}
+	p.sendAll(p.layer.Flush(time.Now()))
+	end := time.NewTimer(lastWords)
+	defer end.Stop()
+	for p.layer.Waiting() {
+		next := time.Hour
+		if at, ok := p.layer.NextDeadline(); ok {
+			next = max(0, time.Until(at))
+		}
+		select {
+		case <-end.C:
+			return
+		case c := <-p.in:
+			p.throughLayer(c) // for the acknowledgments: the machine is gone
+		case now := <-time.After(next):
+			p.advanceLayer(now)
+		}
+	}
+}
+
+// followRoutes subscribes to the kernel's route changes; the channel is nil if
+// that is not wanted or not possible.
+func (p *Proxy) followRoutes(ctx context.Context) <-chan []netip.Prefix {
+	if !p.cfg.FollowRoutes {
+		return nil
+	}
+	routes, err := route.Subscribe(ctx)
+	if err != nil {
+		p.hooks.Log.Warn("route changes are noticed with the next refresh only", zap.Error(err))
+		return nil
+	}
+	return routes
+}

@@ -1,0 +1,113 @@
+package reliable
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// Defaults of [Config].
+const (
+	DefaultRf           = 500 * time.Millisecond // RFC 2961 section 6.2
+	DefaultDelta        = 1.0                    // RFC 2961 section 6.2
+	DefaultRl           = 3                      // RFC 2961 section 6.2
+	DefaultMinRf        = 50 * time.Millisecond
+	DefaultAckDelay     = 5 * time.Millisecond
+	DefaultBundleDelay  = 5 * time.Millisecond
+	DefaultMulticastAck = 200 * time.Millisecond // below Rf (RFC 2961 section 4.7)
+	DefaultTTL          = 255
+	DefaultK            = 3
+	DefaultNeighbors    = 1000
+	DefaultMessages     = 500_000
+)
+
+// Config are the parameters of a [Layer]. Zero values mean the defaults,
+// negative times mean none.
+type Config struct {
+	Rf    time.Duration // first retransmission interval
+	Delta float64       // each interval is 1+Delta times the one before
+	Rl    int           // transmissions, if the interval begins with Rf
+	// MinRf bounds the first interval where it is taken from the measured round
+	// trip (RFC 2961 section 6.2); the intervals then grow up to the same last
+	// one. Negative: it is always Rf.
+	MinRf        time.Duration
+	AckDelay     time.Duration // wait for a message to carry an acknowledgment
+	BundleDelay  time.Duration // wait for more to bundle; negative: no bundles
+	MulticastAck time.Duration // acknowledgments of multicast are spread over this
+	TTL          uint8         // IP TTL of Ack and Srefresh
+	K            int           // K-1 refreshes in a row may be lost
+	Limits       Limits
+	// Parse reads a message; nil: [wire.Options.Parse]. It is the place to look
+	// at INTEGRITY.
+	Parse func(Packet) (*wire.Message, error)
+}
+
+// Limits bound what neighbours can make a [Layer] keep.
+type Limits struct {
+	Neighbors int
+	Sent      int // messages that were sent with a MESSAGE_ID
+	Received  int // messages kept for their Srefresh
+}
+
+// Environment is what a [Layer] has to know about the machine.
+type Environment interface {
+	// Addr returns our address on an interface.
+	Addr(softstate.IfIndex) netip.Addr
+	// MTU returns an interface's MTU in bytes, 0 if it is not known.
+	MTU(softstate.IfIndex) int
+	// NextHop returns the address of the next hop towards dst, which is dst
+	// itself on a link; false if routing does not tell.
+	NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr, bool)
+	// Forwards says whether multicast from src that arrives by in is forwarded
+	// to group.
+	Forwards(src, group netip.Addr, in softstate.IfIndex) bool
+}
+
+// Packet is an RSVP message as it arrived.
+type Packet struct {
+	Iface       softstate.IfIndex
+	Src, Dst    netip.Addr
+	TTL         uint8
+	RouterAlert bool
+	Payload     []byte // not kept
+}
+
+func (c Config) withDefaults() Config {
+	def(&c.Rf, DefaultRf)
+	def(&c.Delta, DefaultDelta)
+	def(&c.Rl, DefaultRl)
+	def(&c.MinRf, DefaultMinRf)
+	def(&c.AckDelay, DefaultAckDelay)
+	def(&c.BundleDelay, DefaultBundleDelay)
+	def(&c.MulticastAck, DefaultMulticastAck)
+	def(&c.TTL, DefaultTTL)
+	def(&c.K, DefaultK)
+	def(&c.Limits.Neighbors, DefaultNeighbors)
+	def(&c.Limits.Sent, DefaultMessages)
+	def(&c.Limits.Received, DefaultMessages)
+	if c.Parse == nil {
+		c.Parse = func(p Packet) (*wire.Message, error) {
+			return wire.Options{RefreshReduction: true}.Parse(p.Payload)
+		}
+	}
+	return c
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// lastInterval is the longest retransmission interval: that of the Rl-th
+// transmission if the first waits Rf.
+func (c Config) lastInterval() time.Duration {
+	d := float64(c.Rf)
+	for range c.Rl - 1 {
+		d *= 1 + c.Delta
+	}
+	return time.Duration(d)
+}

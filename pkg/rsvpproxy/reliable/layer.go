@@ -1,0 +1,128 @@
+package reliable
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// Layer is RFC 2961 for one node.
+type Layer struct {
+	cfg Config
+	env Environment
+	rng *rand.Rand
+
+	epoch  uint32
+	lastID uint32
+
+	neighbors map[neighborKey]*neighbor
+	states    map[stateKey]*sent
+	byID      map[uint32]*sent
+	targets   map[targetKey]*target
+	received  int
+	timers    timers
+	count     Counters
+
+	out []softstate.Send
+	in  []softstate.Received
+}
+
+// New returns a Layer that knows nobody. Its epoch is random, so that
+// neighbours notice a restart (RFC 2961 section 4.2).
+func New(cfg Config, env Environment, rng *rand.Rand) *Layer {
+	return &Layer{
+		cfg: cfg.withDefaults(), env: env, rng: rng, epoch: rng.Uint32() & (1<<24 - 1),
+		neighbors: map[neighborKey]*neighbor{}, states: map[stateKey]*sent{},
+		byID: map[uint32]*sent{}, targets: map[targetKey]*target{},
+	}
+}
+
+// Send takes a message of the node and returns what to transmit now, which may
+// be nothing.
+func (l *Layer) Send(now time.Time, s softstate.Send) []softstate.Send {
+	switch s.Msg.Type {
+	case wire.Path, wire.Resv:
+		l.sendState(now, s)
+	case wire.PathTear, wire.ResvTear:
+		l.sendTear(now, s)
+	case wire.PathErr, wire.ResvErr:
+		l.sendOnce(now, s)
+	default: // ResvConf is addressed to no neighbour
+		l.plain(now, nil, s)
+	}
+	return l.takeOut()
+}
+
+// Receive takes a packet in. It returns the messages to hand to the node, and
+// what to transmit now.
+func (l *Layer) Receive(now time.Time, p Packet) ([]softstate.Received, []softstate.Send) {
+	l.receive(now, p)
+	in := l.in
+	l.in = nil
+	return in, l.takeOut()
+}
+
+// NextDeadline tells when [Layer.Advance] has to be called; false: never.
+func (l *Layer) NextDeadline() (time.Time, bool) {
+	if len(l.timers) == 0 {
+		return time.Time{}, false
+	}
+	return l.timers[0].at, true
+}
+
+// Advance runs the timers that are due and returns what to transmit.
+func (l *Layer) Advance(now time.Time) []softstate.Send {
+	for len(l.timers) > 0 && !l.timers[0].at.After(now) {
+		t := l.timers[0]
+		l.timers.stop(t)
+		t.owner.fire(l, now)
+	}
+	return l.takeOut()
+}
+
+// Flush returns all that waits for company, for a node that stops.
+func (l *Layer) Flush(now time.Time) []softstate.Send {
+	for _, nb := range l.neighbors {
+		l.flush(now, nb, true)
+	}
+	return l.takeOut()
+}
+
+func (l *Layer) takeOut() []softstate.Send {
+	out := l.out
+	l.out = nil
+	return out
+}
+
+// jitter spreads a period over [0.5, 1.5] of it (RFC 2205 section 3.7 (1)).
+func (l *Layer) jitter(d time.Duration) time.Duration {
+	return time.Duration((0.5 + l.rng.Float64()) * float64(d))
+}
+
+// room is how many bytes of RSVP one unfragmented packet has room for.
+func (l *Layer) room(out softstate.IfIndex) int {
+	const header = 24 // IPv4 with Router Alert
+	mtu := l.env.MTU(out)
+	if mtu <= 0 || mtu > wire.MaxMessage {
+		mtu = 1500
+	}
+	return max(mtu-header, 256)
+}
+
+// Waiting says whether a tear or an error is not acknowledged yet, or something
+// waits to be sent.
+func (l *Layer) Waiting() bool {
+	for _, e := range l.byID {
+		if e.once && e.flying() {
+			return true
+		}
+	}
+	for _, nb := range l.neighbors {
+		if len(nb.queue)+len(nb.due) > 0 {
+			return true
+		}
+	}
+	return false
+}

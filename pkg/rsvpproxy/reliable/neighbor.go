@@ -1,0 +1,139 @@
+package reliable
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// neighbor is what is known of a neighbour. It also stands for the unknown next
+// hop behind a router that does not speak RSVP, and for a group's next hops.
+type neighbor struct {
+	key     neighborKey
+	heard   bool // a message came
+	capable bool // ... whose last one had the flag of RFC 2961 section 2
+	acks    bool // it has acknowledged something
+	refused bool // it answered MESSAGE_ID with error 13
+	seen    time.Time
+	rtt     time.Duration // smoothed, 0: not measured
+
+	epoch     uint32
+	epochSeen bool
+	restarted time.Time
+	kept      map[stateKey]*kept
+	byID      map[epochID]*kept
+	recent    [64]epochID // of messages that are no state, to drop their copies
+	recentN   int
+
+	sent  int // messages of ours that depend on it
+	queue []softstate.Send
+	due   []dueAck
+	flush timer
+}
+
+type epochID struct{ epoch, id uint32 }
+
+func (l *Layer) neighbor(k neighborKey) *neighbor {
+	nb := l.neighbors[k]
+	if nb != nil {
+		return nb
+	}
+	if len(l.neighbors) >= l.cfg.Limits.Neighbors && !l.evict() {
+		l.count.LimitNeighbors++
+		return nil
+	}
+	nb = &neighbor{key: k, kept: map[stateKey]*kept{}, byID: map[epochID]*kept{}}
+	nb.flush.owner = nb
+	l.neighbors[k] = nb
+	return nb
+}
+
+// evict forgets a neighbour that nothing depends on, the longest unheard.
+func (l *Layer) evict() bool {
+	var oldest *neighbor
+	for _, nb := range l.neighbors {
+		free := nb.sent == 0 && len(nb.kept) == 0 && len(nb.queue) == 0 && len(nb.due) == 0
+		if free && (oldest == nil || nb.seen.Before(oldest.seen)) {
+			oldest = nb
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	l.timers.stop(&oldest.flush)
+	delete(l.neighbors, oldest.key)
+	return true
+}
+
+// hears notes that a neighbour spoke, and what its flag says.
+func (l *Layer) hears(now time.Time, k neighborKey, flags uint8) *neighbor {
+	a := k.addr
+	if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == l.env.Addr(k.iface) {
+		return nil
+	}
+	nb := l.neighbor(k)
+	if nb == nil {
+		return nil
+	}
+	nb.heard, nb.seen = true, now
+	nb.capable = flags&wire.RefreshReduction != 0
+	if nb.capable {
+		nb.refused = false
+	}
+	return nb
+}
+
+// takesIDs says whether MESSAGE_ID may be sent. A neighbour never heard of is
+// tried: it answers with an error if it cannot (RFC 2961 section 4.8). One may
+// take MESSAGE_ID without the flag (section 2), which its acknowledgments show.
+func (nb *neighbor) takesIDs() bool {
+	return !nb.refused && (nb.capable || nb.acks || !nb.heard)
+}
+
+// towards returns the neighbour that a message goes to, and whether that is
+// known to be the next hop.
+func (l *Layer) towards(s *softstate.Send) (nb *neighbor, direct bool) {
+	addr, direct := s.Dst, true
+	if s.Msg.Type.NeedsRouterAlert() {
+		var hop netip.Addr
+		direct = false
+		if !s.Dst.IsMulticast() {
+			hop, direct = l.env.NextHop(s.Dst, s.Out)
+		}
+		if direct {
+			addr = hop
+		}
+	}
+	return l.neighbor(neighborKey{s.Out, addr}), direct
+}
+
+// first is the first retransmission interval towards nb (RFC 2961 section 6.2).
+func (l *Layer) first(nb *neighbor) time.Duration {
+	if nb.rtt == 0 || l.cfg.MinRf < 0 {
+		return l.cfg.Rf
+	}
+	return min(max(3*nb.rtt, l.cfg.MinRf), l.cfg.Rf)
+}
+
+func (nb *neighbor) measured(d time.Duration) {
+	if nb.rtt == 0 {
+		nb.rtt = max(d, 1)
+		return
+	}
+	nb.rtt += (d - nb.rtt) / 8
+}
+
+// copyOf says whether a message that is no state was here before, and
+// remembers it.
+func (nb *neighbor) copyOf(id epochID) bool {
+	for i := range min(nb.recentN, len(nb.recent)) {
+		if nb.recent[i] == id {
+			return true
+		}
+	}
+	nb.recent[nb.recentN%len(nb.recent)] = id
+	nb.recentN++
+	return false
+}

@@ -1,0 +1,140 @@
+package reliable
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+func (l *Layer) receive(now time.Time, p Packet) {
+	if !wire.IsBundle(p.Payload) {
+		l.message(now, p, nil)
+		return
+	}
+	h, subs, err := wire.SplitBundle(p.Payload)
+	if err != nil {
+		l.deliver(p, nil, err)
+		return
+	}
+	l.count.BundlesIn++
+	l.hears(now, neighborKey{p.Iface, p.Src}, h.Flags)
+	for _, sub := range subs {
+		l.count.BundledIn++
+		p.Payload = sub
+		l.message(now, p, &h)
+	}
+}
+
+// message takes one message in; bundle is the header of that it came in.
+func (l *Layer) message(now time.Time, p Packet, bundle *wire.Message) {
+	m, err := l.cfg.Parse(p)
+	if m != nil && bundle != nil {
+		m.SendTTL = bundle.SendTTL // RFC 2961 section 3.4
+	}
+	if err != nil { // never acknowledged (RFC 2961 section 4.5)
+		l.deliver(p, m, err)
+		return
+	}
+	var nb *neighbor
+	if m.Type != wire.ResvConf { // its IP source may be far away
+		nb = l.hears(now, neighborKey{p.Iface, generator(m, p)}, m.Flags)
+	}
+	l.takeAcks(now, nb, m)
+	if l.refusal(now, nb, m) {
+		return
+	}
+	switch {
+	case m.Type == wire.Ack:
+		return
+	case m.Type == wire.Srefresh:
+		if nb != nil {
+			l.summarized(now, nb, p, m)
+			l.acknowledgeIf(now, nb, p, m)
+		}
+		return
+	case nb == nil:
+	case m.MessageID == nil:
+		for _, k := range stateOf(m) {
+			l.forget(nb.kept[k]) // no identifier stands for it any more
+		}
+	case !l.inOrder(now, nb, p, m):
+		return
+	}
+	m.MessageID, m.Acks = nil, nil
+	l.deliver(p, m, nil)
+}
+
+func (l *Layer) deliver(p Packet, m *wire.Message, err error) {
+	l.in = append(l.in, softstate.Received{
+		Iface: p.Iface, Src: p.Src, Dst: p.Dst, TTL: p.TTL, RouterAlert: p.RouterAlert, Msg: m, Err: err,
+	})
+}
+
+func (l *Layer) acknowledgeIf(now time.Time, nb *neighbor, p Packet, m *wire.Message) {
+	if id := m.MessageID; id != nil && id.AckDesired {
+		l.acknowledge(now, nb, p.Dst, wire.MessageIDAck{Epoch: id.Epoch, ID: id.ID})
+	}
+}
+
+// stateOf is what a message installs, changes or removes at its receiver.
+// Errors travel the other way.
+func stateOf(m *wire.Message) []stateKey {
+	if m.Type == wire.PathErr || m.Type == wire.ResvErr {
+		return nil
+	}
+	return keys(m)
+}
+
+// inOrder is the ordering of RFC 2961 section 4.5. It says whether m is to be
+// handed on, and sees to its acknowledgment.
+func (l *Layer) inOrder(now time.Time, nb *neighbor, p Packet, m *wire.Message) bool {
+	id := *m.MessageID
+	if nb.epochSeen && nb.epoch != id.Epoch {
+		l.count.Restarts++
+		l.restarted(now, nb)
+	}
+	nb.epoch, nb.epochSeen = id.Epoch, true
+	list := stateOf(m)
+	for _, k := range list {
+		if r := nb.kept[k]; r != nil && r.id.epoch == id.Epoch && id.Before(wire.MessageID{ID: r.id.id}) {
+			l.count.OutOfOrder++
+			return false
+		}
+	}
+	l.acknowledgeIf(now, nb, p, m)
+	switch {
+	case m.Type == wire.Path || m.Type == wire.Resv:
+		l.keep(now, nb, p, m, list)
+		return true
+	case nb.copyOf(epochID{id.Epoch, id.ID}):
+		l.count.Duplicates++
+		return false
+	}
+	for _, k := range list {
+		l.forget(nb.kept[k])
+	}
+	return true
+}
+
+// restarted: a neighbour that comes with another epoch has lost what we told
+// it. It gets it again, spread over a second, instead of a Srefresh that it
+// could not understand.
+func (l *Layer) restarted(now time.Time, nb *neighbor) {
+	if now.Sub(nb.restarted) < time.Second && !nb.restarted.IsZero() {
+		return
+	}
+	nb.restarted = now
+	for _, e := range l.states {
+		if e.peer == nb && e.acked && !e.once {
+			l.again(e)
+			l.timers.set(&e.timer, now.Add(time.Duration(l.rng.Int64N(int64(time.Second)))))
+		}
+	}
+}
+
+// again marks e as not told yet.
+func (l *Layer) again(e *sent) {
+	l.leave(e)
+	e.acked, e.given, e.rk = false, false, 0
+}

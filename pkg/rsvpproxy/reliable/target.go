@@ -1,0 +1,126 @@
+package reliable
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// targetKey is what the messages that one Srefresh may refresh have in common
+// (RFC 2961 section 5.3).
+type targetKey struct {
+	out      softstate.IfIndex
+	src, dst netip.Addr
+	alert    bool // dst is a session's, not the neighbour's
+}
+
+// target is where Srefresh messages go.
+type target struct {
+	key   targetKey
+	list  []*sent
+	next  int // of the list, while a round is on
+	least time.Duration
+	timer timer
+}
+
+const (
+	// burst is how many Srefresh messages leave at once, pause the time between
+	// bursts: the receiver has to take in some 350 states from each.
+	burst = 4
+	pause = 10 * time.Millisecond
+)
+
+// summaryFor tells where e can be refreshed by a Srefresh. Path state of
+// multicast sessions is refreshed by whole messages.
+func (l *Layer) summaryFor(e *sent) (targetKey, bool) {
+	if !e.acked || e.once || !e.keyed || e.peer == nil || !e.peer.capable || e.send.Dst.IsMulticast() {
+		return targetKey{}, false
+	}
+	k := targetKey{out: e.send.Out, src: l.env.Addr(e.send.Out), dst: e.peer.key.addr}
+	if e.key.kind == wire.Path && (!e.direct || e.nb != e.peer) {
+		// Changes of the next hop would not be noticed: the primary method.
+		k.dst, k.alert = e.send.Dst, true
+	}
+	return k, k.src.IsValid()
+}
+
+func (l *Layer) join(now time.Time, e *sent) {
+	k, ok := l.summaryFor(e)
+	if !ok || e.target != nil && e.target.key == k {
+		return
+	}
+	l.leave(e)
+	t := l.targets[k]
+	if t == nil {
+		t = &target{key: k}
+		t.timer.owner = t
+		l.targets[k] = t
+	}
+	e.target, e.position = t, len(t.list)
+	t.list = append(t.list, e)
+	if t.timer.idx == 0 || t.timer.at.After(now.Add(e.r*3/2)) {
+		l.timers.set(&t.timer, now.Add(l.jitter(e.r)))
+	}
+}
+
+func (l *Layer) leave(e *sent) {
+	t := e.target
+	if t == nil {
+		return
+	}
+	last := len(t.list) - 1
+	moved := t.list[last]
+	t.list[e.position], moved.position = moved, e.position
+	t.list[last] = nil
+	t.list = t.list[:last]
+	e.target = nil
+	if last == 0 {
+		l.timers.stop(&t.timer)
+		delete(l.targets, t.key)
+	}
+}
+
+// fire sends a round of Srefresh messages, a burst at a time. All that one
+// target has goes together, whenever the node itself would have refreshed it:
+// never later than that.
+func (t *target) fire(l *Layer, now time.Time) {
+	if t.next == 0 {
+		t.least = maxPeriod
+	}
+	size := wire.MaxListed(l.room(t.key.out))
+	for range burst {
+		ids := make([]wire.ListedID, 0, min(size, len(t.list)-t.next))
+		for ; t.next < len(t.list) && len(ids) < size; t.next++ {
+			e := t.list[t.next]
+			t.least = min(t.least, e.r)
+			if e.peer.capable && now.Sub(e.alive) <= e.r*3/2+time.Second {
+				ids = append(ids, wire.ListedID{ID: e.id})
+			}
+		}
+		if len(ids) > 0 {
+			l.summary(now, t.key, ids)
+		}
+		if t.next >= len(t.list) {
+			t.next = 0
+			l.timers.set(&t.timer, now.Add(l.jitter(t.least)))
+			return
+		}
+	}
+	l.timers.set(&t.timer, now.Add(pause))
+}
+
+// summary sends a Srefresh: with Router Alert to a session's address, without
+// to a neighbour (RFC 2961 section 5.2).
+func (l *Layer) summary(now time.Time, k targetKey, ids []wire.ListedID) {
+	l.count.SummariesOut++
+	l.count.SummarizedOut += uint64(len(ids))
+	l.transmit(now, l.neighbors[neighborKey{k.out, k.dst}], !k.alert, softstate.Send{
+		Out: k.out, Src: k.src, Dst: k.dst, TTL: l.cfg.TTL, RouterAlert: k.alert,
+		Msg: &wire.Message{
+			Type: wire.Srefresh, Flags: wire.RefreshReduction, SendTTL: l.cfg.TTL,
+			Lists: []wire.MessageIDList{{Epoch: l.epoch, IDs: ids}},
+		},
+	})
+}

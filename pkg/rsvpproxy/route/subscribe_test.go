@@ -1,0 +1,126 @@
+package route
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/qosproxy/qosproxy/integration/rig/netns"
+)
+
+// The kernel's changes come, those of one moment together, and the channel
+// closes with its context.
+func TestSubscribe(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
+			t.Fatal("this test needs root, and QOSPROXY_REQUIRE_ROOT=1")
+		}
+		t.Skip("needs root")
+	}
+	group := netns.NewGroup()
+	var ns [2]*netns.NetNS
+	for i, name := range []string{"a", "b"} {
+		n, err := netns.NewNamed(group + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		ns[i] = n
+	}
+	if err := netns.Veth(
+		netns.End{NS: ns[0], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}},
+		netns.End{NS: ns[1], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24")}},
+	); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var changes <-chan []netip.Prefix
+	if err := ns[0].Do(func() (err error) {
+		changes, err = Subscribe(ctx)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := []netip.Prefix{netip.MustParsePrefix("10.7.0.0/16"), netip.MustParsePrefix("10.8.0.0/16"), netip.MustParsePrefix("0.0.0.0/0")}
+	for _, dst := range want {
+		if err := ns[0].Route(dst, netip.MustParseAddr("10.1.0.2")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := next(t, changes)
+	for _, dst := range want {
+		if !slices.Contains(got, dst) {
+			t.Errorf("%v is missing in %v", dst, got)
+		}
+	}
+	cancel()
+	for {
+		select {
+		case _, open := <-changes:
+			if !open {
+				return
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("the channel is not closed")
+		}
+	}
+}
+
+func next(t *testing.T, changes <-chan []netip.Prefix) []netip.Prefix {
+	t.Helper()
+	select {
+	case list, open := <-changes:
+		if !open {
+			t.Fatal("closed")
+		}
+		return list
+	case <-time.After(5 * time.Second):
+		t.Fatal("no change was told")
+		return nil
+	}
+}
+
+// Many changes become one; what the kernel dropped is everything.
+func TestCollectIsBounded(t *testing.T) {
+	updates, out := make(chan netlink.RouteUpdate), make(chan []netip.Prefix)
+	go func() {
+		for i := range 3 * maxChanges {
+			updates <- update(t, i)
+		}
+		close(updates)
+	}()
+	go func() {
+		defer close(out)
+		collect(t.Context(), updates, out)
+	}()
+	rounds := 0
+	for list := range out {
+		rounds++
+		if len(list) > maxChanges || len(list) == 2 && list[0].Bits() != 0 {
+			t.Errorf("%v", list)
+		}
+	}
+	if rounds == 0 {
+		t.Error("nothing was told")
+	}
+}
+
+func update(t *testing.T, i int) netlink.RouteUpdate {
+	t.Helper()
+	p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16)
+	n, err := netlink.ParseIPNet(p.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netlink.RouteUpdate{Route: netlink.Route{Dst: n}}
+}
