@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 	"github.com/qosproxy/qosproxy/integration/rig/wire"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 var (
@@ -38,24 +38,11 @@ type lab struct {
 	wan   *wire.Wire // nil: a plain cable
 }
 
-// needRoot skips a test that cannot run, and fails it on a machine that must
-// be able to.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-		t.Fatal("QOSPROXY_REQUIRE_ROOT is set, and this is not root")
-	}
-	t.Skip("needs root")
-}
-
 // newLab builds the network with so many boxes, none of them running. A
 // non-nil wan emulates the link between the first two.
 func newLab(t *testing.T, boxes int, wan *wire.Config) *lab {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t)
 	r, err := rig.New()
 	if err != nil {
 		t.Fatal(err)

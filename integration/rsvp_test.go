@@ -20,28 +20,15 @@ import (
 
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
-
-// findTshark skips a test on a machine without tshark, and fails it on one
-// that must be able to run all.
-func findTshark(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("tshark is not installed")
-		}
-		t.Skip("tshark is not installed")
-	}
-	return path
-}
 
 // All messages of a grant, a refusal, a flow's end and a box's end are read by
 // an implementation that is not ours.
 func TestRSVPOnTheWire(t *testing.T) {
-	needRoot(t)
-	tshark := findTshark(t)
+	roottest.Need(t)
+	tshark := roottest.Tool(t, "tshark")
 	l := newLab(t, 2, nil)
 	rsvp := capture(t, l.boxes[0].ns, rightWAN, isRSVP)
 	one := l.edge(0, usualPolicies, "")

@@ -17,19 +17,15 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
+
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 const protocolRSVP = 46
 
 // TestTshark has an implementation that is not ours read every sample.
 func TestTshark(t *testing.T) {
-	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("tshark is not installed")
-		}
-		t.Skip("tshark is not installed")
-	}
+	tshark := roottest.Tool(t, "tshark")
 	all := samples()
 	for _, m := range all {
 		if m.AdSpec != nil {
