@@ -120,10 +120,12 @@ func (n *Node) syncShared(now time.Time, s *session, unknown []wire.Object, loud
 		u.live = false
 	}
 	for _, p := range s.order {
-		if served := p.installed() != nil; p.local || !served {
-			if !served && (p.confirmed || p.blockade != nil || p.confirm.IsValid()) {
-				n.unserved(p)
-			}
+		asked := false
+		p.reservations(func(*tcsb) { asked = true })
+		if !asked && (p.confirmed || p.blockade != nil || p.confirm.IsValid()) {
+			n.unserved(p)
+		}
+		if p.local || !asked {
 			continue
 		}
 		if _, _, covered := p.merged(); covered {

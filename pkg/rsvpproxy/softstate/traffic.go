@@ -150,9 +150,12 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 		n.syncShared(now, t.s, nil, true, false)
 	default:
 		t.senders(func(p *psb) {
-			if news {
+			switch {
+			case news && !confirm && len(p.outs) > 1 && p.up.unchanged():
+				// merged away with another branch's
+			case news:
 				n.forwardResv(now, &p.up)
-			} else {
+			default:
 				n.resvRefresh(now, &p.up)
 			}
 		})

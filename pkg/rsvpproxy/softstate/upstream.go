@@ -99,6 +99,12 @@ func (u *upstream) offer() (o offer, ok bool) {
 	return o, ok
 }
 
+// unchanged says whether the previous hop has been told all there is to tell.
+func (u *upstream) unchanged() bool {
+	o, ok := u.offer()
+	return ok && u.sent && o.same(&u.last)
+}
+
 // needScope says whether wildcard reservations have to carry SCOPE: where there
 // is more than one previous hop, and onwards from there (RFC 2205 section 3.4).
 func (s *session) needScope() bool {
