@@ -163,6 +163,7 @@ func anyMessage(rng *rand.Rand, us addrT) (*wire.Message, addrT) {
 		if rng.IntN(3) == 0 {
 			scope = []addrT{srcHost, addr("10.1.0.2"), addr("10.9.9.9")}[:1+rng.IntN(3)]
 		}
+	default:
 	}
 	switch m.Type {
 	case wire.Path:

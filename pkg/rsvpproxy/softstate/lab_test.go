@@ -112,7 +112,7 @@ func units(s string) (name string, t intserv.TSpec) {
 // flows reads "S1{4},S2{3}", "S1,S2{3}" or "*{3}".
 func (l *lab) flows(style wire.Style, s string) (out []wire.FlowDescriptor) {
 	var d wire.FlowDescriptor
-	for _, part := range strings.Split(s, ",") {
+	for part := range strings.SplitSeq(s, ",") {
 		name, t := units(part)
 		if name != "*" {
 			d.Filters = append(d.Filters, l.filter(name))
@@ -136,7 +136,7 @@ var styles = map[string]wire.Style{"FF": wire.FF, "SE": wire.SE, "WF": wire.WF}
 func (l *lab) scope(fields []string) (out []netip.Addr) {
 	for _, f := range fields {
 		if strings.HasPrefix(f, "[") {
-			for _, n := range strings.Split(strings.Trim(f, "[]"), ",") {
+			for n := range strings.SplitSeq(strings.Trim(f, "[]"), ",") {
 				out = append(out, l.addr(n))
 			}
 		}
