@@ -81,6 +81,10 @@ func (u *upstream) offer() (o offer, ok bool) {
 			}
 		}
 		o.filters = append(o.filters, p.sender)
+		if o.from == nil {
+			o.from = slices.Clip(from)
+			return
+		}
 		for _, r := range from {
 			if !slices.Contains(o.from, r) {
 				o.from = append(o.from, r)
@@ -131,32 +135,32 @@ func (s *session) needScope() bool {
 // merged merges what p's next hops ask for: the least upper bound of what is
 // not blockaded, or if all is, the greatest lower bound (RFC 2205 section 3.5).
 func (p *psb) merged() (flow intserv.FlowSpec, from []*rsb, ok bool) {
-	var free, all []*tcsb
-	p.reservations(func(t *tcsb) {
-		if !t.covers(p) {
-			return
+	free := false
+	for _, b := range p.outs {
+		t := p.reservation(b.out)
+		if t == nil || !t.covers(p) {
+			continue
 		}
-		all = append(all, t)
-		if !p.blockades(t.fwd) {
-			free = append(free, t)
+		merge := intserv.FlowSpec.GLB
+		switch blockaded := p.blockades(t.fwd); {
+		case !blockaded && !free: // the first that is free: what was blockaded is ignored
+			free, ok = true, false
+		case blockaded && free:
+			continue
 		}
-	})
-	if len(all) == 0 {
-		return flow, nil, false
-	}
-	merge := intserv.FlowSpec.Merge
-	if len(free) == 0 {
-		free, merge = all, intserv.FlowSpec.GLB
-	}
-	flow = free[0].fwd
-	from = slices.Clone(free[0].rsbs)
-	for _, t := range free[1:] {
+		if free {
+			merge = intserv.FlowSpec.Merge
+		}
+		if !ok {
+			flow, from, ok = t.fwd, slices.Clip(t.rsbs), true
+			continue
+		}
 		if m, err := merge(flow, t.fwd); err == nil { // one service per session, see handleFlow
 			flow = m
 		}
 		from = append(from, t.rsbs...)
 	}
-	return flow, from, true
+	return flow, from, ok
 }
 
 // blockades says whether the blockade, if there is one, concerns flow: it does
