@@ -90,18 +90,18 @@ func (d *demonstration) run(ctx context.Context, watch *leftovers, m *measured) 
 
 // load floods the way to B and fills the way of the ACKs until the context ends.
 func (d *demonstration) load(ctx context.Context) error {
-	streams := []traffic.StreamConfig{
-		traffic.Flood(d.net.D, d.net.C, netip.AddrPortFrom(rig.AddrC, portBulk), bulkRate, loadFor),
-	}
+	var parts []func(context.Context) error
+	bulk := traffic.Flood(d.net.D, d.net.C, netip.AddrPortFrom(rig.AddrC, portBulk), bulkRate, loadFor)
+	parts = append(parts, func(ctx context.Context) error { _, err := traffic.Stream(ctx, bulk); return err })
 	// Several sources, because the packets of one would arrive so evenly that
 	// they take nearly every place that falls free in a full queue.
 	for i := range floodSources {
 		to := netip.AddrPortFrom(rig.AddrB, portFlood+uint16(i))
-		streams = append(streams, traffic.Flood(d.net.C, d.net.B, to, floodRate/floodSources, loadFor))
-	}
-	var parts []func(context.Context) error
-	for _, s := range streams {
-		parts = append(parts, func(ctx context.Context) error { _, err := traffic.Stream(ctx, s); return err })
+		cfg := traffic.Flood(d.net.C, d.net.B, to, floodRate/floodSources, loadFor)
+		parts = append(parts, func(ctx context.Context) error {
+			_, err := traffic.Stream(ctx, cfg)
+			return err
+		})
 	}
 	return together(ctx, parts...)
 }

@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 // What stays is found: a look that never finds anything would prove nothing.
 func TestLeftoversAreFound(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t)
 	watch, err := watchLeftovers()
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func TestLeftoversAreFound(t *testing.T) {
 
 // A directory for pins is one of the run's own namespaces only.
 func TestPinsAreNamedAfterTheCookie(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t)
 	r, err := rig.New()
 	if err != nil {
 		t.Fatal(err)

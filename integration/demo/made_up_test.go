@@ -3,7 +3,9 @@ package demo
 import (
 	"time"
 
+	"github.com/qosproxy/qosproxy/integration/rig/emulator"
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
+	"github.com/qosproxy/qosproxy/integration/rig/wire"
 	"github.com/qosproxy/qosproxy/pkg/console"
 )
 
@@ -16,6 +18,8 @@ func madeUp() *measured {
 		rsvp:     rsvpCheck{messages: 504},
 		took:     101_400 * time.Millisecond,
 	}
+	m.wan[wire.AB].Counters = emulator.Counters{Frames: 171_972, QueueDrops: 20_400, MaxQueueDelay: 102 * time.Millisecond}
+	m.wan[wire.BA].Counters = emulator.Counters{Frames: 22_314, QueueDrops: 5_100, MaxQueueDelay: 1_999 * time.Millisecond}
 	before, after := allPhases()
 	for _, p := range append(before, after...) {
 		p.number = len(m.results) + 1

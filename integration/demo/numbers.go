@@ -9,11 +9,15 @@ const (
 	wanForward  = 20_000_000 // bit/s, towards B
 	wanBack     = 256_000    // bit/s, towards A
 	boxCapacity = "19mbit"   // 95% of the link, so that the queue stands in the box
-	boxBack     = "243kbit"  // likewise
-	floodRate   = 3 * wanForward / 2
+	// boxBack is box 2's share of the way back. It leaves room for the others
+	// there: were the ACKs to take nearly all of it, a drop-tail queue would
+	// hardly ever have a place for an RSVP message, which is twice as long.
+	boxBack   = "160kbit"
+	floodRate = 3 * wanForward / 2
 	// floodSources share the flood, from as many ports.
 	floodSources = 3
-	bulkRate     = 3 * wanBack / 2
+	// bulkRate keeps the queue on the way of the ACKs full.
+	bulkRate = 5 * wanBack / 4
 
 	reserved = 8_000_000 // bit/s of IP packets
 	// A segment carries mss bytes of payload in mss + overhead bytes of IP: 20
@@ -38,6 +42,7 @@ const (
 	callAfter    = 66 * time.Second
 	connectFor   = 15 * time.Second // at most, for a connection with boxes to be made
 	drainFor     = 12 * time.Second // at most, for the end of a transfer to arrive
+	closeFor     = 6 * time.Second  // at most, from then on for A to see the connection closed
 	sampleBefore = 400 * time.Millisecond
 	loadFor      = 10 * time.Minute // longer than any run: it is ended
 )

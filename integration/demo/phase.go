@@ -116,6 +116,9 @@ func (d *demonstration) transfer(ctx context.Context, r *result, connected chan<
 	go func() {
 		var err error
 		r.transfer.Sink, err = sink.Receive(ctx)
+		// B's answer to the end may wait for many seconds behind its ACKs, in
+		// box 2 and in the WAN: when B has everything, that need not be awaited.
+		time.AfterFunc(closeFor, cancel)
 		sunk <- err
 	}()
 	go func() {

@@ -27,7 +27,16 @@ type Report struct {
 	Targets      []Target      `json:"targets"`
 	Flows        []Flow        `json:"flows"`
 	Reservations []Reservation `json:"reservations"`
+	WAN          []Direction   `json:"wan"`
 	Notes        []string      `json:"notes"` // what a reader should know to trust the figures
+}
+
+// Direction is what one direction of the WAN did to all that was sent into it.
+type Direction struct {
+	Towards         string  `json:"towards"` // A or B
+	Frames          uint64  `json:"frames"`
+	QueueDrops      uint64  `json:"queue_drops"` // frames
+	MaxQueueDelayUS float64 `json:"max_queue_delay_us"`
 }
 
 // Target is a figure with the value that it shall have.
@@ -97,6 +106,12 @@ func newReport(m *measured) *Report {
 		voiceFlow(PhaseUnloaded, sourceUnloaded, m.unloaded),
 		voiceFlow(PhaseBefore, sourceBefore, m.before),
 		voiceFlow(PhaseAfter, sourceAfter, m.after),
+	}
+	for dir, towards := range []string{"B", "A"} {
+		c := &m.wan[dir]
+		r.WAN = append(r.WAN, Direction{
+			Towards: towards, Frames: c.Frames, QueueDrops: c.QueueDrops, MaxQueueDelayUS: micros(c.MaxQueueDelay),
+		})
 	}
 	seen := map[[2]string]bool{}
 	for i := range m.results {

@@ -45,7 +45,6 @@ func TestReportGolden(t *testing.T) {
 	bad.results[3].boxes[0].problems = []string{"queue 102 (cheat) lost 3 packets: the box is too slow for this traffic"}
 	bad.rsvp = rsvpCheck{skipped: "tshark is not installed"}
 	bad.left = []string{"process 4711 in qp1-1-box1"}
-	bad.wan[wire.AB].Frames = 200_000
 	bad.wan[wire.AB].KernelDrops = 7
 	bad.wan[wire.BA].LateFrames = 20
 	bad.wan[wire.BA].MaxLateness = 14 * time.Millisecond

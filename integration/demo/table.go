@@ -20,6 +20,7 @@ in the way of the ACKs. The first %g s of each transfer and call under load are 
 		r.writeTransfers(&b, cc)
 	}
 	r.writeVoice(&b)
+	r.writeWAN(&b)
 	r.writeReservations(&b)
 	r.writeTargets(&b)
 	for _, n := range r.Notes {
@@ -72,6 +73,15 @@ func (r *Report) writeVoice(b *strings.Builder) {
 	t.figure("one-way delay, most", flows, func(f *Flow) string { return microsText(f.DelayMaxUS) })
 	t.figure("jitter, most", flows, func(f *Flow) string { return microsText(f.JitterUS) })
 	t.figure("first packet to reservation", flows, func(f *Flow) string { return setup(f.SetupUS) })
+	t.end()
+}
+
+func (r *Report) writeWAN(b *strings.Builder) {
+	t := newColumns(b)
+	t.line("WAN", "FRAMES", "DROPPED", "LONGEST WAIT IN ITS QUEUE")
+	for _, d := range r.WAN {
+		t.line("towards "+d.Towards, fmt.Sprint(d.Frames), fmt.Sprint(d.QueueDrops), microsText(&d.MaxQueueDelayUS))
+	}
 	t.end()
 }
 

@@ -4,27 +4,14 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/qosproxy/qosproxy/integration/rig/emulator"
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 	"github.com/qosproxy/qosproxy/integration/rig/wire"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
-
-// needRoot skips a test that cannot run, and fails it on a machine that must
-// be able to.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-		t.Fatal("QOSPROXY_REQUIRE_ROOT is set, and this is not root")
-	}
-	t.Skip("needs root")
-}
 
 // deadline bounds a test's traffic.
 func deadline(t *testing.T, d time.Duration) context.Context {
@@ -36,7 +23,7 @@ func deadline(t *testing.T, d time.Duration) context.Context {
 
 func newRig(t *testing.T) *Rig {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t)
 	r, err := New()
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +38,7 @@ func newRig(t *testing.T) *Rig {
 
 func newTopology(t *testing.T, cfg wire.Config) *Topology {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t)
 	top, err := NewTopology(cfg)
 	if err != nil {
 		t.Fatal(err)

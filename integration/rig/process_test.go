@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 func ignoreTerm() { signal.Ignore(unix.SIGTERM) }
@@ -115,7 +116,7 @@ func TestStopKillsWhatDoesNotEnd(t *testing.T) {
 // and its child's process number.
 func startOther(t *testing.T) (cmd *exec.Cmd, name string, child int) {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t)
 	cmd = exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = []string{"RIG_TEST_ROLE=rig"}
 	out, err := cmd.StdoutPipe()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 func snapshot(t *testing.T, cfg SnapshotConfig) Snapshot {
@@ -24,7 +25,7 @@ func snapshot(t *testing.T, cfg SnapshotConfig) Snapshot {
 }
 
 func TestNothingIsLeftAfterClose(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t)
 	cfg := SnapshotConfig{Host: true}
 	before := snapshot(t, cfg)
 	top, err := NewTopology(Asymmetric(1))
@@ -53,7 +54,7 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 }
 
 func TestPartialBuildIsRemoved(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t)
 	before := snapshot(t, SnapshotConfig{})
 	cfg := Asymmetric(1)
 	cfg.AB.Loss = 2 // refused after all namespaces were built

@@ -89,7 +89,6 @@ func TestOneError(t *testing.T) {
 		"interface no zone":   {"interfaces: [{name: a, zone: hosts}, {name: b}]\n", "1:38", "has no zone"},
 		"interface bad zone":  {"interfaces: [{name: a, zone: hosts}, {name: b, zone: net}]\n", "1:54", "hosts or network"},
 		"no network":          {"interfaces: [{name: a, zone: hosts}]\n", "1:13", "no interface has zone: network"},
-		"no hosts":            {"interfaces: [{name: a, zone: network}]\n", "1:13", "no interface has zone: hosts"},
 		"trust policed":       {"interfaces: [{name: a, zone: hosts, trust: policed}, {name: b, zone: network}]\n", "1:44", "not in this version"},
 		"ef_model":            {"interfaces: [{name: a, zone: hosts, ef_model: policer}, {name: b, zone: network}]\n", "1:37", "not in this version"},
 		"region":              {"interfaces: [{name: a, zone: hosts, region: {}}, {name: b, zone: network}]\n", "1:37", "not in this version"},
@@ -217,5 +216,13 @@ func TestMessagesAreOneLine(t *testing.T) {
 		if strings.ContainsAny(e.Msg, "\n\r") {
 			t.Errorf("message of several lines: %q", e.Msg)
 		}
+	}
+}
+
+// A transit router stands between networks and has no hosts of its own.
+func TestTransitRouterNeedsNoHosts(t *testing.T) {
+	c, err := Parse("", []byte("interfaces: [{name: a, zone: network, capacity: 19mbit}, {name: b, zone: network}]\n"))
+	if err != nil || len(c.Interfaces) != 2 {
+		t.Errorf("config %+v, %v", c, err)
 	}
 }

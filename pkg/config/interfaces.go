@@ -48,10 +48,9 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Line:       i.at.line,
 		})
 	}
-	for _, z := range []Zone{ZoneHosts, ZoneNetwork} {
-		if complete && !zones[z] {
-			d.errorf(r.ifacesAt.at, "no interface has zone: %s: a router needs one of each zone", z)
-		}
+	// A transit router has no hosts of its own.
+	if complete && !zones[ZoneNetwork] {
+		d.errorf(r.ifacesAt.at, "no interface has zone: network: a router needs one")
 	}
 	return list
 }

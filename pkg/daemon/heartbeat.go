@@ -11,15 +11,19 @@ import (
 // beatEvery renews the guard of the queue rules, which lives for 1 s.
 const beatEvery = 250 * time.Millisecond
 
+// patience is how many heartbeats a worker may miss: a busy machine stalls for
+// a quarter of a second now and then.
+const patience = 2
+
 // heartbeat keeps the queue rules working for as long as the workers behind
-// them do. If one of them hangs, the guard is not renewed, and within a second
-// the rules open by themselves; systemd's watchdog is not told either.
+// them do. If one of them hangs, the guard is not renewed, and the rules open
+// by themselves; systemd's watchdog is not told either.
 func (d *Daemon) heartbeat(ctx context.Context) {
 	t := time.NewTicker(beatEvery)
 	defer t.Stop()
-	last := make([]uint64, len(d.pulses))
+	last, missed := make([]uint64, len(d.pulses)), make([]int, len(d.pulses))
 	hung := false
-	for first := true; ; first = false {
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -27,10 +31,10 @@ func (d *Daemon) heartbeat(ctx context.Context) {
 		}
 		stuck := ""
 		for i, p := range d.pulses {
-			if n := p.n.Load(); n == last[i] && !first {
+			if n := p.n.Load(); n != last[i] {
+				last[i], missed[i] = n, 0
+			} else if missed[i]++; missed[i] > patience {
 				stuck = d.queues[i].role
-			} else {
-				last[i] = n
 			}
 			d.queues[i].q.Wake()
 		}

@@ -18,7 +18,7 @@ const (
 	// nothing in hand.
 	idleUDP     = 60 * time.Second
 	idleTCP     = 5 * time.Minute
-	idleCheated = 15 * time.Minute
+	idleCheated = 5 * time.Minute
 	// recovery is how long the reservations of an earlier process have to come
 	// again before their treatment goes, in refresh periods: the lifetime L of
 	// RFC 2205 section 3.7 with K = 3. The neighbour's period counts too, and

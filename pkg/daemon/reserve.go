@@ -85,6 +85,15 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 		t.refused.add()
 		return &softstate.Refusal{Code: wire.ErrTCSystem, Text: fmt.Sprintf("interface %d is not in the configuration", r.Out)}
 	}
+	if len(r.Filters) > 1 {
+		// Each sender would get the whole reservation for itself: a policer that
+		// several flows share is not in this version (RFC 2205 section 1.3).
+		t.refused.add()
+		return &softstate.Refusal{
+			Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported,
+			Text: fmt.Sprintf("%s would be shared by %d senders, which is not in this version", r.Style, len(r.Filters)),
+		}
+	}
 	d := t.admit.Admit(admission.Request{ID: admissionID(r.ID), Link: iface, FlowSpec: r.FlowSpec, Senders: r.SenderTSpec})
 	if !d.Admitted {
 		t.refused.add()

@@ -244,3 +244,22 @@ func TestReprogramAfterCheating(t *testing.T) {
 		t.Errorf("kernel = %+v, want a policed reservation", got)
 	}
 }
+
+// Two senders in one shared reservation would each be given all of it.
+func TestSharedReservationIsRefused(t *testing.T) {
+	r := testControl(t)
+	ask := request(1, 1e6)
+	ask.Style = wire.SE
+	if refusal := r.Reserve(ask); refusal != nil {
+		t.Fatalf("a shared style with one sender: %v", refusal)
+	}
+	ask.Change = true
+	ask.Filters = append(ask.Filters, wire.Filter{Src: netip.MustParseAddr("10.1.0.3"), SrcPort: 4000})
+	refusal := r.Reserve(ask)
+	if refusal == nil || refusal.Code != wire.ErrTrafficControl || refusal.Value != wire.TCServiceUnsupported {
+		t.Fatalf("refusal = %v, want code 21 value 2", refusal)
+	}
+	if got := r.fake.have[imagingKey]; !got.Reserve {
+		t.Error("the refused change took the old reservation away")
+	}
+}

@@ -131,7 +131,9 @@ func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 		errs = append(errs, t.Close())
 	}
 	errs = append(errs, queues.stop(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close())
-	d.log.Info("stopped")
+	if d.state.Load() != "starting" {
+		d.log.Info("stopped") // a start that failed is told by its error alone
+	}
 	return errors.Join(errs...)
 }
 

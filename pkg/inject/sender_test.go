@@ -22,7 +22,7 @@ const testMark = plan.DefaultMark | 1
 
 func (l *lab) sender(t testing.TB) (s *Sender) {
 	t.Helper()
-	must(t, l.box.Do(func() (err error) { s, err = New(Config{Mark: testMark}); return err }))
+	must(t, l.Box.Do(func() (err error) { s, err = New(Config{Mark: testMark}); return err }))
 	t.Cleanup(func() { must(t, s.Close()) })
 	return s
 }
@@ -85,7 +85,7 @@ func TestForeignSource(t *testing.T) {
 		ns  *netns.NetNS
 		src netip.AddrPort
 		dst netip.Addr
-	}{{l.sink, foreign, dstAddr}, {l.source, foreign, srcAddr}, {l.sink, foreign6, dstAddr6}, {l.source, foreign6, srcAddr6}} {
+	}{{l.Sink, foreign, dstAddr}, {l.Source, foreign, srcAddr}, {l.Sink, foreign6, dstAddr6}, {l.Source, foreign6, srcAddr6}} {
 		p := newTap(t, tt.ns)
 		want := segment(tt.src, tt.dst, 100)
 		must(t, s.Send(want))
@@ -128,7 +128,7 @@ func TestForeignSource(t *testing.T) {
 func TestRouterAlert(t *testing.T) {
 	l := newLab(t)
 	s := l.sender(t)
-	p := newTap(t, l.sink)
+	p := newTap(t, l.Sink)
 	must(t, s.Send(rsvp4(routerAlert, []byte("path"), false)))
 	if got := p.next(t, netip.MustParseAddr("10.9.9.9")); got == nil || !bytes.Equal(got[20:24], routerAlert) {
 		t.Errorf("IPv4: % x", got)
@@ -143,12 +143,12 @@ func TestRouterAlert(t *testing.T) {
 func TestSendVia(t *testing.T) {
 	l := newLab(t)
 	s := l.sender(t)
-	wrongWay := newTap(t, l.source)
+	wrongWay := newTap(t, l.Source)
 	var index int
-	must(t, l.box.Do(func() (err error) { index, err = ifindex("in0"); return err }))
+	must(t, l.Box.Do(func() (err error) { index, err = ifindex("in0"); return err }))
 	// Nobody answers for the sink's address there, so this host gets a
 	// permanent neighbour of that name: its own Ethernet address.
-	mac, err := l.source.HardwareAddr("eth0")
+	mac, err := l.Source.HardwareAddr("eth0")
 	must(t, err)
 	must(t, l.neighbour("in0", dstAddr, mac))
 	must(t, l.neighbour("in0", dstAddr6, mac))
@@ -183,7 +183,7 @@ func TestTooLong(t *testing.T) {
 	}{
 		{rsvp4(routerAlert, make([]byte, 3000), false), "10.9.9.9"}, {rsvp6(make([]byte, 3000)), "fd09::9"},
 	} {
-		p := newTap(t, l.sink)
+		p := newTap(t, l.Sink)
 		must(t, s.Send(tt.pkt))
 		n, ids := 0, map[uint32]bool{}
 		for range 3 {
@@ -215,13 +215,13 @@ func TestMarkPassesTheQueue(t *testing.T) {
 	l := newLab(t)
 	s := l.sender(t)
 	var table *nft.QueueTable
-	must(t, l.box.Do(func() (err error) {
+	must(t, l.Box.Do(func() (err error) {
 		table, err = nft.Open(plan.Queue{Control: 100, First: 101, HasIPv6: true, Prefilters: []plan.Prefilter{{}}})
 		return err
 	}))
 	t.Cleanup(func() { must(t, table.Close()) })
 	var q *nfq.Queue
-	must(t, l.box.Do(func() (err error) {
+	must(t, l.Box.Do(func() (err error) {
 		q, err = nfq.Open(nfq.Config{Num: 101, Handler: dropAll{}})
 		return err
 	}))
@@ -229,7 +229,7 @@ func TestMarkPassesTheQueue(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- q.Run(ctx) }()
 	t.Cleanup(func() { cancel(); must(t, <-done) })
-	p := newTap(t, l.sink)
+	p := newTap(t, l.Sink)
 	must(t, table.Beat())
 	must(t, s.Send(segment(foreign, dstAddr, 10)))
 	if p.next(t, foreign.Addr()) == nil {
@@ -242,7 +242,7 @@ func TestMarkPassesTheQueue(t *testing.T) {
 	if c := q.Counters(); c.Packets != 0 {
 		t.Errorf("queued to ourselves: %+v", c)
 	}
-	must(t, l.box.Do(func() error {
+	must(t, l.Box.Do(func() error {
 		for _, fd := range []int{s.v4, s.v6} {
 			mark, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK)
 			if err != nil || mark != testMark {
@@ -265,7 +265,7 @@ func (dropAll) BatchEnd(time.Time)                        {}
 func TestFullQueueIsTold(t *testing.T) {
 	l := newLab(t)
 	s := l.sender(t)
-	p := newTap(t, l.sink)
+	p := newTap(t, l.Sink)
 	// Else packets would wait for the neighbours to be known, not in the queue.
 	for _, known := range []struct {
 		src netip.AddrPort
@@ -297,7 +297,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 	l := newLab(t)
 	s := l.sender(t)
 	var index int
-	must(t, l.box.Do(func() (err error) { index, err = ifindex("out0"); return err }))
+	must(t, l.Box.Do(func() (err error) { index, err = ifindex("out0"); return err }))
 	for _, pkt := range [][]byte{segment(foreign, dstAddr, 100), segment(foreign6, dstAddr6, 100)} {
 		if n := testing.AllocsPerRun(100, func() { must(t, s.Send(pkt)) }); n != 0 {
 			t.Errorf("Send: %v allocations", n)

@@ -69,7 +69,7 @@ var queues = plan.Queue{
 // rules makes the queue table in the box and keeps it beating.
 func (l *lab) rules(t testing.TB) (q *nft.QueueTable) {
 	t.Helper()
-	must(t, l.box.Do(func() (err error) { q, err = nft.Open(queues); return err }))
+	must(t, l.Box.Do(func() (err error) { q, err = nft.Open(queues); return err }))
 	var once sync.Once
 	stop := make(chan struct{})
 	var beats sync.WaitGroup
@@ -101,7 +101,7 @@ func (l *lab) queue(t testing.TB, cfg nfq.Config) (*nfq.Queue, func() error) {
 		cfg.OnError = func(err error) { t.Error(err) }
 	}
 	var q *nfq.Queue
-	must(t, l.box.Do(func() (err error) { q, err = nfq.Open(cfg); return err }))
+	must(t, l.Box.Do(func() (err error) { q, err = nfq.Open(cfg); return err }))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- q.Run(ctx) }()
@@ -127,11 +127,11 @@ type udp struct {
 func (l *lab) udp(t testing.TB, dst netip.Addr) *udp {
 	t.Helper()
 	u := &udp{}
-	must(t, l.sink.Do(func() (err error) {
+	must(t, l.Sink.Do(func() (err error) {
 		u.in, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(dst, 0)))
 		return err
 	}))
-	must(t, l.source.Do(func() (err error) {
+	must(t, l.Source.Do(func() (err error) {
 		u.out, err = net.DialUDP("udp", nil, u.in.LocalAddr().(*net.UDPAddr))
 		return err
 	}))
@@ -407,7 +407,7 @@ func TestTruncatedIsNeverChanged(t *testing.T) {
 func TestOpenSaysWhy(t *testing.T) {
 	l := newLab(t)
 	l.queue(t, nfq.Config{Num: 101, Handler: &handler{}})
-	must(t, l.box.Do(func() error {
+	must(t, l.Box.Do(func() error {
 		if _, err := nfq.Open(nfq.Config{Num: 101, Handler: &handler{}}); !errors.Is(err, nfq.ErrInUse) {
 			t.Errorf("second listener: %v", err)
 		}

@@ -39,13 +39,13 @@ func (l *lab) stream(t testing.TB, dst netip.Addr, total int) (uint32, int) {
 func (l *lab) tcp(t testing.TB, dst netip.Addr, total int, into io.Writer) int {
 	t.Helper()
 	var listener net.Listener
-	must(t, l.sink.Do(func() (err error) {
+	must(t, l.Sink.Do(func() (err error) {
 		listener, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(dst, 0)))
 		return err
 	}))
 	defer func() { must(t, listener.Close()) }()
 	var conn net.Conn
-	must(t, l.source.Do(func() (err error) {
+	must(t, l.Source.Do(func() (err error) {
 		conn, err = net.DialTimeout("tcp", listener.Addr().String(), 3*time.Second)
 		return err
 	}))

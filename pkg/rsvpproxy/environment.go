@@ -63,7 +63,17 @@ func (e *environment) MTU(i softstate.IfIndex) int { return e.p.ifaces.Load().by
 // Forwards is not asked for unicast, and multicast is not forwarded.
 func (e *environment) Forwards(_, _ netip.Addr, _ softstate.IfIndex) bool { return false }
 
-// Addr is our address on an interface.
+// Routes says that multicast is not routed here: such sessions are refused.
+func (e *environment) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.IfIndex, bool) {
+	return nil, false
+}
+
+// Addr6 is our IPv6 address on an interface.
+func (e *environment) Addr6(i softstate.IfIndex) netip.Addr {
+	return e.p.ifaces.Load().byIndex[int(i)].Addr6
+}
+
+// Addr is our IPv4 address on an interface.
 func (e *environment) Addr(i softstate.IfIndex) netip.Addr {
 	return e.p.ifaces.Load().byIndex[int(i)].Addr4
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 	"github.com/qosproxy/qosproxy/pkg/shaper/bpf"
 )
 
@@ -24,12 +25,7 @@ type testnet struct {
 
 func newNet(t testing.TB) *testnet {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("root is needed")
-		}
-		t.Skip("root is needed")
-	}
+	roottest.Need(t)
 	runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)

@@ -61,9 +61,10 @@ type conn struct {
 
 	want *Params // what Start asked for before the connection was established
 
-	last instant // of any packet
-	due  instant // in the heap
-	heap int     // place in the heap; -1: none
+	last    instant // of any packet
+	doubted instant // of the last reset that did not fit
+	due     instant // in the heap
+	heap    int     // place in the heap; -1: none
 
 	ch    *cheat
 	stats Stats

@@ -70,6 +70,8 @@ func (e *Engine) release(c *conn) {
 
 // rst handles a reset. One that its receiver will not believe must not cost us
 // the data in hand (RFC 5961 section 3.2), so the sequence number is checked.
+// One that does not fit may yet be right, if data has passed here unseen: the
+// silence that follows decides.
 func (e *Engine) rst(c *conn, h, peer *host, t packet.TCP) Action {
 	if c.state == Opening {
 		e.end(c, EventReset, c.resetBy(h))
@@ -78,13 +80,13 @@ func (e *Engine) rst(c *conn, h, peer *host, t packet.TCP) Action {
 	seq := t.Seq()
 	if h == &c.rcv {
 		if seq != peer.ack && seq != h.max {
-			return Accept
+			return e.doubt(c)
 		}
 		e.end(c, EventReset, reasonResetRcv)
 		return Accept
 	}
 	if seq.Before(c.rcv.ack) || seq.After(packet.MaxSeq(c.src.max, c.offered)) {
-		return Accept
+		return e.doubt(c)
 	}
 	if c.ch != nil && seq != c.rcv.ack {
 		// What lies between is lost to the receiver, which therefore takes the
@@ -92,6 +94,13 @@ func (e *Engine) rst(c *conn, h, peer *host, t packet.TCP) Action {
 		e.sendRST(c, ToReceiver)
 	}
 	e.end(c, EventReset, reasonResetSrc)
+	return Accept
+}
+
+// doubt passes a reset on without believing it yet.
+func (e *Engine) doubt(c *conn) Action {
+	c.doubted = e.now
+	e.timers.schedule(c, e.now+e.patience(c))
 	return Accept
 }
 

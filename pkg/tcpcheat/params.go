@@ -134,6 +134,9 @@ const (
 	// reackGap limits answers to duplicates and probes (RFC 5961 section 7).
 	reackGap = 5 * time.Millisecond
 
+	// doubtFor is the silence after which a reset that did not fit is believed.
+	doubtFor = 10 * time.Second
+
 	minRTO     = 200 * time.Millisecond
 	maxRTO     = 60 * time.Second
 	initialRTO = time.Second // RFC 6298 section 2.1

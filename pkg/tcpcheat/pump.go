@@ -24,8 +24,8 @@ func (e *Engine) pump(c *conn) {
 		}
 	}
 	switch {
-	case e.now >= c.last+e.lim.Idle:
-		e.remove(c, reasonIdle)
+	case e.now >= c.last+e.patience(c):
+		e.silent(c)
 		return
 	case e.now >= c.giveUpAt(e.lim.NoProgress):
 		e.abort(c, reasonNoProgress)
@@ -79,7 +79,7 @@ func (c *conn) giveUpAt(limit time.Duration) instant {
 // wake sets the deadline of a cheated flow.
 func (e *Engine) wake(c *conn, waiting bool) {
 	ch := c.ch
-	at := min(c.last+e.lim.Idle, c.giveUpAt(e.lim.NoProgress))
+	at := min(c.last+e.patience(c), c.giveUpAt(e.lim.NoProgress))
 	if ch.active {
 		at = min(at, c.agesAt(), c.stallAt(), c.probeAt())
 		if waiting {
@@ -97,8 +97,11 @@ func (e *Engine) wake(c *conn, waiting bool) {
 	e.timers.schedule(c, max(at, e.now+1))
 }
 
-// patience is how long a connection that is not cheated may be silent.
+// patience is how long a connection may be silent.
 func (e *Engine) patience(c *conn) time.Duration {
+	if c.doubted != 0 && c.doubted == c.last && c.state != Closed {
+		return min(e.lim.Idle, doubtFor)
+	}
 	switch c.state {
 	case Closed:
 		return e.lim.Linger
@@ -117,10 +120,22 @@ func (e *Engine) schedule(c *conn) {
 // expire removes a connection that has been silent for too long.
 func (e *Engine) expire(c *conn) {
 	if e.now >= c.last+e.patience(c) {
-		e.remove(c, reasonIdle)
+		e.silent(c)
 		return
 	}
 	e.schedule(c)
+}
+
+// silent ends a connection that said nothing for too long.
+func (e *Engine) silent(c *conn) {
+	switch {
+	case c.state == Closed || c.doubted == 0 || c.doubted != c.last:
+		e.remove(c, reasonIdle)
+	case c.ch != nil && c.passed.After(c.rcv.ack):
+		e.abort(c, reasonDoubted)
+	default:
+		e.end(c, EventReset, reasonDoubted)
+	}
 }
 
 // drained tells whether the two ends agree again.

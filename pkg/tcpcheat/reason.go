@@ -33,6 +33,7 @@ const (
 	reasonClosed     = "closed"
 	reasonResetSrc   = "reset by the source"
 	reasonResetRcv   = "reset by the receiver"
+	reasonDoubted    = "reset, and silence after it"
 	reasonIdle       = "idle"
 	reasonForgotten  = "forgotten"
 )

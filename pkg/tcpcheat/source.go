@@ -93,9 +93,11 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 		if end.AtMost(ch.next) && (!fin || ch.Mode == Reliable) {
 			return e.repeated(c, end, fin)
 		}
-		if seq.AtLeast(c.offered) && c.state == Cheated {
+		if n == 1 && seq.AtLeast(c.offered) && c.state == Cheated {
 			// Beyond all that was offered: a probe with a byte in it. It is
-			// answered and not taken.
+			// answered and not taken. More than a byte there means that the
+			// source was offered more by ACKs which passed here unseen, as
+			// they do while the queue rules stand open.
 			ch.reack = true
 			c.stats.Probes++
 			return Drop

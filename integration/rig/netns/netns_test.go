@@ -13,22 +13,13 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-		t.Fatal("QOSPROXY_REQUIRE_ROOT is set, and this is not root")
-	}
-	t.Skip("needs root")
-}
+	"github.com/qosproxy/qosproxy/pkg/roottest"
+)
 
 func newNS(t *testing.T) *NetNS {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t)
 	ns, err := New()
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +87,7 @@ func TestDoReturnsErrorsAndSurvivesGoexit(t *testing.T) {
 }
 
 func TestNamedNamespaceIsListedUntilClosed(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t)
 	name := NewGroup() + "named"
 	ns, err := NewNamed(name)
 	if err != nil {

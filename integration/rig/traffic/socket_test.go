@@ -3,11 +3,11 @@ package traffic
 import (
 	"context"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 var loopback = netip.MustParseAddrPort("127.0.0.1:0")
@@ -15,12 +15,7 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 // island is a namespace with nothing but its loopback.
 func island(t *testing.T) *netns.NetNS {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("QOSPROXY_REQUIRE_ROOT is set, and this is not root")
-		}
-		t.Skip("needs root")
-	}
+	roottest.Need(t)
 	ns, err := netns.New()
 	if err != nil {
 		t.Fatal(err)

@@ -85,6 +85,12 @@ func (q *eventQueue) Pop() any {
 
 func linkAddr(i, side int) netip.Addr { return netip.AddrFrom4([4]byte{172, 16, byte(i), byte(side)}) }
 
+func (n *node) Addr6(softstate.IfIndex) netip.Addr { return netip.Addr{} }
+
+func (n *node) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.IfIndex, bool) {
+	return nil, false
+}
+
 func (n *node) Addr(i softstate.IfIndex) netip.Addr {
 	switch i {
 	case left:

@@ -53,7 +53,7 @@ func BenchmarkRefresh10k(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*2*sessions), "ns/message-in")
-	if c := n.Counters(); c.Reservations != sessions || sent < b.N*sessions {
+	if c := n.Counters(); c.Reservations != sessions || sent < b.N*sessions/2 { // jitter makes it less than two in a period
 		b.Fatalf("%d sent, %+v", sent, c)
 	}
 }

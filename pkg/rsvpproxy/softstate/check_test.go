@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // check verifies what must hold between the tables of a Node at any time.
@@ -26,14 +29,31 @@ func (n *Node) check() error {
 			if p.local == (p.life.idx != 0) {
 				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.idx != 0)
 			}
-			for _, t := range []*timer{&p.refresh, &p.life, &p.resv, &p.failureTime} {
+			for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime} {
 				live[t] = true
 			}
 		}
+		for _, u := range s.ups {
+			live[&u.timer] = true
+			served := false
+			u.senders(func(*psb) { served = true })
+			if !served || u.timer.idx == 0 {
+				return fmt.Errorf("%v: previous hop %v without a sender or a timer", id, u.hop)
+			}
+		}
+		if !slices.IsSortedFunc(s.order, func(a, b *psb) int { return compareFilters(a.sender, b.sender) }) || len(s.order) != len(s.psbs) {
+			return fmt.Errorf("%v: senders out of order", id)
+		}
+		style, _ := s.style()
 		for k, t := range s.tcsbs {
 			tcsbs++
-			if n.byID[t.id] != t || len(t.rsbs) == 0 || s.psbs[k.filter] == nil || !s.psbs[k.filter].routes(k.out) {
-				return fmt.Errorf("%v: orphaned reservation %d %+v", id, t.id, k)
+			served := false
+			t.senders(func(*psb) { served = true })
+			if n.byID[t.id] != t || len(t.rsbs) == 0 || !served || t.style != style || (k.filter.Src.IsValid() == t.shared()) {
+				return fmt.Errorf("%v: orphaned reservation %d %+v: style %v of %v, %d requests, served %v", id, t.id, k, t.style, style, len(t.rsbs), served)
+			}
+			if t.quiet && t.asked == nil {
+				return fmt.Errorf("%v: reservation %d is quiet about nothing", id, t.id)
 			}
 			if t.installed == nil && t.asked == nil {
 				return fmt.Errorf("%v: reservation %d neither in place nor asked for", id, t.id)
@@ -47,6 +67,14 @@ func (n *Node) check() error {
 				}
 				if !r.have && r.next == nil {
 					return fmt.Errorf("%v: empty RSB", id)
+				}
+				for _, f := range slices.Concat(r.now.filters, r.wanted().filters) {
+					if p := s.psbs[f]; p == nil || !p.routes(k.out) {
+						return fmt.Errorf("%v: filter spec %v without a sender", id, f)
+					}
+				}
+				if empty := len(r.wanted().filters) == 0; empty == (t.style == wire.SE) {
+					return fmt.Errorf("%v: style %v with filter specs %v", id, t.style, r.wanted().filters)
 				}
 				live[&r.life] = true
 			}

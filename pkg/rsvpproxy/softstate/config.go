@@ -13,6 +13,7 @@ const (
 	DefaultSessions   = 100_000
 	DefaultPerSession = 1000
 	DefaultNeighbors  = 1000
+	DefaultErrorRate  = 1000
 )
 
 const (
@@ -38,6 +39,12 @@ type Config struct {
 	// lost message does not cost a whole R; negative: none.
 	Quick  int
 	Limits Limits
+	// ErrorRate is how many PathErr and ResvErr messages a second, and at once,
+	// a neighbour's errors are answered with; negative: any number.
+	ErrorRate int
+	// IPv6 has the node take sessions of IPv6. Its owner must then be able to
+	// carry such messages, and [Environment.Addr6] to answer.
+	IPv6 bool
 }
 
 // Limits bound the state that neighbours can make a [Node] keep.
@@ -59,6 +66,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Limits.Senders, c.Limits.Sessions)
 	def(&c.Limits.PerSession, DefaultPerSession)
 	def(&c.Limits.Neighbors, DefaultNeighbors)
+	def(&c.ErrorRate, DefaultErrorRate)
 	c.Refresh = max(c.Refresh, minRefresh)
 	return c
 }

@@ -13,7 +13,7 @@ type Drop uint8
 const (
 	DropMalformed  Drop = iota // RFC 2205 Appendix B: logged, never answered
 	DropNotForUs               // to be forwarded untouched by the owner (RFC 2209 section 2)
-	DropFamily                 // not IPv4
+	DropFamily                 // IPv6, which is not enabled, or not on this interface
 	DropHop                    // RSVP_HOP is no neighbour: our own, or no unicast address
 	DropLIH                    // logical interface handle is none of ours
 	DropNoState                // nothing here that the message could match
@@ -24,12 +24,13 @@ const (
 	DropLimitPath              // a limit on sessions, senders or neighbours was reached by a PATH
 	DropLimitResv              // ... by a RESV
 	DropLateResult             // ReserveResult for a reservation that is gone
+	DropInterface              // multicast PATH or PathTear that came where routing does not expect it (RFC 2205 section 3.9)
 	dropCount                  // number of reasons
 )
 
 var dropNames = [dropCount]string{
 	"malformed", "not-for-us", "family", "hop", "lih", "no-state", "wrong-hop", "loop",
-	"confirm-destination", "ttl", "limit-path", "limit-resv", "late-result",
+	"confirm-destination", "ttl", "limit-path", "limit-resv", "late-result", "interface",
 }
 
 // String returns a name fit for a metric's label.
@@ -50,6 +51,8 @@ type Counters struct {
 
 	PathTimeouts, ResvTimeouts  uint64
 	Reserves, Refused, Releases uint64
+	// ErrorsLimited are PathErr and ResvErr messages not sent: [Config.ErrorRate].
+	ErrorsLimited uint64
 
 	// What is held now.
 	Sessions, Senders, Reservations, Neighbors int
@@ -63,6 +66,7 @@ type counters struct {
 
 	pathTimeouts, resvTimeouts  uint64
 	reserves, refused, releases uint64
+	limited                     uint64
 }
 
 // Counters returns the figures of n.
@@ -72,7 +76,7 @@ func (n *Node) Counters() Counters {
 		In: map[wire.MsgType]uint64{}, Out: map[wire.MsgType]uint64{}, Dropped: map[Drop]uint64{},
 		Malformed: maps.Clone(c.malformed), PathErrs: maps.Clone(c.pathErrs), ResvErrs: maps.Clone(c.resvErrs),
 		PathTimeouts: c.pathTimeouts, ResvTimeouts: c.resvTimeouts,
-		Reserves: c.reserves, Refused: c.refused, Releases: c.releases,
+		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, ErrorsLimited: c.limited,
 		Sessions: len(n.sessions), Senders: n.senders, Reservations: len(n.byID), Neighbors: len(n.neighbors),
 	}
 	for t := wire.Path; t <= wire.ResvConf; t++ {

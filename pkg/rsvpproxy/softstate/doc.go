@@ -8,8 +8,8 @@
 // reservations to ask admission control and the kernel for, news for people. A
 // [Node] has no locks: one event loop owns it.
 //
-// In this version: IPv4, unicast, fixed-filter style. A session already holds
-// several senders, several next hops and several outgoing interfaces, so that
-// wildcard and shared styles, multicast and IPv6 are cases to add. What is not
-// in yet is refused with the error the RFC has for it.
+// Sessions are of IPv4 and, with [Config.IPv6], of IPv6, unicast and multicast;
+// reservations of all three styles are merged over next hops, outgoing
+// interfaces and, in the shared styles, over the senders behind a previous hop.
+// Where the [Environment] does not route multicast, such sessions are refused.
 package softstate

@@ -30,9 +30,11 @@ type Reserve struct {
 	ID      uint64
 	Change  bool
 	Session wire.Session
+	// Filters are the senders that share the reservation: one in fixed filter
+	// style; in wildcard style those known to send by Out.
 	Filters []wire.Filter
 	Style   wire.Style
-	In, Out IfIndex
+	In, Out IfIndex // In and Role: of the last of the senders
 	Role    Role
 	// FlowSpec is what to set aside: the smaller of what the receivers ask for
 	// and what the senders announce (RFC 2205 section 2.2).

@@ -17,9 +17,17 @@ type Environment interface {
 	// Route tells where packets for dst leave. local: dst is this machine. ok is
 	// false where there is no route.
 	Route(dst netip.Addr) (out IfIndex, local, ok bool)
-	// Addr returns our address on an interface, which goes into RSVP_HOP and
+	// Routes tells by which interfaces packets from src to the group dst leave
+	// that came in by in; none if routing expects them by another interface (RFC
+	// 2205 section 3.9) or nobody listens. For a sender behind this machine in may
+	// be 0: not known. ok is false where multicast is not routed at all.
+	Routes(dst, src netip.Addr, in IfIndex) (outs []IfIndex, ok bool)
+	// Addr returns our IPv4 address on an interface, which goes into RSVP_HOP and
 	// ERROR_SPEC; invalid if the interface is none of ours.
 	Addr(IfIndex) netip.Addr
+	// Addr6 is the same for IPv6: a global address where there is one. It is
+	// asked only with [Config.IPv6].
+	Addr6(IfIndex) netip.Addr
 	// Local says whether a is one of this machine's addresses.
 	Local(a netip.Addr) bool
 	// Hop returns what interface out contributes to an ADSPEC: bandwidth, MTU,
@@ -47,7 +55,11 @@ type PathInfo struct {
 // ReserveSpec is what a receiver proxy asks for. The zero Style means fixed
 // filter.
 type ReserveSpec struct {
-	Style    wire.Style
+	Style wire.Style
+	// Auto chooses the style, whatever Style says: wildcard while the session has
+	// one sender, fixed filter when it has several, and that of other receivers
+	// where there are any.
+	Auto     bool
 	FlowSpec intserv.FlowSpec
 	Confirm  bool // ask for a confirmation (RESV_CONFIRM)
 }

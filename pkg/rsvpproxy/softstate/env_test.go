@@ -50,6 +50,11 @@ type testEnv struct {
 	mtu     uint32
 
 	guaranteed bool
+
+	addrs6 map[IfIndex]netip.Addr
+	// groups: where a group's packets from a source come in and leave; nil:
+	// multicast is not routed.
+	groups func(dst, src netip.Addr, in IfIndex) []IfIndex
 }
 
 func newEnv() *testEnv {
@@ -66,6 +71,11 @@ func (e *testEnv) Local(a netip.Addr) bool {
 			return true
 		}
 	}
+	for _, x := range e.addrs6 {
+		if x == a {
+			return true
+		}
+	}
 	return false
 }
 
@@ -78,6 +88,15 @@ func (e *testEnv) Route(dst netip.Addr) (IfIndex, bool, bool) {
 	}
 	return e.def, false, e.def != 0
 }
+
+func (e *testEnv) Routes(dst, src netip.Addr, in IfIndex) ([]IfIndex, bool) {
+	if e.groups == nil {
+		return nil, false
+	}
+	return e.groups(dst, src, in), true
+}
+
+func (e *testEnv) Addr6(i IfIndex) netip.Addr { return e.addrs6[i] }
 
 func (e *testEnv) Addr(i IfIndex) netip.Addr { return e.addrs[i] }
 
@@ -265,7 +284,7 @@ func mustEncode(t *testing.T, s Send) *wire.Message {
 	if s.RouterAlert != s.Msg.Type.NeedsRouterAlert() || s.TTL != s.Msg.SendTTL {
 		t.Fatalf("%v: router alert %v, TTL %d, Send_TTL %d", s.Msg.Type, s.RouterAlert, s.TTL, s.Msg.SendTTL)
 	}
-	if !s.Src.Is4() || !s.Dst.Is4() {
+	if v4 := s.Msg.Session.Dst.Is4(); !s.Src.IsValid() || s.Src.Is4() != v4 || s.Dst.Is4() != v4 {
 		t.Fatalf("%v from %v to %v", s.Msg.Type, s.Src, s.Dst)
 	}
 	return got

@@ -2,6 +2,7 @@ package softstate
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,15 +14,26 @@ import (
 // of traffic control: the tables stay consistent, what comes out can be sent,
 // and in the end time takes everything away (RFC 2205 section 2.3).
 func FuzzNode(f *testing.F) {
-	for seed := range uint64(20) {
+	for seed := range uint64(100) {
 		f.Add(seed, 60)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, steps int) {
 		t.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 5))
 		r := newRig(t, Config{Quick: 1 + rng.IntN(3), Limits: Limits{Sessions: 4, Senders: 8, PerSession: 4, Neighbors: 5}})
-		if rng.IntN(2) == 0 {
+		switch rng.IntN(4) {
+		case 0:
 			r.env.proxy = sayYes
+		case 1:
+			r.env.proxy = func(i PathInfo) (ReserveSpec, bool) {
+				s, _ := sayYes(i)
+				s.Style, s.Auto, s.Confirm = []wire.Style{0, wire.FF, wire.SE, wire.WF}[rng.IntN(4)], rng.IntN(4) == 0, rng.IntN(2) == 0
+				return s, rng.IntN(8) != 0
+			}
+		}
+		var members []IfIndex
+		r.env.groups = func(_, _ addrT, in IfIndex) []IfIndex {
+			return slices.DeleteFunc(slices.Clone(members), func(i IfIndex) bool { return i == in })
 		}
 		open := map[uint64]bool{}
 		held := map[uint64]bool{}
@@ -71,6 +83,8 @@ func FuzzNode(f *testing.F) {
 				follow(r.checked(r.n.RemoveSender(r.now, anySession(rng), anyFilter(rng))))
 			case 4:
 				r.env.unaware[dstHost] = rng.IntN(2) == 0
+				members = [][]IfIndex{nil, {right}, {right, other}, {left, right, other}}[rng.IntN(4)]
+				r.env.unaware[anyGroup] = rng.IntN(3) == 0
 				r.env.routes[dstHost] = []IfIndex{left, right, other, 0}[rng.IntN(4)]
 			default:
 				iface := []IfIndex{left, right, other}[rng.IntN(3)]
@@ -91,14 +105,24 @@ func FuzzNode(f *testing.F) {
 	})
 }
 
+var anyGroup = addr("239.1.2.3")
+
 func anySession(rng *rand.Rand) wire.Session {
 	s := sess
+	if rng.IntN(2) == 0 {
+		s.Dst = anyGroup
+	}
 	s.DstPort = uint16(rng.IntN(6))
 	return s
 }
 
 func anyFilter(rng *rand.Rand) wire.Filter {
-	return wire.Filter{Src: srcHost, SrcPort: uint16(rng.IntN(4))}
+	return wire.Filter{Src: []addrT{srcHost, addr("10.1.0.2")}[rng.IntN(2)], SrcPort: uint16(rng.IntN(4))}
+}
+
+// styleOf spreads the styles over the sessions.
+func styleOf(s wire.Session) wire.Style {
+	return []wire.Style{wire.FF, wire.SE, wire.WF}[(int(s.DstPort)+int(s.Dst.As4()[0]))%3]
 }
 
 // anyMessage returns a message of any type that the codec would let pass, and
@@ -121,7 +145,26 @@ func anyMessage(rng *rand.Rand, us addrT) (*wire.Message, addrT) {
 	spec := &wire.ErrorSpec{
 		Node: addr("192.0.2.1"), Code: wire.ErrorCode(1 + rng.IntN(3)), Value: 2, Flags: uint8(rng.IntN(2)),
 	}
+	style := []wire.Style{wire.FF, wire.SE, wire.WF}[rng.IntN(3)]
+	if rng.IntN(2) == 0 {
+		style = styleOf(m.Session) // so that sessions come to something
+	}
 	flows := []wire.FlowDescriptor{{FlowSpec: &fl, Filters: []wire.Filter{fs}}}
+	var scope []addrT
+	switch style {
+	case wire.SE:
+		for range rng.IntN(3) {
+			if f := anyFilter(rng); m.Session.DstPort != 0 {
+				flows[0].Filters = withFilters(flows[0].Filters, []wire.Filter{f})
+			}
+		}
+	case wire.WF:
+		flows[0].Filters = nil
+		if rng.IntN(3) == 0 {
+			scope = []addrT{srcHost, addr("10.1.0.2"), addr("10.9.9.9")}[:1+rng.IntN(3)]
+		}
+	default:
+	}
 	switch m.Type {
 	case wire.Path:
 		m.SenderTemplate, m.SenderTSpec = &fs, &ts
@@ -133,14 +176,17 @@ func anyMessage(rng *rand.Rand, us addrT) (*wire.Message, addrT) {
 		m.SenderTemplate, m.SenderTSpec, m.ErrorSpec, m.Hop, m.TimeValues = &fs, &ts, spec, nil, nil
 	case wire.ResvConf:
 		m.ResvConfirm, m.ErrorSpec, m.Hop, m.TimeValues = []addrT{us, dstHost}[rng.IntN(2)], &wire.ErrorSpec{Node: prevHop}, nil, nil
-		m.Style, m.Flows = wire.FF, flows
+		m.Style, m.Flows = style, flows
 		return m, m.ResvConfirm
 	case wire.ResvErr:
-		m.Style, m.Flows, m.ErrorSpec, m.TimeValues = wire.FF, flows, spec, nil
+		m.Style, m.Flows, m.ErrorSpec, m.TimeValues, m.Scope = style, flows, spec, nil, scope
 	case wire.ResvTear:
-		m.Style, m.Flows, m.TimeValues = wire.FF, flows, nil
+		m.Style, m.Flows, m.TimeValues, m.Scope = style, flows, nil, scope
+		if style == wire.WF {
+			m.Flows = nil
+		}
 	default:
-		m.Style, m.Flows = []wire.Style{wire.FF, wire.FF, wire.FF, wire.SE}[rng.IntN(4)], flows
+		m.Style, m.Flows, m.Scope = style, flows, scope
 		if rng.IntN(3) == 0 {
 			m.ResvConfirm = dstHost
 		}

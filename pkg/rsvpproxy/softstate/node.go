@@ -23,9 +23,15 @@ type Node struct {
 	lastID    uint64
 	timers    timers
 	count     counters
+	// now is the time of the call that is being worked on.
+	now        time.Time
+	complaints [complaints]bucket
 
-	out   []Effect
-	dirty []*psb
+	out      []Effect
+	dirty    []*psb
+	branches []*session // whose policing flags may have changed
+
+	restyling bool // the receiver proxy is changing a session's style
 }
 
 // New returns a Node without state. rng spreads the refreshes.
@@ -55,14 +61,28 @@ type Received struct {
 }
 
 // Mine says whether a message of type t to dst is for this node; what is not
-// has to be forwarded untouched (RFC 2209 section 2), and so has IPv6, which is
-// not in this version: the node is then a hop without RSVP.
+// has to be forwarded untouched (RFC 2209 section 2), and so has IPv6 unless it
+// is enabled: the node is then a hop without RSVP.
 func (n *Node) Mine(t wire.MsgType, dst netip.Addr) bool {
-	return dst.Is4() && (t.NeedsRouterAlert() || n.env.Local(dst))
+	return n.family(dst) && (t.NeedsRouterAlert() || n.env.Local(dst))
+}
+
+// family says whether addresses like a are in use.
+func (n *Node) family(a netip.Addr) bool {
+	return a.Is4() || n.cfg.IPv6 && a.Is6() && !a.Is4In6()
+}
+
+// addr is our address on an interface, of the family of like.
+func (n *Node) addr(i IfIndex, like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return n.env.Addr(i)
+	}
+	return n.env.Addr6(i)
 }
 
 // Handle takes a message in.
 func (n *Node) Handle(now time.Time, rx Received) []Effect {
+	n.now = now
 	n.handle(now, &rx)
 	return n.flush()
 }
@@ -82,7 +102,7 @@ func (n *Node) handle(now time.Time, rx *Received) {
 	case !n.Mine(m.Type, rx.Dst):
 		n.drop(DropNotForUs)
 		return
-	case !m.Session.Dst.Is4():
+	case !n.family(m.Session.Dst) || m.Session.Dst.Is6() && !n.env.Addr6(rx.Iface).IsValid():
 		n.drop(DropFamily)
 		return
 	case m.Hop != nil && !n.neighborly(m.Hop.Addr):
@@ -93,7 +113,7 @@ func (n *Node) handle(now time.Time, rx *Received) {
 	case wire.Path:
 		n.handlePath(now, rx)
 	case wire.PathTear:
-		n.handlePathTear(rx)
+		n.handlePathTear(now, rx)
 	case wire.PathErr:
 		n.handlePathErr(now, rx)
 	case wire.Resv:
@@ -111,7 +131,7 @@ func (n *Node) handle(now time.Time, rx *Received) {
 // neighborly says whether a can be a neighbour's address: a unicast address
 // that is not ours (RFC 2205 Appendix B, illegal hop address).
 func (n *Node) neighborly(a netip.Addr) bool {
-	return a.Is4() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() &&
+	return n.family(a) && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() &&
 		a != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && !n.env.Local(a)
 }
 
@@ -123,7 +143,7 @@ func (n *Node) handleBroken(rx *Received) {
 		n.count.malformed[we.Kind]++
 	}
 	m := rx.Msg
-	if !ok || !we.Respond || m == nil || m.Hop == nil || !n.neighborly(m.Hop.Addr) || !n.Mine(m.Type, rx.Dst) {
+	if !ok || !we.Respond || m == nil || m.Hop == nil || !n.neighborly(m.Hop.Addr) || !n.addr(rx.Iface, m.Hop.Addr).IsValid() || !n.Mine(m.Type, rx.Dst) {
 		n.drop(DropMalformed)
 		return
 	}
@@ -149,14 +169,15 @@ func (n *Node) NextDeadline() (time.Time, bool) {
 
 // Advance runs the timers that are due.
 func (n *Node) Advance(now time.Time) []Effect {
+	n.now = now
 	for t := n.timers.due(now); t != nil; t = n.timers.due(now) {
 		switch t.kind {
 		case timerPathRefresh:
 			n.pathRefresh(now, t.p)
 		case timerPathLife:
-			n.pathExpired(t.p)
+			n.pathExpired(now, t.p)
 		case timerResvRefresh:
-			n.resvRefresh(now, t.p)
+			n.resvRefresh(now, t.u)
 		case timerResvLife:
 			n.resvExpired(now, t.r)
 		case timerFailure:
@@ -171,6 +192,7 @@ func (n *Node) emit(e Effect) { n.out = append(n.out, e) }
 
 // flush adds the events for what has changed and hands the effects over.
 func (n *Node) flush() []Effect {
+	n.recheckBranches()
 	for _, p := range n.dirty {
 		n.show(p)
 	}
@@ -182,7 +204,7 @@ func (n *Node) flush() []Effect {
 
 // send emits a message that starts at this node towards a neighbour.
 func (n *Node) send(out IfIndex, dst netip.Addr, m *wire.Message) {
-	n.sendFrom(out, n.env.Addr(out), dst, n.cfg.TTL, m)
+	n.sendFrom(out, n.addr(out, dst), dst, n.cfg.TTL, m)
 }
 
 func (n *Node) sendFrom(out IfIndex, src, dst netip.Addr, ttl uint8, m *wire.Message) {

@@ -20,7 +20,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 		n.drop(DropMalformed) // bad source port: logged, not answered (RFC 2209 section 2)
 		return
 	}
-	if m.Session.Dst.IsMulticast() {
+	if !n.supports(m.Session.Dst, m.SenderTemplate.Src, rx.Iface) {
 		n.refusePath(rx, &Refusal{Code: wire.ErrRSVPSystem, Value: systemVersion})
 		return
 	}
@@ -31,6 +31,10 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	p := n.lookup(m.Session, *m.SenderTemplate)
 	if p != nil && p.local && p.in != rx.Iface {
 		n.drop(DropLoop)
+		return
+	}
+	if p != nil && p.strays(n, rx) {
+		n.drop(DropInterface)
 		return
 	}
 	created := p == nil
@@ -45,7 +49,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	if was := p.phop.Addr; was != m.Hop.Addr {
 		if !n.hold(m.Hop.Addr) {
 			if created {
-				n.deletePSB(p)
+				n.deletePSB(now, p)
 			}
 			n.drop(DropLimitPath)
 			n.refusePath(rx, &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"})
@@ -65,13 +69,51 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 		n.forwardPath(now, p)
 	}
 	n.answer(now, p)
-	if changed && !created {
+	if changed {
 		p.reservations(func(t *tcsb) { n.updateTC(now, t, false) })
 	}
-	if moved {
-		n.forwardResv(now, p) // RFC 2205 section 3.6: immediately, to the new previous hop
+	if moved || created {
+		n.joinHop(now, p, moved)
 	}
 	n.touch(p)
+}
+
+// joinHop follows a new or changed previous hop: it gets the RESV immediately
+// (RFC 2205 section 3.6). In a shared style it may have one already, with a
+// blockade; the hop that was left is not told.
+func (n *Node) joinHop(now time.Time, p *psb, moved bool) {
+	style, reserved := p.s.style()
+	switch {
+	case !reserved:
+	case style == wire.FF:
+		if moved {
+			n.forwardResv(now, &p.up)
+		}
+	default:
+		if style == wire.WF {
+			p.blockade = nil
+			for _, q := range p.s.order {
+				if q != p && !q.local && q.in == p.in && q.phop == p.phop && q.blockade != nil {
+					p.blockade = q.blockade
+					n.timers.set(&p.failureTime, q.failureTime.at)
+					break
+				}
+			}
+		}
+		n.syncShared(now, p.s, nil, false, false)
+		n.syncShared(now, p.s, nil, true, false)
+	}
+}
+
+// strays says whether a multicast PATH came in where routing does not expect
+// the sender's packets, while there is one that came in rightly (RFC 2205
+// section 3.9).
+func (p *psb) strays(n *Node, rx *Received) bool {
+	if !p.s.id.Dst.IsMulticast() || p.in == rx.Iface || p.local {
+		return false
+	}
+	outs, _ := n.env.Routes(p.s.id.Dst, p.sender.Src, rx.Iface)
+	return len(outs) == 0
 }
 
 // take copies a PATH into p and says whether it told anything new. The caller
@@ -115,9 +157,10 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 	p := &psb{s: s, sender: f, created: now}
 	p.refresh = timer{kind: timerPathRefresh, p: p}
 	p.life = timer{kind: timerPathLife, p: p}
-	p.resv = timer{kind: timerResvRefresh, p: p}
+	p.up = upstream{s: s, p: p}
+	p.up.timer = timer{kind: timerResvRefresh, u: &p.up}
 	p.failureTime = timer{kind: timerFailure, p: p}
-	s.psbs[f] = p
+	s.insert(p)
 	n.senders++
 	return p, nil
 }
@@ -125,18 +168,24 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 // deletePSB removes path state and, without any further message, the
 // reservations that depend on it: the PathTear that follows does the same
 // downstream, and did it upstream (RFC 2205 section 3.1.5).
-func (n *Node) deletePSB(p *psb) {
-	p.reservations(n.deleteTCSB)
-	n.unhold(p.phop.Addr)
-	for _, t := range []*timer{&p.refresh, &p.life, &p.resv, &p.failureTime} {
+func (n *Node) deletePSB(now time.Time, p *psb) {
+	s, outs := p.s, p.outs
+	for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime} {
 		n.timers.stop(t)
 	}
-	delete(p.s.psbs, p.sender)
+	s.remove(p)
+	p.outs, p.proxied, p.ask = nil, false, nil
+	for _, b := range outs {
+		n.detach(p, b.out)
+	}
+	p.outs = outs
+	n.unhold(p.phop.Addr)
 	n.senders--
 	n.showGone(p)
-	if len(p.s.psbs) == 0 {
-		delete(n.sessions, p.s.id)
-		n.usePort(p.s.id, -1)
+	n.syncShared(now, s, nil, false, false)
+	if len(s.order) == 0 {
+		delete(n.sessions, s.id)
+		n.usePort(s.id, -1)
 	}
 }
 

@@ -30,8 +30,11 @@ func (n *Node) refuseSender(p *psb, r *Refusal, flags uint8) {
 
 func (n *Node) sendPathErr(out IfIndex, hop *wire.Hop, r *Refusal, flags uint8, m *wire.Message) {
 	n.count.pathErrs[r.Code]++
+	if !n.mayComplain(hop.Addr) {
+		return
+	}
 	m.Type = wire.PathErr
-	m.ErrorSpec = &wire.ErrorSpec{Node: n.env.Addr(out), Flags: flags, Code: r.Code, Value: r.Value}
+	m.ErrorSpec = &wire.ErrorSpec{Node: n.addr(out, hop.Addr), Flags: flags, Code: r.Code, Value: r.Value}
 	n.send(out, hop.Addr, m)
 }
 

@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -12,26 +13,69 @@ import (
 // Reservations on an interface that is no longer used go: their data does not
 // pass there any more, and RFC 2209 would not find them again.
 func (n *Node) reroute(p *psb) bool {
-	out, local, ok := n.env.Route(p.s.id.Dst)
-	var outs []IfIndex
-	// Never out of the interface it came in by (RFC 2205 section 3.3).
-	if ok && !local && out != p.in {
-		outs = []IfIndex{out}
-	}
-	end := local || len(outs) > 0 && !n.env.Aware(p.s.id.Dst, out)
+	outs, end := n.ways(p)
 	if end == p.end && slices.Equal(outs, p.outs) {
 		return false
 	}
-	p.reservations(func(t *tcsb) {
-		if end != p.end || !slices.Contains(outs, t.key.out) {
-			n.deleteTCSB(t)
-		}
-	})
+	old := p.outs
 	p.outs, p.end = outs, end
-	if !end {
-		p.proxied = false
+	if len(p.s.tcsbs) == 0 {
+		p.proxied = p.proxied && slices.ContainsFunc(outs, func(b branch) bool { return b.end })
+		return true
 	}
+	n.touch(p)
+	for _, b := range old {
+		if now, ok := p.find(b.out); !ok {
+			n.detach(p, b.out)
+		} else if now.end != b.end {
+			n.unfit(p, now)
+		}
+	}
+	if !slices.ContainsFunc(outs, func(b branch) bool { return b.end }) {
+		p.proxied, p.ask = false, nil
+	}
+	n.syncShared(n.now, p.s, nil, false, false)
 	return true
+}
+
+// unfit removes the requests that do not belong where PATH ends, or where it
+// does not end any more.
+func (n *Node) unfit(p *psb, b branch) {
+	t := p.reservation(b.out)
+	if t == nil {
+		return
+	}
+	for _, r := range slices.Clone(t.rsbs) {
+		if r.local() != b.end {
+			n.removeRSB(r)
+		}
+	}
+}
+
+// ways asks routing where p's data go.
+func (n *Node) ways(p *psb) (outs []branch, end bool) {
+	dst := p.s.id.Dst
+	add := func(out IfIndex) {
+		// Never out of the interface it came in by (RFC 2205 section 3.3).
+		if out != p.in && n.addr(out, dst).IsValid() {
+			outs = append(outs, branch{out, !n.env.Aware(dst, out)})
+		}
+	}
+	if dst.IsMulticast() {
+		list, _ := n.env.Routes(dst, p.sender.Src, p.in)
+		for _, out := range list {
+			add(out)
+		}
+	} else {
+		out, local, ok := n.env.Route(dst)
+		switch {
+		case local:
+			return nil, true
+		case ok:
+			add(out)
+		}
+	}
+	return outs, len(outs) > 0 && !slices.ContainsFunc(outs, func(b branch) bool { return !b.end })
 }
 
 // forwardPath is PATH REFRESH of RFC 2209 section 2 for new or changed state:
@@ -68,10 +112,13 @@ func (n *Node) pathSend(now time.Time, p *psb) {
 		n.drop(DropTTL)
 		return
 	}
-	for _, out := range p.outs {
-		tspec := p.tspec
+	for _, b := range p.outs {
+		if b.end {
+			continue
+		}
+		out, tspec := b.out, p.tspec
 		m := &wire.Message{
-			Type: wire.Path, Session: p.session(), Hop: n.hop(out), TimeValues: timeValues(p.pathR),
+			Type: wire.Path, Session: p.session(), Hop: n.hop(out, p.s.id.Dst), TimeValues: timeValues(p.pathR),
 			SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec,
 			AdSpec: n.advertise(p, out), Policy: p.policy, Unknown: p.unknown,
 		}
@@ -95,8 +142,9 @@ func (p *psb) session() wire.Session {
 	return s
 }
 
-func (n *Node) hop(out IfIndex) *wire.Hop {
-	return &wire.Hop{Addr: n.env.Addr(out), LIH: uint32(out)}
+// hop is the RSVP_HOP of what goes downstream in a session with dst.
+func (n *Node) hop(out IfIndex, dst netip.Addr) *wire.Hop {
+	return &wire.Hop{Addr: n.addr(out, dst), LIH: uint32(out)}
 }
 
 // advertise returns the ADSPEC as it leaves by out (RFC 2210 section 3.3). A
@@ -118,28 +166,31 @@ func (n *Node) advertise(p *psb, out IfIndex) *intserv.AdSpec {
 
 // pathExpired is the end of path state that nobody refreshed: as a PathTear
 // (RFC 2205 section 3.1.5).
-func (n *Node) pathExpired(p *psb) {
+func (n *Node) pathExpired(now time.Time, p *psb) {
 	n.count.pathTimeouts++
-	n.teardown(p, nil)
+	n.teardown(now, p, nil)
 }
 
 // teardown sends PathTear downstream and removes the path state.
-func (n *Node) teardown(p *psb, unknown []wire.Object) {
+func (n *Node) teardown(now time.Time, p *psb, unknown []wire.Object) {
 	if ttl := n.pathTTL(p); !p.end && ttl > 0 {
-		for _, out := range p.outs {
-			tspec := p.tspec
+		for _, b := range p.outs {
+			if b.end {
+				continue
+			}
+			out, tspec := b.out, p.tspec
 			m := &wire.Message{
-				Type: wire.PathTear, Session: p.session(), Hop: n.hop(out),
+				Type: wire.PathTear, Session: p.session(), Hop: n.hop(out, p.s.id.Dst),
 				SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec, Unknown: unknown,
 			}
 			n.sendFrom(out, p.sender.Src, p.s.id.Dst, ttl, m)
 		}
 	}
-	n.deletePSB(p)
+	n.deletePSB(now, p)
 }
 
 // handlePathTear is PTEAR MESSAGE ARRIVES of RFC 2209 section 2.
-func (n *Node) handlePathTear(rx *Received) {
+func (n *Node) handlePathTear(now time.Time, rx *Received) {
 	m := rx.Msg
 	if m.SenderTemplate == nil || m.Hop == nil {
 		n.drop(DropMalformed)
@@ -149,9 +200,11 @@ func (n *Node) handlePathTear(rx *Received) {
 	switch {
 	case p == nil || p.local:
 		n.drop(DropNoState)
+	case m.Session.Dst.IsMulticast() && p.in != rx.Iface:
+		n.drop(DropInterface) // RFC 2205 section 3.1.5
 	case p.phop != *m.Hop:
 		n.drop(DropWrongHop) // RFC 2205 section 3.1.5: neither matched nor forwarded
 	default:
-		n.teardown(p, m.Unknown)
+		n.teardown(now, p, m.Unknown)
 	}
 }

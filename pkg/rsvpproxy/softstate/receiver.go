@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -11,52 +12,174 @@ import (
 // asked, and if it says so this node behaves as if a RESV had arrived on the
 // downstream interface.
 func (n *Node) answer(now time.Time, p *psb) {
-	if !p.end || len(p.outs) == 0 {
-		return
+	for _, b := range p.outs {
+		if b.end {
+			n.answerOn(now, p, b.out)
+		}
 	}
-	out := p.outs[0]
+}
+
+func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	ad := n.advertise(p, out)
 	spec, yes := n.env.ReceiverProxy(PathInfo{
 		Session: p.s.id, Sender: p.sender, TSpec: p.tspec, AdSpec: ad, In: p.in, Out: out,
 	})
 	if !yes {
-		n.unproxy(p)
-		// Nobody behind us can answer, and policy forbids that we do.
-		n.proxyFailed(now, p, &Refusal{Code: wire.ErrPolicy, Text: "no policy answers for the receiver"}, 0)
+		n.unproxy(now, p, out)
+		if p.end {
+			// Nobody behind us can answer, and policy forbids that we do.
+			n.proxyFailed(now, p, &Refusal{Code: wire.ErrPolicy, Text: "no policy answers for the receiver"}, 0)
+		}
 		return
 	}
 	p.proxied = true
-	if refusal := n.suits(spec, ad); refusal != nil {
+	refusal := n.suits(spec, ad)
+	if refusal == nil {
+		spec.Style, refusal = n.proxyStyle(now, p, spec)
+	}
+	flow := spec.FlowSpec.Wire()
+	if refusal == nil && p.s.conflicts(proxyKey(p, out, spec.Style), flow.Service) {
+		refusal = &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: intserv.ErrServiceConflict.Error()}
+	}
+	if refusal != nil {
 		n.proxyFailed(now, p, refusal, 0)
 		return
 	}
-	flow := spec.FlowSpec.Wire()
 	flow.TSpec.MaxPacket = n.fitPacket(flow.TSpec.MaxPacket, ad, flow.Service, out)
+	was := p.ask
+	p.ask = &flow
 
-	t := n.needTCSB(p.s, tcKey{out, p.sender})
+	t := n.needTCSB(p.s, proxyKey(p, out, spec.Style), spec.Style)
+	want, err := t.proxied()
+	if err != nil {
+		p.ask = was
+		n.dropEmpty(t)
+		n.proxyFailed(now, p, &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: err.Error()}, 0)
+		return
+	}
 	r := t.find(wire.Hop{LIH: uint32(out)})
 	if waiting := now.Before(p.retryAt); r == nil && !waiting {
-		r = n.addRSB(t, wire.Hop{LIH: uint32(out)})
-		r.next = &flow
-	} else if waiting && (r == nil || r.wanted() != flow) {
+		r = n.addRSB(t, wire.Hop{LIH: uint32(out)}, want)
+	} else if waiting && (r == nil || !r.wanted().equal(want)) {
 		n.dropEmpty(t)
 		return
 	}
 	if spec.Confirm && !p.confirmed && !p.local {
-		p.confirm = n.env.Addr(p.in)
+		p.confirm = n.addr(p.in, p.s.id.Dst)
 	}
-	if r.wanted() != flow {
-		r.next = &flow
+	if !r.wanted().equal(want) {
+		r.next = &want
 	}
 	n.updateTC(now, t, true)
 	n.settled(p, false)
+}
+
+func proxyKey(p *psb, out IfIndex, style wire.Style) tcKey {
+	if style == wire.FF {
+		return tcKey{out, p.sender}
+	}
+	return tcKey{out: out}
+}
+
+// proxied is what the receiver proxy asks for: in a shared style the merge of
+// what policy has for each sender, since one of them is heard at a time.
+func (t *tcsb) proxied() (q request, err error) {
+	first := true
+	add := func(p *psb) {
+		b, ok := p.find(t.key.out)
+		if !ok || !b.end || !p.proxied || p.ask == nil || err != nil {
+			return
+		}
+		if t.style == wire.SE {
+			q.filters = append(q.filters, p.sender) // in order
+		}
+		if first {
+			q.flow, first = *p.ask, false
+			return
+		}
+		q.flow, err = q.flow.Merge(*p.ask)
+	}
+	if !t.shared() {
+		if p := t.s.psbs[t.key.filter]; p != nil {
+			add(p)
+		}
+		return q, err
+	}
+	for _, p := range t.s.order {
+		add(p)
+	}
+	return q, err
+}
+
+// reproxy brings the receiver proxy's own request in a shared style up to date
+// after a sender has gone. The caller looks after traffic control.
+func (n *Node) reproxy(t *tcsb) {
+	r := t.find(wire.Hop{LIH: uint32(t.key.out)})
+	if r == nil {
+		return
+	}
+	switch want, err := t.proxied(); {
+	case err != nil || want.flow.Service == 0:
+		n.removeRSB(r)
+	case !r.wanted().equal(want):
+		r.next = &want
+	}
+}
+
+// proxyStyle chooses the style of the receiver proxy's request. Styles do not
+// mix (RFC 2205 section 2.4): where other receivers have reserved in theirs, it
+// is theirs or none.
+func (n *Node) proxyStyle(now time.Time, p *psb, spec ReserveSpec) (wire.Style, *Refusal) {
+	style := spec.Style
+	def(&style, wire.FF)
+	existing, reserved := p.s.style()
+	foreign := false
+	for _, t := range p.s.tcsbs {
+		foreign = foreign || slices.ContainsFunc(t.rsbs, func(r *rsb) bool { return !r.local() })
+	}
+	switch {
+	case spec.Auto && foreign:
+		return existing, nil
+	case spec.Auto && len(p.s.order) == 1:
+		style = wire.WF
+	case spec.Auto:
+		style = wire.FF
+	}
+	if !reserved || style == existing {
+		return style, nil
+	}
+	conflict := &Refusal{Code: wire.ErrStyleConflict, Value: uint16(existing)}
+	if foreign || n.restyling {
+		return 0, conflict
+	}
+	n.restyling = true // policies that want different styles get one of them
+	defer func() { n.restyling = false }()
+	n.restyle(now, p.s)
+	for _, q := range p.s.order {
+		if q != p && q.proxied {
+			n.answer(now, q)
+		}
+	}
+	if existing, reserved = p.s.style(); reserved && existing != style {
+		return 0, conflict
+	}
+	return style, nil
+}
+
+// restyle takes all reservations of the receiver proxy back, so that they can be
+// made in another style.
+func (n *Node) restyle(now time.Time, s *session) {
+	for _, t := range s.sorted() {
+		n.deleteTCSB(t)
+		n.resvChanged(now, t, nil)
+	}
 }
 
 // suits refuses what the path does not offer: the absence of a service's ADSPEC
 // fragment means that it must not be asked for (RFC 2210 section 3.3).
 func (n *Node) suits(spec ReserveSpec, ad *intserv.AdSpec) *Refusal {
 	switch {
-	case spec.Style != 0 && spec.Style != wire.FF:
+	case spec.Style != 0 && !spec.Style.Known():
 		return &Refusal{Code: wire.ErrUnknownStyle}
 	case ad != nil && spec.FlowSpec.Service == intserv.Guaranteed && ad.Guaranteed == nil,
 		ad != nil && spec.FlowSpec.Service == intserv.ControlledLoad && ad.ControlledLoad == nil:
@@ -86,14 +209,25 @@ func (n *Node) fitPacket(m uint32, ad *intserv.AdSpec, s intserv.Service, out If
 	return mtu
 }
 
-// unproxy takes the receiver proxy's own request back.
-func (n *Node) unproxy(p *psb) {
+// unproxy takes the receiver proxy's own request for p on out back.
+func (n *Node) unproxy(now time.Time, p *psb, out IfIndex) {
 	if !p.proxied {
 		return
 	}
-	p.proxied = false
-	p.reservations(n.deleteTCSB) // nobody but us asks where PATH ends
-	n.resvGone(p, nil)
+	p.proxied, p.ask = false, nil
+	t := p.reservation(out)
+	if t == nil {
+		return
+	}
+	if t.shared() {
+		n.reproxy(t)
+		if n.byID[t.id] == t {
+			n.updateTC(now, t, false)
+		}
+	} else {
+		n.deleteTCSB(t) // nobody but us asks where PATH ends
+	}
+	n.resvChanged(now, t, nil)
 }
 
 // proxyFailed tells the sender that the receiver proxy cannot reserve. The

@@ -191,9 +191,9 @@ func TestReceiverProxyServiceNotOffered(t *testing.T) {
 	// Without an ADSPEC nothing is known, nothing forbidden.
 	r = proxyRig(t)
 	only[Reserve](t, r.path(func(m *wire.Message) { m.AdSpec = nil }))
-	// Styles that are not in yet.
+	// A style that does not exist.
 	r.env.proxy = func(PathInfo) (ReserveSpec, bool) {
-		return ReserveSpec{Style: wire.WF, FlowSpec: flow}, true
+		return ReserveSpec{Style: 0x1f, FlowSpec: flow}, true
 	}
 	if e := onlySend(t, r.path(rate(12000)), wire.PathErr).Msg.ErrorSpec; e.Value != 0x0106 {
 		t.Errorf("%+v", e)

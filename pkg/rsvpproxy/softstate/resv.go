@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -29,7 +30,7 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 	case reserved && m.Style != existing:
 		// RFC 2205 Appendix B: the low 16 bits of the existing option vector.
 		refusal = &Refusal{Code: wire.ErrStyleConflict, Value: uint16(existing)}
-	case m.Style != wire.FF:
+	case !m.Style.Known():
 		refusal = &Refusal{Code: wire.ErrUnknownStyle}
 	}
 	if refusal != nil {
@@ -38,12 +39,12 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 	}
 	for i := range m.BadFlows {
 		b := &m.BadFlows[i]
-		n.sendResvErr(m.Session, out, m.Hop.Addr, m.Style, &b.FlowDescriptor,
-			&Refusal{Code: b.Err.Code, Value: b.Err.Value, Text: b.Err.Detail}, 0)
+		why := &Refusal{Code: b.Err.Code, Value: b.Err.Value, Text: b.Err.Detail}
+		n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: &b.FlowDescriptor, why: why})
 	}
 	for i := range m.Flows { // each stands for itself (RFC 2205 section 3.1.8)
 		if refusal := n.handleFlow(now, rx, s, out, &m.Flows[i]); refusal != nil {
-			n.sendResvErr(m.Session, out, m.Hop.Addr, m.Style, &m.Flows[i], refusal, 0)
+			n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: &m.Flows[i], why: refusal})
 		}
 	}
 }
@@ -56,28 +57,28 @@ func (n *Node) lih(rx *Received) (IfIndex, bool) {
 	if out == 0 {
 		out = rx.Iface
 	}
-	return out, n.env.Addr(out).IsValid()
+	return out, n.addr(out, rx.Msg.Session.Dst).IsValid()
 }
 
-// style is that of the existing reservations, if there are any.
-func (s *session) style() (wire.Style, bool) { return wire.FF, s != nil && len(s.tcsbs) > 0 }
-
-// handleFlow takes one flow descriptor of fixed-filter style.
+// handleFlow takes one flow descriptor.
 func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, fd *wire.FlowDescriptor) *Refusal {
-	if len(fd.Filters) != 1 {
+	style := rx.Msg.Style
+	if style == wire.FF && len(fd.Filters) != 1 || style == wire.WF && len(fd.Filters) != 0 {
 		n.drop(DropMalformed)
 		return nil
 	}
-	p := s.psbs[fd.Filters[0]]
-	if p == nil || !p.routes(out) || p.end {
-		// Where PATH ends nobody downstream can have path state to answer.
+	key, filters, ok := s.match(style, fd.Filters, out)
+	if !ok {
 		return &Refusal{Code: wire.ErrNoSender}
 	}
 	if refusal := n.checkFlow(fd.FlowSpec, out); refusal != nil {
 		return refusal
 	}
-	t := n.needTCSB(s, tcKey{out, p.sender})
 	hop := wire.Hop{Addr: rx.Msg.Hop.Addr, LIH: uint32(out)}
+	if s.conflicts(key, fd.FlowSpec.Service) {
+		return &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: intserv.ErrServiceConflict.Error()}
+	}
+	t := n.needTCSB(s, key, style)
 	r := t.find(hop)
 	if r == nil {
 		if !n.hold(hop.Addr) {
@@ -85,26 +86,85 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 			n.drop(DropLimitResv)
 			return &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"}
 		}
-		r = n.addRSB(t, hop)
-		r.next = new(*fd.FlowSpec)
+		r = n.addRSB(t, hop, request{*fd.FlowSpec, filters})
 	}
-	n.timers.set(&r.life, now.Add(n.lifetime(rx.Msg.TimeValues)))
-	if r.wanted() != *fd.FlowSpec {
-		r.next = new(*fd.FlowSpec)
+	n.prolong(r, filters, now.Add(n.lifetime(rx.Msg.TimeValues)))
+	if w := r.wanted(); w.flow != *fd.FlowSpec || len(withFilters(w.filters, filters)) != len(w.filters) {
+		r.next = &request{*fd.FlowSpec, withFilters(w.filters, filters)}
 	}
 	changed := r.take(rx.Msg, fd)
 	n.updateTC(now, t, true)
-	n.settled(p, false)
+	t.senders(func(p *psb) { n.settled(p, false) })
 	if changed && t.installed != nil {
-		n.forwardResv(now, p)
+		if t.shared() {
+			n.syncShared(now, s, nil, true, true)
+		} else {
+			n.forwardResv(now, &s.psbs[key.filter].up)
+		}
 	}
 	return nil
+}
+
+// match finds the reservation that a flow descriptor is about. Filter specs of
+// style SE that match no sender are left out (RFC 2209, RESV MESSAGE ARRIVES);
+// false: no sender is left.
+func (s *session) match(style wire.Style, list []wire.Filter, out IfIndex) (key tcKey, filters []wire.Filter, ok bool) {
+	key.out = out
+	if style == wire.WF {
+		return key, nil, slices.ContainsFunc(s.order, func(p *psb) bool { return p.carries(out) })
+	}
+	for _, f := range list {
+		// Where PATH ends nobody downstream can have path state to answer.
+		if p := s.psbs[f]; p == nil || !p.carries(out) {
+			continue
+		}
+		if style == wire.FF {
+			key.filter = f
+			return key, nil, true
+		}
+		filters = withFilters(filters, []wire.Filter{f})
+	}
+	return key, filters, len(filters) > 0
+}
+
+// conflicts says whether others reserve another service for the same data: all
+// receivers of a session must use the same one (RFC 2210 section 2.2). Within
+// one interface traffic control looks after it.
+func (s *session) conflicts(key tcKey, service intserv.Service) bool {
+	for k, t := range s.tcsbs {
+		if k.filter == key.filter && k.out != key.out && t.rsbs[0].wanted().flow.Service != service {
+			return true
+		}
+	}
+	return false
+}
+
+// prolong restarts the lifetime of a request, in style SE of each filter spec
+// that was named (RFC 2209, RESV MESSAGE ARRIVES).
+func (n *Node) prolong(r *rsb, filters []wire.Filter, until time.Time) {
+	if r.t.style != wire.SE {
+		n.timers.set(&r.life, until)
+		return
+	}
+	if r.until == nil {
+		r.until = map[wire.Filter]time.Time{}
+	}
+	for _, f := range filters {
+		r.until[f] = until
+	}
+	for _, at := range r.until {
+		if at.Before(until) {
+			until = at
+		}
+	}
+	n.timers.set(&r.life, until)
 }
 
 // take copies what is not looked at here and says whether it changed.
 func (r *rsb) take(m *wire.Message, fd *wire.FlowDescriptor) bool {
 	changed := !sameObject(r.raw, fd.Raw) || !sameObjects(r.policy, m.Policy) ||
-		!sameObjects(r.unknown, m.Unknown) || !sameObjects(r.flowUnknown, fd.Unknown)
+		!sameObjects(r.unknown, m.Unknown) || !sameObjects(r.flowUnknown, fd.Unknown) || !slices.Equal(r.scope, m.Scope)
+	r.scope = m.Scope
 	r.raw, r.policy, r.unknown, r.flowUnknown = fd.Raw, m.Policy, m.Unknown, fd.Unknown
 	r.confirm = m.ResvConfirm
 	return changed
@@ -135,30 +195,87 @@ func (n *Node) handleResvTear(now time.Time, rx *Received) {
 		return
 	}
 	out, ok := n.lih(rx)
-	if s == nil || !ok || m.Style != wire.FF {
+	style, reserved := s.style()
+	if !reserved || !ok || m.Style != style {
 		n.drop(DropNoState)
 		return
 	}
-	for i := range m.Flows {
-		for _, f := range m.Flows[i].Filters {
-			t := s.tcsbs[tcKey{out, f}]
-			if t == nil {
-				n.drop(DropNoState)
-				continue
+	hop := wire.Hop{Addr: m.Hop.Addr, LIH: uint32(out)}
+	if style == wire.FF {
+		for i := range m.Flows {
+			for _, f := range m.Flows[i].Filters {
+				if r := s.request(tcKey{out, f}, hop); r != nil {
+					n.endRSB(now, r, m.Unknown)
+				} else {
+					n.drop(DropNoState)
+				}
 			}
-			r := t.find(wire.Hop{Addr: m.Hop.Addr, LIH: uint32(out)})
-			if r == nil {
-				n.drop(DropNoState)
-				continue
-			}
-			n.endRSB(now, r, m.Unknown)
+		}
+		return
+	}
+	r := s.request(tcKey{out: out}, hop)
+	switch {
+	case r == nil:
+		n.drop(DropNoState)
+	case style == wire.WF:
+		n.endRSB(now, r, m.Unknown)
+	default:
+		torn := func(f wire.Filter) bool {
+			return slices.ContainsFunc(m.Flows, func(d wire.FlowDescriptor) bool { return slices.Contains(d.Filters, f) })
+		}
+		if !n.endFilters(now, r, torn, m.Unknown) {
+			n.drop(DropNoState)
 		}
 	}
 }
 
+// request finds what a next hop asks for.
+func (s *session) request(key tcKey, hop wire.Hop) *rsb {
+	if t := s.tcsbs[key]; t != nil {
+		return t.find(hop)
+	}
+	return nil
+}
+
+// resvExpired is the end of reservation state that nobody refreshed: as a
+// ResvTear (RFC 2205 section 3.1.6).
 func (n *Node) resvExpired(now time.Time, r *rsb) {
 	n.count.resvTimeouts++
-	n.endRSB(now, r, nil)
+	if r.t.style != wire.SE {
+		n.endRSB(now, r, nil)
+		return
+	}
+	n.endFilters(now, r, func(f wire.Filter) bool { at, ok := r.until[f]; return !ok || !at.After(now) }, nil)
+}
+
+// endFilters takes filter specs out of a next hop's request of style SE, and
+// says whether there were any.
+func (n *Node) endFilters(now time.Time, r *rsb, gone func(wire.Filter) bool, unknown []wire.Object) bool {
+	t := r.t
+	t.senders(n.touch)
+	if !r.keep(func(f wire.Filter) bool { return !gone(f) }) {
+		n.prolong(r, nil, r.earliest(now.Add(n.cfg.Refresh)))
+		return false
+	}
+	if len(r.wanted().filters) == 0 {
+		n.endRSB(now, r, unknown)
+		return true
+	}
+	n.prolong(r, nil, r.earliest(now.Add(n.cfg.Refresh)))
+	n.updateTC(now, t, true)
+	n.resvChanged(now, t, unknown)
+	return true
+}
+
+// earliest is when the first filter spec of r ends.
+func (r *rsb) earliest(at time.Time) time.Time {
+	first := true
+	for _, u := range r.until {
+		if first || u.Before(at) {
+			at, first = u, false
+		}
+	}
+	return at
 }
 
 // endRSB takes one next hop's request away and passes the consequence on: a
@@ -168,7 +285,10 @@ func (n *Node) endRSB(now time.Time, r *rsb, unknown []wire.Object) {
 	n.removeRSB(r)
 	if len(t.rsbs) > 0 {
 		n.updateTC(now, t, true)
+		if t.shared() {
+			n.resvChanged(now, t, unknown)
+		}
 		return
 	}
-	t.senders(func(p *psb) { n.resvGone(p, unknown) })
+	n.resvChanged(now, t, unknown)
 }

@@ -80,8 +80,6 @@ func TestResvErrors(t *testing.T) {
 		{"no wildcard port (3.2): code 4", nothing, func(m *wire.Message) { m.Flows[0].Filters[0].SrcPort = 0 }, wire.ErrNoSender, 0},
 		{"sender routes elsewhere: code 4", nothing, func(m *wire.Message) { m.Hop.LIH = uint32(other) }, wire.ErrNoSender, 0},
 		{"style conflict: code 5", func(r *rig) { r.grant(r.resv()) }, func(m *wire.Message) { m.Style = wire.SE }, wire.ErrStyleConflict, uint16(wire.FF)},
-		{"shared explicit: code 6", nothing, func(m *wire.Message) { m.Style = wire.SE }, wire.ErrUnknownStyle, 0},
-		{"wildcard: code 6", nothing, func(m *wire.Message) { m.Style, m.Flows[0].Filters = wire.WF, nil }, wire.ErrUnknownStyle, 0},
 		{"dst ports (3.2): code 7", nothing, func(m *wire.Message) { m.Session.DstPort, m.Flows[0].Filters[0].SrcPort = 0, 0 }, wire.ErrDstPorts, 0},
 		{"M above MTU: code 1", nothing, func(m *wire.Message) { m.Flows[0].FlowSpec.TSpec.MaxPacket = 9000 }, wire.ErrAdmission, wire.AdmissionMTU},
 	}

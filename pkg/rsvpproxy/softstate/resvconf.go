@@ -17,17 +17,21 @@ func (n *Node) confirmRSB(t *tcsb, r *rsb) bool {
 		return false
 	}
 	r.confirm = netip.Addr{}
-	forward := false
+	forward, answer := false, false
 	t.senders(func(p *psb) {
 		switch {
-		case !p.local && p.blockades(r.flow):
+		case !r.reaches(p):
+		case !p.local && p.blockades(r.now.flow):
 			// dropped (section 3.1.4)
 		case !p.local && p.largest(r):
-			p.confirm, forward = to, true
+			n.needUp(p).confirm, forward = to, true
 		default:
-			n.sendResvConf(t, r, to)
+			answer = true
 		}
 	})
+	if answer {
+		n.sendResvConf(t, r, to)
+	}
 	return forward
 }
 
@@ -36,7 +40,7 @@ func (p *psb) largest(r *rsb) bool {
 	largest := true
 	p.reservations(func(t *tcsb) {
 		for _, o := range t.rsbs {
-			if o != r && o.have && r.flow.Compare(o.flow) != intserv.Greater {
+			if o != r && o.have && r.now.flow.Compare(o.now.flow) != intserv.Greater {
 				largest = false
 			}
 		}
@@ -46,14 +50,18 @@ func (p *psb) largest(r *rsb) bool {
 
 func (n *Node) sendResvConf(t *tcsb, r *rsb, to netip.Addr) {
 	out, local, ok := n.env.Route(to)
-	if !ok || local {
+	node := n.addr(t.key.out, t.s.id.Dst)
+	if !ok || local || to.Is4() != node.Is4() {
 		return
 	}
-	flow := r.flow
+	flow, filters := r.now.flow, r.now.filters
+	if !t.shared() {
+		filters = []wire.Filter{t.key.filter}
+	}
 	n.send(out, to, &wire.Message{
-		Type: wire.ResvConf, Session: t.s.id, Style: wire.FF, ResvConfirm: to,
-		ErrorSpec: &wire.ErrorSpec{Node: n.env.Addr(t.key.out)}, // code 0: no error
-		Flows:     []wire.FlowDescriptor{{FlowSpec: &flow, Raw: r.raw, Filters: []wire.Filter{t.key.filter}}},
+		Type: wire.ResvConf, Session: t.s.id, Style: t.style, ResvConfirm: to,
+		ErrorSpec: &wire.ErrorSpec{Node: node}, // code 0: no error
+		Flows:     []wire.FlowDescriptor{{FlowSpec: &flow, Raw: r.raw, Filters: filters}},
 	})
 }
 
@@ -83,23 +91,33 @@ func (n *Node) handleResvConf(rx *Received) {
 	}
 	c := *m
 	c.Integrity = nil
-	n.sendFrom(out, n.env.Addr(out), m.ResvConfirm, rx.TTL-1, &c)
+	n.sendFrom(out, n.addr(out, m.ResvConfirm), m.ResvConfirm, rx.TTL-1, &c)
 }
 
 // confirmed notes the confirmation of a receiver proxy's request.
 func (n *Node) confirmed(m *wire.Message) {
 	found := false
+	note := func(p *psb) {
+		if p == nil || !p.proxied || p.installed() == nil {
+			return
+		}
+		found = true
+		p.confirmed, p.confirm, p.failure, p.blockade = true, netip.Addr{}, nil, nil
+		if u := n.upOf(p); u != nil {
+			u.quick = 0
+		}
+		n.timers.stop(&p.failureTime)
+		n.touch(p)
+	}
+	s := n.sessions[m.Session.Key()]
+	if s != nil && m.Style == wire.WF {
+		for _, p := range s.order {
+			note(p)
+		}
+	}
 	for i := range m.Flows {
 		for _, f := range m.Flows[i].Filters {
-			p := n.lookup(m.Session, f)
-			if p == nil || !p.proxied || p.installed() == nil {
-				continue
-			}
-			found = true
-			p.confirmed, p.confirm, p.resvQ = true, netip.Addr{}, 0
-			p.failure, p.blockade = nil, nil
-			n.timers.stop(&p.failureTime)
-			n.touch(p)
+			note(n.lookup(m.Session, f))
 		}
 	}
 	if !found {

@@ -1,7 +1,9 @@
 package softstate
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -15,26 +17,41 @@ func (n *Node) refuseResv(rx *Received, r *Refusal) {
 	if !ok {
 		out = rx.Iface
 	}
+	about := func(fd *wire.FlowDescriptor) {
+		n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: fd, why: r})
+	}
 	for i := range m.Flows {
-		n.sendResvErr(m.Session, out, m.Hop.Addr, m.Style, &m.Flows[i], r, 0)
+		about(&m.Flows[i])
 	}
 	for i := range m.BadFlows {
-		n.sendResvErr(m.Session, out, m.Hop.Addr, m.Style, &m.BadFlows[i].FlowDescriptor, r, 0)
+		about(&m.BadFlows[i].FlowDescriptor)
 	}
 	if len(m.Flows)+len(m.BadFlows) == 0 {
-		n.sendResvErr(m.Session, out, m.Hop.Addr, m.Style, nil, r, 0)
+		about(nil)
 	}
 }
 
+// complaint is what a ResvErr that starts here tells.
+type complaint struct {
+	style wire.Style
+	scope []netip.Addr // a copy of the SCOPE in error (RFC 2205 section 3.4)
+	flow  *wire.FlowDescriptor
+	why   *Refusal
+	flags uint8
+}
+
 // sendResvErr starts a ResvErr at this node.
-func (n *Node) sendResvErr(s wire.Session, out IfIndex, to netip.Addr, st wire.Style, fd *wire.FlowDescriptor, r *Refusal, flags uint8) {
-	n.count.resvErrs[r.Code]++
-	m := &wire.Message{
-		Type: wire.ResvErr, Session: s.Key(), Hop: n.hop(out), Style: st,
-		ErrorSpec: &wire.ErrorSpec{Node: n.env.Addr(out), Flags: flags, Code: r.Code, Value: r.Value},
+func (n *Node) sendResvErr(s wire.Session, out IfIndex, to netip.Addr, c complaint) {
+	n.count.resvErrs[c.why.Code]++
+	if !n.mayComplain(to) {
+		return
 	}
-	if fd != nil {
-		m.Flows = []wire.FlowDescriptor{{FlowSpec: fd.FlowSpec, Filters: fd.Filters, Raw: fd.Raw}}
+	m := &wire.Message{
+		Type: wire.ResvErr, Session: s.Key(), Hop: n.hop(out, s.Dst), Style: c.style, Scope: c.scope,
+		ErrorSpec: &wire.ErrorSpec{Node: n.addr(out, s.Dst), Flags: c.flags, Code: c.why.Code, Value: c.why.Value},
+	}
+	if c.flow != nil {
+		m.Flows = []wire.FlowDescriptor{{FlowSpec: c.flow.FlowSpec, Filters: c.flow.Filters, Raw: c.flow.Raw}}
 	}
 	n.send(out, to, m)
 }
@@ -44,60 +61,153 @@ func (n *Node) sendResvErr(s wire.Session, out IfIndex, to netip.Addr, st wire.S
 func (n *Node) handleResvErr(now time.Time, rx *Received) {
 	m := rx.Msg
 	s := n.sessions[m.Session.Key()]
-	if m.ErrorSpec == nil {
+	if m.ErrorSpec == nil || m.Hop == nil {
 		n.drop(DropMalformed)
 		return
 	}
-	if s == nil || m.Style != wire.FF {
+	style, reserved := s.style()
+	if !reserved || m.Style != style {
 		n.drop(DropNoState)
 		return
 	}
-	found := false
+	var hit []*psb
 	for i := range m.Flows {
-		for _, f := range m.Flows[i].Filters {
-			if p := s.psbs[f]; p != nil && !p.local {
-				found = true
-				n.resvErrFor(now, rx, p, &m.Flows[i])
+		fd := &m.Flows[i]
+		list := s.inError(rx, fd)
+		n.blockade(now, rx, fd, list)
+		hit = append(hit, list...)
+		for _, t := range s.sorted() {
+			if t.key.out != rx.Iface {
+				n.passResvErr(rx, t, fd, list)
 			}
 		}
 	}
-	if !found {
+	if len(hit) == 0 {
 		n.drop(DropNoState)
 	}
 }
 
-func (n *Node) resvErrFor(now time.Time, rx *Received, p *psb, fd *wire.FlowDescriptor) {
-	m, e := rx.Msg, rx.Msg.ErrorSpec
-	inPlace := e.Flags&wire.InPlace != 0
-	n.fail(now, p, &Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node, Upstream: true})
-	admission := e.Code == wire.ErrAdmission && fd.FlowSpec != nil
-	if admission {
+// inError lists the senders that a ResvErr is about: those that it names, or in
+// wildcard style those behind the previous hop that sent it.
+func (s *session) inError(rx *Received, fd *wire.FlowDescriptor) (list []*psb) {
+	for _, f := range fd.Filters {
+		if p := s.psbs[f]; p != nil && !p.local {
+			list = append(list, p)
+		}
+	}
+	if rx.Msg.Style == wire.WF {
+		for _, p := range s.order {
+			if !p.local && p.in == rx.Iface && p.phop.Addr == rx.Msg.Hop.Addr {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
+// sorted lists the reservations of s in the order in which they were made.
+func (s *session) sorted() []*tcsb {
+	list := make([]*tcsb, 0, len(s.tcsbs))
+	for _, t := range s.tcsbs {
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b *tcsb) int { return cmp.Compare(a.id, b.id) })
+	return list
+}
+
+// blockade notes an error from upstream. An admission control failure makes
+// blockade state, per sender, or in wildcard style per previous hop, and what
+// did not fail goes up at once (RFC 2205 section 3.5 rules 1 to 4).
+func (n *Node) blockade(now time.Time, rx *Received, fd *wire.FlowDescriptor, list []*psb) {
+	e := rx.Msg.ErrorSpec
+	var ups []*upstream
+	for _, p := range list {
+		n.fail(now, p, &Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node, Upstream: true})
+		if e.Code != wire.ErrAdmission || fd.FlowSpec == nil {
+			continue
+		}
 		qb := *fd.FlowSpec
 		p.blockade = &qb
-		p.reservations(func(t *tcsb) {
-			if t.installed != nil && !p.blockades(t.fwd) && !p.proxied {
-				n.forwardResv(now, p) // what did not fail goes up at once (section 3.5 rule 4)
-			}
-		})
-	}
-	p.reservations(func(t *tcsb) {
-		if t.key.out == rx.Iface {
-			return
+		free := false
+		p.reservations(func(t *tcsb) { free = free || t.covers(p) && !p.blockades(t.fwd) })
+		if u := n.upOf(p); u != nil && free && !p.proxied && !slices.Contains(ups, u) {
+			ups = append(ups, u)
 		}
-		for _, r := range t.rsbs {
-			if admission && inPlace && !p.blockades(r.wanted()) {
-				continue // the failure was not this one's (section 3.5 rule 5)
+	}
+	for _, u := range ups {
+		n.forwardResv(now, u)
+	}
+}
+
+// upOf is needUp for what is there already.
+func (n *Node) upOf(p *psb) *upstream {
+	if style, ok := p.s.style(); ok && style == wire.FF {
+		return &p.up
+	}
+	for _, u := range p.s.ups {
+		if u.serves(p) {
+			return u
+		}
+	}
+	return nil
+}
+
+// passResvErr sends a ResvErr on to the next hops of one reservation.
+func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list []*psb) {
+	m, e := rx.Msg, rx.Msg.ErrorSpec
+	var here []*psb
+	t.senders(func(p *psb) {
+		if slices.Contains(list, p) {
+			here = append(here, p)
+		}
+	})
+	if len(here) == 0 {
+		return
+	}
+	scope, ok := errorScope(m.Scope, here)
+	if !ok {
+		return // RFC 2205 section 3.4: an empty SCOPE is not sent
+	}
+	guilty := e.Code == wire.ErrAdmission && fd.FlowSpec != nil && e.Flags&wire.InPlace != 0
+	for _, r := range t.rsbs {
+		if guilty && fd.FlowSpec.StrictlyAbove(r.wanted().flow) {
+			continue // the failure was not this one's (section 3.5 rule 5)
+		}
+		var filters []wire.Filter // those of the reservation here (section 3.1.8)
+		for _, p := range here {
+			if !t.shared() || t.style == wire.SE && hasFilter(r.wanted().filters, p.sender) {
+				filters = append(filters, p.sender)
 			}
-			if r.local() {
-				// RFC 5946 section 3.1: the sender has to learn of it.
-				n.refuseSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace)
-				continue
+		}
+		switch {
+		case r.local():
+			// RFC 5946 section 3.1: the sender has to learn of it, in wildcard style all.
+			for _, p := range here {
+				if p.proxied {
+					n.refuseSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace)
+				}
 			}
+		case t.style == wire.SE && len(filters) == 0:
+		default:
 			n.send(t.key.out, r.hop.Addr, &wire.Message{
-				Type: wire.ResvErr, Session: p.s.id, Hop: n.hop(t.key.out), ErrorSpec: e, Style: m.Style,
-				Flows:  []wire.FlowDescriptor{{FlowSpec: fd.FlowSpec, Raw: fd.Raw, Filters: []wire.Filter{p.sender}, Unknown: fd.Unknown}},
+				Type: wire.ResvErr, Session: t.s.id, Hop: n.hop(t.key.out, t.s.id.Dst), ErrorSpec: e, Style: m.Style, Scope: scope,
+				Flows:  []wire.FlowDescriptor{{FlowSpec: fd.FlowSpec, Raw: fd.Raw, Filters: filters, Unknown: fd.Unknown}},
 				Policy: m.Policy, Unknown: m.Unknown,
 			})
 		}
-	})
+	}
+}
+
+// errorScope reduces the SCOPE of a ResvErr to the senders that route to an
+// outgoing interface (RFC 2205 section 3.4); false: none is left.
+func errorScope(scope []netip.Addr, here []*psb) (out []netip.Addr, ok bool) {
+	if len(scope) == 0 {
+		return nil, true
+	}
+	for _, p := range here {
+		if slices.Contains(scope, p.sender.Src) && !slices.Contains(out, p.sender.Src) {
+			out = append(out, p.sender.Src) // here is sorted
+		}
+	}
+	return out, len(out) > 0
 }

@@ -5,103 +5,179 @@ import (
 	"slices"
 	"time"
 
-	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // forwardResv sends new or changed reservation state to the previous hop: at
 // once, then a few quick ones, then every R.
-func (n *Node) forwardResv(now time.Time, p *psb) {
-	p.resvQ = max(n.cfg.Quick, 0)
-	n.resvRefresh(now, p)
+func (n *Node) forwardResv(now time.Time, u *upstream) {
+	u.quick = max(n.cfg.Quick, 0)
+	n.resvRefresh(now, u)
 }
 
-// resvRefresh is RESV REFRESH of RFC 2209 section 2 for one sender. One message
-// per sender is permitted, packing several is an economy (RFC 2205 section
-// 3.1.4).
-func (n *Node) resvRefresh(now time.Time, p *psb) {
-	if p.local || p.installed() == nil {
-		n.timers.stop(&p.resv)
+// resvRefresh is RESV REFRESH of RFC 2209 section 2 for one previous hop, in a
+// distinct style for one sender: one message per sender is permitted, packing
+// several is an economy (RFC 2205 section 3.1.4).
+func (n *Node) resvRefresh(now time.Time, u *upstream) {
+	o, ok := u.offer()
+	if !ok {
+		n.timers.stop(&u.timer)
 		return
 	}
-	p.resvR = n.slew(p.resvR)
-	n.timers.set(&p.resv, now.Add(n.interval(p.resvR, &p.resvQ)))
-
-	flow, from := p.upstream()
-	m := &wire.Message{
-		Type: wire.Resv, Session: p.s.id, TimeValues: timeValues(p.resvR), Style: wire.FF,
-		Hop:         &wire.Hop{Addr: n.env.Addr(p.in), LIH: p.phop.LIH},
-		ResvConfirm: p.confirm,
-		Flows:       []wire.FlowDescriptor{{FlowSpec: &flow, Filters: []wire.Filter{p.sender}}},
-	}
-	for _, r := range from {
+	u.r = n.slew(u.r)
+	n.timers.set(&u.timer, now.Add(n.interval(u.r, &u.quick)))
+	m := n.upMessage(u, wire.Resv, o.style)
+	m.TimeValues, m.Scope = timeValues(u.r), o.scope
+	m.Flows = []wire.FlowDescriptor{{FlowSpec: &o.flow, Filters: o.filters}}
+	for _, r := range o.from {
 		m.Policy = union(m.Policy, r.policy)
 		m.Unknown = union(m.Unknown, r.unknown) // RFC 2205 section 3.10 (1) rule 3
 		m.Flows[0].Unknown = union(m.Flows[0].Unknown, r.flowUnknown)
 	}
-	if len(from) == 1 && from[0].flow == flow {
-		m.Flows[0].Raw = from[0].raw
+	if len(o.from) == 1 && o.from[0].now.flow == o.flow {
+		m.Flows[0].Raw = o.from[0].raw
 	}
-	if !p.proxied {
-		p.confirm = netip.Addr{} // forwarded once; a proxy asks until it is told
-	}
-	p.resvSent = true
-	n.send(p.in, p.phop.Addr, m)
-}
-
-// upstream merges what p's next hops ask for: the least upper bound of what is
-// not blockaded, or if all is, the greatest lower bound (RFC 2205 section 3.5).
-func (p *psb) upstream() (intserv.FlowSpec, []*rsb) {
-	var free, all []*tcsb
-	p.reservations(func(t *tcsb) {
-		if t.installed == nil {
-			return
-		}
-		all = append(all, t)
-		if !p.blockades(t.fwd) {
-			free = append(free, t)
+	m.ResvConfirm = u.confirm
+	u.confirm = netip.Addr{} // forwarded once; a proxy asks until it is told
+	u.senders(func(p *psb) {
+		if p.confirm.IsValid() {
+			m.ResvConfirm = p.confirm
 		}
 	})
-	merge := intserv.FlowSpec.Merge
-	if len(free) == 0 {
-		free, merge = all, intserv.FlowSpec.GLB
-	}
-	flow := free[0].fwd
-	from := slices.Clone(free[0].rsbs)
-	for _, t := range free[1:] {
-		if m, err := merge(flow, t.fwd); err == nil { // one service per session, see updateTC
-			flow = m
-		}
-		from = append(from, t.rsbs...)
-	}
-	return flow, from
+	o.from = nil
+	u.sent, u.last = true, o
+	out, hop := u.to()
+	n.send(out, hop.Addr, m)
 }
 
-// blockades says whether the blockade, if there is one, concerns flow: it does
-// unless its flowspec is greater in every component (RFC 2205 section 3.5).
-func (p *psb) blockades(flow intserv.FlowSpec) bool {
-	return p.blockade != nil && !p.blockade.StrictlyAbove(flow)
+// upMessage begins a message to a previous hop.
+func (n *Node) upMessage(u *upstream, t wire.MsgType, style wire.Style) *wire.Message {
+	in, hop := u.to()
+	return &wire.Message{
+		Type: t, Session: u.s.id, Style: style,
+		Hop: &wire.Hop{Addr: n.addr(in, u.s.id.Dst), LIH: hop.LIH},
+	}
 }
 
-// resvGone follows the end of a reservation: where nothing is left, the
-// previous hop gets a ResvTear.
-func (n *Node) resvGone(p *psb, unknown []wire.Object) {
+// resvChanged follows a change of the requests for t, which may be gone, to the
+// previous hops: with a ResvTear where nothing is left, with a RESV where
+// something else is (RFC 2205 section 3.1.6).
+func (n *Node) resvChanged(now time.Time, t *tcsb, unknown []wire.Object) {
+	if t.shared() {
+		n.syncShared(now, t.s, unknown, true, false)
+		return
+	}
+	if p := t.s.psbs[t.key.filter]; p != nil {
+		n.resvGone(now, p, unknown)
+	}
+}
+
+// resvGone follows the end of one of a sender's reservations of fixed filter
+// style.
+func (n *Node) resvGone(now time.Time, p *psb, unknown []wire.Object) {
+	u := &p.up
 	if p.installed() != nil {
+		if u.sent {
+			n.forwardResv(now, u)
+		}
 		return
 	}
-	n.timers.stop(&p.resv)
-	p.confirm, p.confirmed, p.blockade = netip.Addr{}, false, nil
+	n.timers.stop(&u.timer)
+	n.unserved(p)
+	if p.local || !u.sent {
+		return
+	}
+	n.sendResvTear(u, wire.FF, []wire.Filter{p.sender}, unknown)
+}
+
+// unserved forgets what belonged to the last reservation of a sender.
+func (n *Node) unserved(p *psb) {
+	p.up.confirm, p.confirm = netip.Addr{}, netip.Addr{}
+	p.confirmed, p.blockade = false, nil
 	n.touch(p)
-	if p.local || !p.resvSent {
+}
+
+func (n *Node) sendResvTear(u *upstream, style wire.Style, filters []wire.Filter, unknown []wire.Object) {
+	u.sent, u.last = false, offer{}
+	m := n.upMessage(u, wire.ResvTear, style)
+	m.Unknown = unknown
+	if len(filters) > 0 {
+		m.Flows = []wire.FlowDescriptor{{Filters: filters}}
+	}
+	out, hop := u.to()
+	n.send(out, hop.Addr, m)
+}
+
+// syncShared brings the previous hops of a session with a shared style up to
+// date: a RESV to those for which there is something new, a ResvTear for what
+// they have lost. Not loud: nobody is told, as after a PathTear (RFC 2205 section
+// 3.1.5). force: all are told again.
+func (n *Node) syncShared(now time.Time, s *session, unknown []wire.Object, loud, force bool) {
+	if style, ok := s.style(); (!ok || style == wire.FF) && len(s.ups) == 0 {
 		return
 	}
-	p.resvSent = false
-	n.send(p.in, p.phop.Addr, &wire.Message{
-		Type: wire.ResvTear, Session: p.s.id, Style: wire.FF,
-		Hop:     &wire.Hop{Addr: n.env.Addr(p.in), LIH: p.phop.LIH},
-		Flows:   []wire.FlowDescriptor{{Filters: []wire.Filter{p.sender}}},
-		Unknown: unknown,
+	for _, u := range s.ups {
+		u.live = false
+	}
+	for _, p := range s.order {
+		asked := false
+		p.reservations(func(*tcsb) { asked = true })
+		if !asked && (p.confirmed || p.blockade != nil || p.confirm.IsValid()) {
+			n.unserved(p)
+		}
+		if p.local || !asked {
+			continue
+		}
+		if _, _, covered := p.merged(); covered {
+			n.needUp(p).live = true
+		}
+	}
+	s.ups = slices.DeleteFunc(s.ups, func(u *upstream) bool {
+		if u.live {
+			return false
+		}
+		n.timers.stop(&u.timer)
+		if loud && u.sent {
+			n.tearShared(u, u.last.filters, unknown)
+		}
+		return true
 	})
+	for _, u := range s.ups {
+		n.syncHop(now, u, unknown, loud, force)
+	}
+}
+
+func (n *Node) tearShared(u *upstream, filters []wire.Filter, unknown []wire.Object) {
+	style := wire.WF
+	if len(filters) > 0 {
+		style = wire.SE
+	}
+	n.sendResvTear(u, style, filters, unknown)
+}
+
+// syncHop does it for a previous hop that keeps a reservation.
+func (n *Node) syncHop(now time.Time, u *upstream, unknown []wire.Object, loud, force bool) {
+	o, ok := u.offer()
+	if !ok {
+		return
+	}
+	if u.sent {
+		lost := slices.DeleteFunc(slices.Clone(u.last.filters), func(f wire.Filter) bool { return hasFilter(o.filters, f) })
+		if len(lost) > 0 {
+			last := u.last
+			last.filters = slices.DeleteFunc(slices.Clone(last.filters), func(f wire.Filter) bool { return !hasFilter(o.filters, f) })
+			if loud {
+				n.tearShared(u, lost, unknown)
+			}
+			u.sent, u.last = true, last
+		}
+	}
+	switch {
+	case loud && (force || !u.sent || u.confirm.IsValid() || !o.same(&u.last)):
+		n.forwardResv(now, u)
+	case u.timer.idx == 0:
+		n.timers.set(&u.timer, now.Add(n.interval(n.slew(u.r), &u.quick)))
+	}
 }
 
 // installed returns a reservation of p that is in place, nil if none is.

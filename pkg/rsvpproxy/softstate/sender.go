@@ -31,6 +31,10 @@ var (
 // AddSender begins to speak for a sender, or changes its TSpec. PATH goes out
 // at once if there is a route; if there is none, as soon as there is one.
 func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
+	n.now = now
+	if s.Session.Dst.IsValid() && !n.supports(s.Session.Dst, s.Filter.Src, s.In) {
+		return nil, fmt.Errorf("session %v: address family or multicast: %w", s.Session, ErrUnsupported)
+	}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -63,10 +67,22 @@ func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
 	return n.flush(), nil
 }
 
+// supports says whether sessions with dst can be dealt with here.
+func (n *Node) supports(dst, src netip.Addr, in IfIndex) bool {
+	if !n.family(dst) {
+		return false
+	}
+	if dst.IsMulticast() {
+		_, ok := n.env.Routes(dst, src, in)
+		return ok
+	}
+	return true
+}
+
 func (s *Sender) check() error {
 	switch {
-	case !s.Session.Dst.Is4() || s.Session.Dst.IsMulticast() || !s.Filter.Src.Is4():
-		return fmt.Errorf("session %v: only IPv4 unicast: %w", s.Session, ErrUnsupported)
+	case !s.Session.Dst.IsValid() || !s.Filter.Src.IsValid() || s.Session.Dst.Is4() != s.Filter.Src.Is4() || s.Filter.Src.IsMulticast():
+		return fmt.Errorf("session %v sender %v: address: %w", s.Session, s.Filter, ErrInvalid)
 	case s.Session.Dst.IsUnspecified() || s.Filter.Src.IsUnspecified() || s.Session.Protocol == 0:
 		return fmt.Errorf("session %v sender %v: zero address or protocol: %w", s.Session, s.Filter, ErrInvalid)
 	case s.Session.DstPort == 0 && s.Filter.SrcPort != 0:
@@ -80,9 +96,10 @@ func (s *Sender) check() error {
 
 // RemoveSender stops to speak for a sender: PathTear downstream, and the
 // reservation is released. It does nothing for a sender that is not ours.
-func (n *Node) RemoveSender(_ time.Time, id wire.Session, f wire.Filter) []Effect {
+func (n *Node) RemoveSender(now time.Time, id wire.Session, f wire.Filter) []Effect {
+	n.now = now
 	if p := n.lookup(id, f); p != nil && p.local {
-		n.teardown(p, nil)
+		n.teardown(now, p, nil)
 	}
 	return n.flush()
 }
@@ -106,11 +123,14 @@ func (n *Node) RouteChanged(now time.Time, dst netip.Prefix) {
 // Shutdown tears everything down for a clean stop: PathTear downstream,
 // ResvTear upstream, every reservation released.
 func (n *Node) Shutdown(now time.Time) []Effect {
+	n.now = now
 	for _, v := range n.Sessions(now) { // in an order that can be repeated
 		p := n.lookup(v.Session, v.Sender)
-		p.reservations(n.deleteTCSB)
-		n.resvGone(p, nil)
-		n.teardown(p, nil)
+		for _, t := range p.s.sorted() {
+			n.deleteTCSB(t)
+			n.resvChanged(now, t, nil)
+		}
+		n.teardown(now, p, nil)
 	}
 	return n.flush()
 }

@@ -13,12 +13,15 @@ import (
 type session struct {
 	id    wire.Session // without flags
 	psbs  map[wire.Filter]*psb
+	order []*psb // the same, by sender: so that what is sent can be repeated
 	tcsbs map[tcKey]*tcsb
+	ups   []*upstream // of a shared style: a previous hop each
 }
 
-// psb is a path state block (RFC 2209 section 1). For a unicast session the
-// previous hop is not part of its key: it flips among the candidates while a
-// route changes (RFC 2205 section 3.1.3, first choice).
+// psb is a path state block (RFC 2209 section 1). The previous hop is not part
+// of its key: for a unicast session it flips among the candidates while a route
+// changes (RFC 2205 section 3.1.3, first choice); for a multicast session only
+// the PATH that came in where routing expects it counts (section 3.9).
 type psb struct {
 	s      *session
 	sender wire.Filter
@@ -31,102 +34,75 @@ type psb struct {
 	nonRSVP bool // a hop without RSVP was crossed to get here
 	ePolice bool // the sender could not police
 
-	tspec             intserv.TSpec
-	adspec            *intserv.AdSpec
-	rawTSpec          *wire.Object
-	policy, unknown   []wire.Object
-	flags             uint8 // of SESSION
-	outs              []IfIndex
-	end               bool // PATH is not sent on: the receiver is here or does not speak RSVP
-	proxied           bool // we answer for the receiver
-	resvSent          bool // the previous hop has reservation state from us
-	confirmed         bool
-	confirm           netip.Addr    // RESV_CONFIRM to go with the next RESV
-	pathR, resvR      time.Duration // R announced last, for the slew limit
-	pathQ, resvQ      int           // quick refreshes left
-	retryAt           time.Time     // receiver proxy: not to be asked for again before
-	failure           *Failure
-	blockade          *intserv.FlowSpec // Qb, until the failure timer fires
-	created           time.Time
-	shown             shown
-	dirty             bool
-	refresh, life     timer // PATH
-	resv, failureTime timer
+	tspec           intserv.TSpec
+	adspec          *intserv.AdSpec
+	rawTSpec        *wire.Object
+	policy, unknown []wire.Object
+	flags           uint8 // of SESSION
+	outs            []branch
+	end             bool              // PATH is not sent on at all: the receivers are here or do not speak RSVP
+	proxied         bool              // we answer for a receiver
+	ask             *intserv.FlowSpec // with what, nil: not (yet)
+	confirmed       bool
+	confirm         netip.Addr    // RESV_CONFIRM of the receiver proxy until it is confirmed
+	pathR           time.Duration // R announced last, for the slew limit
+	pathQ           int           // quick refreshes left
+	retryAt         time.Time     // receiver proxy: not to be asked for again before
+	failure         *Failure
+	blockade        *intserv.FlowSpec // Qb, until the failure timer fires
+	created         time.Time
+	shown           shown
+	dirty           bool
+	refresh, life   timer // PATH
+	failureTime     timer
+	up              upstream // fixed filter: each sender's reservation goes its own way
 }
 
-// rsb is a reservation state block: what one next hop asks for.
-type rsb struct {
-	t    *tcsb
-	hop  wire.Hop // next hop and our LIH; zero address: local, the receiver proxy
-	life timer
-
-	have bool             // flow was admitted
-	flow intserv.FlowSpec // if have
-	next *intserv.FlowSpec
-	ask  *intserv.FlowSpec // the next that admission control is looking at
-
-	raw         *wire.Object // FLOWSPEC as it came, if flow cannot tell it
-	confirm     netip.Addr
-	policy      []wire.Object
-	unknown     []wire.Object // of the message
-	flowUnknown []wire.Object // of the flow descriptor
+// branch is an outgoing interface of a sender's data.
+type branch struct {
+	out IfIndex
+	end bool // nobody behind it speaks RSVP: PATH is not sent
 }
 
-// wanted is the newest flowspec that the next hop asked for.
-func (r *rsb) wanted() intserv.FlowSpec {
-	if r.next != nil {
-		return *r.next
+func (p *psb) find(out IfIndex) (branch, bool) {
+	for _, b := range p.outs {
+		if b.out == out {
+			return b, true
+		}
 	}
-	return r.flow
+	return branch{}, false
 }
 
-func (r *rsb) local() bool { return !r.hop.Addr.IsValid() }
-
-// tcKey tells the traffic control state blocks of a session apart. A shared
-// style will leave the filter empty.
-type tcKey struct {
-	out    IfIndex
-	filter wire.Filter
-}
-
-// tcsb is a traffic control state block: one reservation on one outgoing
-// interface. It exists as long as it has RSBs.
-type tcsb struct {
-	s    *session
-	key  tcKey
-	id   uint64
-	rsbs []*rsb
-
-	installed, asked, refused *demand
-	fwd                       intserv.FlowSpec // merged request that goes upstream, if installed
-}
-
-// demand is what is asked of traffic control. It is comparable.
-type demand struct {
-	flow   intserv.FlowSpec // effective
-	merged intserv.FlowSpec // what the receivers ask for
-	tspec  intserv.TSpec    // Path_Te
-	police Police
-}
-
-// senders calls f for each PSB that t serves.
-func (t *tcsb) senders(f func(*psb)) {
-	if p := t.s.psbs[t.key.filter]; p != nil && p.routes(t.key.out) {
-		f(p)
-	}
-}
-
+// routes says whether p's data leave by out.
 func (p *psb) routes(out IfIndex) bool {
-	return slices.Contains(p.outs, out)
+	_, ok := p.find(out)
+	return ok
+}
+
+// carries says whether PATH goes out by out, so that a RESV may come back.
+func (p *psb) carries(out IfIndex) bool {
+	b, ok := p.find(out)
+	return ok && !b.end
 }
 
 // reservations calls f for each TCSB that serves p.
 func (p *psb) reservations(f func(*tcsb)) {
-	for _, out := range p.outs {
-		if t := p.s.tcsbs[tcKey{out, p.sender}]; t != nil {
+	for _, b := range p.outs {
+		if t := p.reservation(b.out); t != nil {
 			f(t)
 		}
 	}
+}
+
+// reservation returns the TCSB that serves p on out, nil if there is none.
+func (p *psb) reservation(out IfIndex) *tcsb {
+	if t := p.s.tcsbs[tcKey{out, p.sender}]; t != nil {
+		return t
+	}
+	if t := p.s.tcsbs[tcKey{out: out}]; t != nil && (t.style == wire.WF || t.selects(p.sender)) {
+		return t
+	}
+	return nil
 }
 
 func (p *psb) role() Role {
@@ -140,4 +116,39 @@ func (p *psb) role() Role {
 	default:
 		return Transit
 	}
+}
+
+// insert and remove keep s.psbs and s.order alike.
+func (s *session) insert(p *psb) {
+	s.psbs[p.sender] = p
+	i, _ := slices.BinarySearchFunc(s.order, p.sender, comparePSB)
+	s.order = slices.Insert(s.order, i, p)
+}
+
+func (s *session) remove(p *psb) {
+	delete(s.psbs, p.sender)
+	if i, ok := slices.BinarySearchFunc(s.order, p.sender, comparePSB); ok {
+		s.order = slices.Delete(s.order, i, i+1)
+	}
+}
+
+func comparePSB(p *psb, f wire.Filter) int { return compareFilters(p.sender, f) }
+
+func compareFilters(a, b wire.Filter) int {
+	if c := a.Src.Compare(b.Src); c != 0 {
+		return c
+	}
+	return int(a.SrcPort) - int(b.SrcPort)
+}
+
+// style is that of the existing reservations, if there are any: styles do not
+// mix in a session (RFC 2205 section 2.4).
+func (s *session) style() (wire.Style, bool) {
+	if s == nil {
+		return 0, false
+	}
+	for _, t := range s.tcsbs {
+		return t.style, true
+	}
+	return 0, false
 }

@@ -29,6 +29,8 @@ type sim struct {
 	delay     time.Duration // a message takes up to this: so they overtake
 	messages  int
 	encode    bool // each message goes through the codec
+	// deliver finds whom a message reaches and where; nil: the nodes are a line.
+	deliver func(from *simNode, e Send) (to int, in IfIndex)
 }
 
 type simNode struct {
@@ -197,11 +199,14 @@ func (n *simNode) held() (count int) {
 func (n *simNode) send(e Send) {
 	s := n.sim
 	s.messages++
-	to := n.i + 1
+	to, iface := n.i+1, left
 	if e.Out == left {
-		to = n.i - 1
+		to, iface = n.i-1, right
 	}
-	if e.Src != n.env.addrs[e.Out] && e.Src != srcHost {
+	switch {
+	case s.deliver != nil:
+		to, iface = s.deliver(n, e)
+	case e.Src != n.env.addrs[e.Out] && e.Src != srcHost:
 		s.t.Fatalf("node %d sends %v from %v", n.i, e.Msg.Type, e.Src)
 	}
 	if to < 0 || to >= len(s.nodes) {
@@ -221,10 +226,6 @@ func (n *simNode) send(e Send) {
 		}
 		s.after(time.Duration(s.rng.Int64N(int64(s.delay))), func() {
 			if !s.nodes[to].dead {
-				iface := left
-				if e.Out == left {
-					iface = right
-				}
 				s.nodes[to].receive(Received{Iface: iface, Src: e.Src, Dst: e.Dst, TTL: e.TTL, RouterAlert: e.RouterAlert, Msg: m})
 			}
 		})

@@ -13,13 +13,14 @@ const (
 )
 
 // timer is one entry of the heap, embedded in the state that it belongs to:
-// psb for all kinds but timerResvLife, which has an rsb.
+// psb for all kinds but timerResvLife, which has an rsb, and timerResvRefresh.
 type timer struct {
 	at   time.Time
 	idx  int // position in the heap plus one; zero: not set
 	kind timerKind
 	p    *psb
 	r    *rsb
+	u    *upstream
 }
 
 // timers is a binary heap by time. The standard heap would cost an interface

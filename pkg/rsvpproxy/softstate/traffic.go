@@ -27,9 +27,9 @@ func (n *Node) updateTC(now time.Time, t *tcsb, retry bool) {
 	switch {
 	case err != nil:
 		n.refuse(now, t, &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: err.Error()}, true)
-	case t.installed != nil && want == *t.installed:
-		n.granted(now, t, false)
-	case t.refused != nil && want == *t.refused:
+	case t.installed != nil && want.equal(t.installed):
+		n.granted(now, t, false, false)
+	case t.refused != nil && want.equal(t.refused):
 	default:
 		n.ask(t, want)
 	}
@@ -41,8 +41,11 @@ func (n *Node) ask(t *tcsb, want demand) {
 	}
 	t.asked = &want
 	e := Reserve{
-		ID: t.id, Change: t.installed != nil, Session: t.s.id, Filters: []wire.Filter{t.key.filter},
-		Style: wire.FF, Out: t.key.out, FlowSpec: want.flow, SenderTSpec: want.tspec, Police: want.police,
+		ID: t.id, Change: t.installed != nil, Session: t.s.id, Filters: slices.Clone(want.filters),
+		Style: t.style, Out: t.key.out, FlowSpec: want.flow, SenderTSpec: want.tspec, Police: want.police,
+	}
+	if !t.shared() {
+		e.Filters = []wire.Filter{t.key.filter}
 	}
 	t.senders(func(p *psb) {
 		e.In, e.Role = p.in, p.role()
@@ -54,10 +57,10 @@ func (n *Node) ask(t *tcsb, want demand) {
 
 // want adds up what t should be.
 func (t *tcsb) want() (demand, error) {
-	d := demand{merged: t.rsbs[0].wanted()}
+	d := demand{merged: t.rsbs[0].wanted().flow}
 	for _, r := range t.rsbs[1:] {
 		var err error
-		if d.merged, err = d.merged.Merge(r.wanted()); err != nil {
+		if d.merged, err = d.merged.Merge(r.wanted().flow); err != nil {
 			return demand{}, err
 		}
 	}
@@ -65,9 +68,18 @@ func (t *tcsb) want() (demand, error) {
 	t.senders(func(p *psb) {
 		tspecs = append(tspecs, p.tspec)
 		d.police.Entry = d.police.Entry || p.ePolice || p.local
+		if t.shared() {
+			d.filters = append(d.filters, p.sender)
+		}
 	})
 	d.tspec = intserv.Sum(tspecs...)
 	d.flow = d.merged.Installed(d.tspec)
+	d.police.Merge = len(d.filters) > 1
+	t.group(func(o *tcsb) {
+		if o != t && o.installed != nil && !d.merged.Covers(o.fwd) {
+			d.police.Branch = true
+		}
+	})
 	return d, nil
 }
 
@@ -79,25 +91,32 @@ func (n *Node) ReserveResult(now time.Time, id uint64, refusal *Refusal) []Effec
 		n.drop(DropLateResult)
 		return n.flush()
 	}
+	n.now = now
+	quiet := t.quiet
+	t.quiet = false
 	if refusal == nil {
+		news := t.installed == nil || !t.asked.alike(t.installed)
 		t.installed, t.asked, t.refused = t.asked, nil, nil
-		n.granted(now, t, true)
+		n.granted(now, t, true, news && !quiet)
 	} else {
 		n.count.refused++
 		r := *refusal
 		def(&r.Code, wire.ErrAdmission)
 		t.refused, t.asked = t.asked, nil
-		n.refuse(now, t, &r, false)
+		if !quiet {
+			n.refuse(now, t, &r, false)
+		}
 	}
 	if n.byID[id] == t {
-		n.updateTC(now, t, false) // something else may have been asked for meanwhile
+		// Something else may have been asked for meanwhile, or the same again.
+		n.updateTC(now, t, t.installed == nil)
 	}
 	return n.flush()
 }
 
 // granted moves the requests that were admitted into place. asked: by a fresh
-// answer, so that the news goes upstream at once.
-func (n *Node) granted(now time.Time, t *tcsb, asked bool) {
+// answer; news: that has something to tell upstream, which goes at once.
+func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 	for _, r := range t.rsbs {
 		if !asked {
 			r.ask = r.next
@@ -105,28 +124,42 @@ func (n *Node) granted(now time.Time, t *tcsb, asked bool) {
 		if r.ask == nil {
 			continue
 		}
-		r.have, r.flow = true, *r.ask
+		r.have, r.now = true, *r.ask
 		if r.next == r.ask {
 			r.next = nil
 		}
 		r.ask = nil
+		if t.style == wire.SE { // a sender may have gone meanwhile
+			r.keep(func(f wire.Filter) bool { p := t.s.psbs[f]; return p != nil && p.routes(t.key.out) })
+		}
 	}
-	t.fwd = t.installed.merged
+	if t.fwd != t.installed.merged {
+		t.fwd = t.installed.merged
+		n.recheck(t)
+	}
 	confirm := false
 	for _, r := range t.rsbs {
 		confirm = n.confirmRSB(t, r) || confirm
 	}
-	if !asked && !confirm {
-		return
+	if asked {
+		t.senders(func(p *psb) { n.settled(p, p.proxied) }) // a proxy's new request is a new attempt
 	}
-	t.senders(func(p *psb) {
-		if asked {
-			n.settled(p, p.proxied) // a proxy's new request is a new attempt
-			n.forwardResv(now, p)
-		} else {
-			n.resvRefresh(now, p)
-		}
-	})
+	switch {
+	case !news && !confirm:
+	case t.shared():
+		n.syncShared(now, t.s, nil, true, false)
+	default:
+		t.senders(func(p *psb) {
+			switch {
+			case news && !confirm && len(p.outs) > 1 && p.up.unchanged():
+				// merged away with another branch's
+			case news:
+				n.forwardResv(now, &p.up)
+			default:
+				n.resvRefresh(now, &p.up)
+			}
+		})
+	}
 }
 
 // settled forgets the last error once all requests are met here. Errors from
@@ -163,11 +196,11 @@ func (n *Node) refuse(now time.Time, t *tcsb, refusal *Refusal, all bool) {
 		}
 		failed := r.ask
 		r.ask = nil
-		if failed != r.next { // a newer request has come since
+		if r.next != nil && (failed == nil || !failed.equal(*r.next)) { // a newer request has come since
 			stale = true
 			continue
 		}
-		if failed == nil {
+		if failed == nil || r.next == nil {
 			continue
 		}
 		told = true
@@ -183,24 +216,31 @@ func (n *Node) refuse(now time.Time, t *tcsb, refusal *Refusal, all bool) {
 	// No request was new: the sender's announcement was. The reservation stays.
 	for _, r := range t.rsbs {
 		if r.have && r.next == nil {
-			n.refuseRSB(now, r, r.flow, refusal, flags)
+			n.refuseRSB(now, r, r.now, refusal, flags)
 		}
 	}
 }
 
 // refuseRSB sends a ResvErr to the next hop that asked, or a PathErr where that
 // is ourselves.
-func (n *Node) refuseRSB(now time.Time, r *rsb, flow intserv.FlowSpec, refusal *Refusal, flags uint8) {
+func (n *Node) refuseRSB(now time.Time, r *rsb, q request, refusal *Refusal, flags uint8) {
 	t := r.t
 	if r.local() {
-		t.senders(func(p *psb) { n.proxyFailed(now, p, refusal, flags) })
+		t.senders(func(p *psb) {
+			if p.proxied {
+				n.proxyFailed(now, p, refusal, flags)
+			}
+		})
 		return
 	}
-	fd := wire.FlowDescriptor{FlowSpec: &flow, Filters: []wire.Filter{t.key.filter}}
-	n.sendResvErr(t.s.id, t.key.out, r.hop.Addr, wire.FF, &fd, refusal, flags)
+	fd := wire.FlowDescriptor{FlowSpec: &q.flow, Filters: q.filters}
+	if !t.shared() {
+		fd.Filters = []wire.Filter{t.key.filter}
+	}
+	n.sendResvErr(t.s.id, t.key.out, r.hop.Addr, complaint{style: t.style, scope: r.scope, flow: &fd, why: refusal, flags: flags})
 	t.senders(func(p *psb) {
 		n.fail(now, p, &Failure{
-			Code: refusal.Code, Value: refusal.Value, Flags: flags, Text: refusal.Text, Node: n.env.Addr(t.key.out),
+			Code: refusal.Code, Value: refusal.Value, Flags: flags, Text: refusal.Text, Node: n.addr(t.key.out, t.s.id.Dst),
 		})
 	})
 }
@@ -209,6 +249,7 @@ func (n *Node) refuseRSB(now time.Time, r *rsb, flow intserv.FlowSpec, refusal *
 // example by preemption: the next hops get a ResvErr, the previous hop a
 // ResvTear (RFC 2205 section 3.1.8). A zero Code means [wire.ErrPreempted].
 func (n *Node) Withdraw(now time.Time, id uint64, refusal Refusal) []Effect {
+	n.now = now
 	t := n.byID[id]
 	if t == nil {
 		n.drop(DropLateResult)
@@ -219,6 +260,6 @@ func (n *Node) Withdraw(now time.Time, id uint64, refusal Refusal) []Effect {
 		n.refuseRSB(now, r, r.wanted(), &refusal, 0)
 	}
 	n.deleteTCSB(t)
-	t.senders(func(p *psb) { n.resvGone(p, nil) })
+	n.resvChanged(now, t, nil)
 	return n.flush()
 }

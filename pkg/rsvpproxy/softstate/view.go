@@ -69,17 +69,20 @@ func (p *psb) view(now time.Time) SessionView {
 		Failure: p.failure, Age: now.Sub(p.created),
 	}
 	if len(p.outs) > 0 {
-		v.Out = p.outs[0]
+		v.Out = p.outs[0].out
 	}
 	if p.life.idx != 0 {
 		v.Expires = p.life.at.Sub(now)
 	}
 	p.reservations(func(t *tcsb) {
-		flow := t.rsbs[0].wanted()
+		if v.Reservation != 0 {
+			return
+		}
+		flow := t.rsbs[0].wanted().flow
 		if t.installed != nil {
 			flow = t.fwd
 		}
-		v.Style, v.Reservation, v.FlowSpec, v.NextHop = wire.FF, t.id, &flow, t.rsbs[0].hop.Addr
+		v.Style, v.Reservation, v.FlowSpec, v.NextHop = t.style, t.id, &flow, t.rsbs[0].hop.Addr
 	})
 	return v
 }
@@ -161,7 +164,7 @@ func (p *psb) event(was State) Event {
 		Confirmed: p.shown.confirmed, Failure: p.failure,
 	}
 	if len(p.outs) > 0 {
-		e.Out = p.outs[0]
+		e.Out = p.outs[0].out
 	}
 	return e
 }

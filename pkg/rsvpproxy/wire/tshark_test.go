@@ -17,6 +17,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
+
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 const protocolRSVP = 46
@@ -35,13 +37,7 @@ func TestTshark(t *testing.T) {
 // checkTshark wants no remark of tshark on any of the messages.
 func checkTshark(t *testing.T, names []string, all map[string]*Message) {
 	t.Helper()
-	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("tshark is not installed")
-		}
-		t.Skip("tshark is not installed")
-	}
+	tshark := roottest.Tool(t, "tshark")
 	file := filepath.Join(t.TempDir(), "rsvp.pcap")
 	writePcap(t, file, names, all)
 

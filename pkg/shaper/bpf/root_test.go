@@ -11,25 +11,16 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-)
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-		t.Fatal("root is needed")
-	}
-	t.Skip("root is needed")
-}
+	"github.com/qosproxy/qosproxy/pkg/roottest"
+)
 
 // newNamespace moves the test into a network namespace of its own with a pair
 // of interfaces, qp0 and qp1, and returns the first's index. The thread ends
 // with the test.
 func newNamespace(t testing.TB) (ifindex int) {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t)
 	runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)

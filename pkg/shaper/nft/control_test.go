@@ -42,7 +42,7 @@ func (l *lab) collect(t testing.TB, num uint16) *collector {
 	t.Helper()
 	c := &collector{}
 	var q *nfq.Queue
-	must(t, l.box.Do(func() (err error) { q, err = nfq.Open(nfq.Config{Num: num, Handler: c}); return err }))
+	must(t, l.Box.Do(func() (err error) { q, err = nfq.Open(nfq.Config{Num: num, Handler: c}); return err }))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- q.Run(ctx) }()
@@ -77,8 +77,8 @@ func TestControlQueueGetsRSVP(t *testing.T) {
 	q := l.open(t, testQueue)
 	q.beating(t)
 	got := l.collect(t, testQueue.Control)
-	rawSend(t, l.source, packet.ProtoRSVP, dstAddr, []byte("a message"))
-	rawSend(t, l.source, packet.ProtoRSVPE2E, dstAddr6, []byte("another"))
+	rawSend(t, l.Source, packet.ProtoRSVP, dstAddr, []byte("a message"))
+	rawSend(t, l.Source, packet.ProtoRSVPE2E, dstAddr6, []byte("another"))
 	waitFor(t, func() bool { return got.n.Load() == 2 })
 	if ttl := got.packets[0][8]; ttl != 64 {
 		t.Errorf("TTL %d: it was decremented before the queue", ttl)
@@ -95,8 +95,8 @@ func TestFragmentedRSVP(t *testing.T) {
 		q := l.open(t, want)
 		q.beating(t)
 		got := l.collect(t, want.Control)
-		rawSend(t, l.source, packet.ProtoRSVP, dstAddr, make([]byte, 4000))
-		rawSend(t, l.source, packet.ProtoRSVP, dstAddr6, make([]byte, 4000))
+		rawSend(t, l.Source, packet.ProtoRSVP, dstAddr, make([]byte, 4000))
+		rawSend(t, l.Source, packet.ProtoRSVP, dstAddr6, make([]byte, 4000))
 		n := uint64(6)
 		if reassemble {
 			n = 2
@@ -161,7 +161,7 @@ func TestProtocolUnreachableIsSwallowed(t *testing.T) {
 		code, proto byte
 		swallowed   uint64
 	}{{2, 46, 1}, {2, 134, 1}, {2, 132, 0}, {3, 46, 0}} {
-		rawSend(t, l.sink, unix.IPPROTO_ICMP, srcAddr, quote4(tt.code, tt.proto))
+		rawSend(t, l.Sink, unix.IPPROTO_ICMP, srcAddr, quote4(tt.code, tt.proto))
 		time.Sleep(5 * time.Millisecond)
 		if got := c.since(t); got["rsvp unreachable"] != tt.swallowed {
 			t.Errorf("ICMP code %d about protocol %d: %v", tt.code, tt.proto, got)
@@ -182,7 +182,7 @@ func TestProtocolUnreachableIsSwallowed(t *testing.T) {
 	}{
 		{quote6(1, 46), 1}, {quote6(1, 0, 46), 1}, {quote6(1, 0, 134), 1}, {quote6(1, 0, 17), 0}, {quote6(0, 46), 0},
 	} {
-		rawSend(t, l.sink, unix.IPPROTO_ICMPV6, srcAddr6, tt.payload)
+		rawSend(t, l.Sink, unix.IPPROTO_ICMPV6, srcAddr6, tt.payload)
 		time.Sleep(5 * time.Millisecond)
 		if got := c.since(t); got["rsvp unreachable"] != tt.swallowed {
 			t.Errorf("ICMPv6 case %d: %v", i, got)

@@ -30,7 +30,7 @@ func TestTablesDieWithTheProcess(t *testing.T) {
 	defer func() { _ = stdin.Close() }() // held so that the child waits
 	out, err := child.StdoutPipe()
 	must(t, err)
-	must(t, l.box.Do(child.Start)) // a process starts in its thread's namespace
+	must(t, l.Box.Do(child.Start)) // a process starts in its thread's namespace
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || line != "open\n" || len(l.tables(t)) != 2 {
 		t.Errorf("%v, %q, tables %v", err, line, l.tables(t))

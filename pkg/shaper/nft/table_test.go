@@ -34,7 +34,7 @@ var testQueue = plan.Queue{
 // open makes the tables in the box.
 func (l *lab) open(t testing.TB, want plan.Queue) (q *QueueTable) {
 	t.Helper()
-	must(t, l.box.Do(func() (err error) { q, err = Open(want); return err }))
+	must(t, l.Box.Do(func() (err error) { q, err = Open(want); return err }))
 	t.Cleanup(func() { must(t, q.Close()) })
 	return q
 }
@@ -91,11 +91,11 @@ type sockets struct {
 func (l *lab) sockets(t testing.TB, src, dst netip.Addr, dport uint16) *sockets {
 	t.Helper()
 	s := &sockets{}
-	must(t, l.sink.Do(func() (err error) {
+	must(t, l.Sink.Do(func() (err error) {
 		s.in, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(dst, dport)))
 		return err
 	}))
-	must(t, l.source.Do(func() (err error) {
+	must(t, l.Source.Do(func() (err error) {
 		s.out, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(src, 0)), s.in.LocalAddr().(*net.UDPAddr))
 		return err
 	}))
@@ -153,12 +153,12 @@ func TestFirstThenSettled(t *testing.T) {
 func (l *lab) echo(t testing.TB, dst netip.Addr, dport uint16) (key packet.FlowKey, ping func()) {
 	t.Helper()
 	var listener net.Listener
-	must(t, l.sink.Do(func() (err error) {
+	must(t, l.Sink.Do(func() (err error) {
 		listener, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(dst, dport)))
 		return err
 	}))
 	var conn net.Conn
-	must(t, l.source.Do(func() (err error) {
+	must(t, l.Source.Do(func() (err error) {
 		conn, err = net.DialTimeout("tcp", listener.Addr().String(), 2*time.Second)
 		return err
 	}))
@@ -311,7 +311,7 @@ func TestGuardOpensWithoutBeat(t *testing.T) {
 // tables are the names of the box's tables.
 func (l *lab) tables(t testing.TB) (names []string) {
 	t.Helper()
-	must(t, l.box.Do(func() error {
+	must(t, l.Box.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return err
@@ -327,7 +327,7 @@ func (l *lab) tables(t testing.TB) (names []string) {
 
 func TestCloseRemovesOnlyOurs(t *testing.T) {
 	l := newLab(t)
-	must(t, l.box.Do(func() error {
+	must(t, l.Box.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return err
@@ -353,7 +353,7 @@ func TestCloseRemovesOnlyOurs(t *testing.T) {
 func TestOpenSaysWhoHasTheTable(t *testing.T) {
 	l := newLab(t)
 	q := l.open(t, testQueue)
-	must(t, l.box.Do(func() error {
+	must(t, l.Box.Do(func() error {
 		_, err := Open(testQueue)
 		if !errors.Is(err, ErrOwned) {
 			t.Errorf("a second daemon: %v", err)
@@ -362,7 +362,7 @@ func TestOpenSaysWhoHasTheTable(t *testing.T) {
 		return nil
 	}))
 	must(t, q.Close())
-	must(t, l.box.Do(func() error {
+	must(t, l.Box.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return err
@@ -484,7 +484,7 @@ func waitFor(t testing.TB, cond func() bool) {
 // markAll has the box mark every packet before it is routed.
 func (l *lab) markAll(t testing.TB, mark uint32) {
 	t.Helper()
-	must(t, l.box.Do(func() error {
+	must(t, l.Box.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"net/netip"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -15,17 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
 func newNamespace(t testing.TB) *Conn {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("root is needed")
-		}
-		t.Skip("root is needed")
-	}
+	roottest.Need(t)
 	runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)

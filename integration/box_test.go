@@ -1,0 +1,229 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+// box is one router, on which `qosproxy run` may be running.
+type box struct {
+	*console.Client
+	lab  *lab
+	ns   *netns.NetNS
+	name string
+	dir  string // of its config file and control socket
+	proc *rig.Process
+	// expected are words of checkLog that the scenario provokes.
+	expected []string
+}
+
+func newBox(t *testing.T, l *lab, ns *netns.NetNS, i int) *box {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "qpbox") //nolint:usetesting // t.TempDir's path may be too long for a socket, and is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	b := &box{lab: l, ns: ns, name: fmt.Sprintf("box%d", i+1), dir: dir}
+	b.Client = console.NewClient(b.socket())
+	return b
+}
+
+func (b *box) socket() string { return filepath.Join(b.dir, "control.sock") }
+func (b *box) config() string { return filepath.Join(b.dir, "box.yaml") }
+
+func (b *box) write(t *testing.T, config string) {
+	t.Helper()
+	if err := os.WriteFile(b.config(), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// launch runs the program and does not wait for anything.
+func (b *box) launch(t *testing.T, config string) {
+	t.Helper()
+	b.write(t, config)
+	var err error
+	b.proc, err = b.lab.Start(rig.ProcessConfig{
+		NS: b.ns, Path: program, Args: []string{"run", "-c", b.config(), "-s", b.socket()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs the program and waits until it works.
+func (b *box) start(t *testing.T, config string) {
+	t.Helper()
+	b.launch(t, config)
+	b.wait(t)
+}
+
+func (b *box) wait(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := b.proc.WaitSocket(ctx, b.socket()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, b.name+" runs", func() error {
+		st, err := b.Status(t.Context())
+		if err == nil && st.State != "running" {
+			err = fmt.Errorf("state %s", st.State)
+		}
+		return err
+	})
+}
+
+// startAll starts every box with its own config. One config is for all.
+func (l *lab) startAll(t *testing.T, configs ...string) {
+	t.Helper()
+	for i, b := range l.boxes {
+		b.launch(t, configs[min(i, len(configs)-1)])
+	}
+	for _, b := range l.boxes {
+		b.wait(t)
+	}
+}
+
+// stop ends the program by SIGTERM, and fails the test if that is not clean.
+func (b *box) stop(t *testing.T) {
+	t.Helper()
+	if err := b.proc.Stop(10 * time.Second); err != nil {
+		t.Errorf("%s ended with %v:\n%s", b.name, err, b.proc.Stderr())
+	}
+}
+
+func (b *box) signal(t *testing.T, s unix.Signal) {
+	t.Helper()
+	if err := b.proc.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *box) kill(t *testing.T) {
+	t.Helper()
+	if err := b.proc.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkLog fails the test over what no box may ever say.
+func (b *box) checkLog(t *testing.T) {
+	t.Helper()
+	if b.proc == nil {
+		return
+	}
+	for _, word := range []string{"panic:", "DATA RACE", "fatal error:", `"level":"error"`} {
+		if text := b.proc.Stderr(); strings.Contains(text, word) && !slices.Contains(b.expected, word) {
+			_, rest, _ := strings.Cut(text, word)
+			t.Errorf("%s says %s%s", b.name, word, rest[:min(len(rest), 1500)])
+		}
+	}
+}
+
+// eventually tries until there is no error. The bound is generous: what is
+// waited for takes far less on an idle machine.
+func eventually(t *testing.T, bound time.Duration, what string, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(bound)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s: %v", what, bound, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// config writes a box's configuration: its interfaces by zone, then policies.
+type config struct {
+	hosts, network []string // names of interfaces
+	capacity       string   // of the network's; empty: not shaped
+	extra          string   // further top-level lines
+	policies       string
+}
+
+// edge is the configuration of the first or the last box of a row.
+func (l *lab) edge(i int, policies, extra string) config {
+	c := config{hosts: []string{lanIface}, network: []string{rightWAN}, capacity: "19mbit", policies: policies, extra: extra}
+	if i > 0 {
+		c.network = []string{leftWAN}
+	}
+	return c
+}
+
+func (c config) String() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "on_crash: 5s\nlog: {level: info, format: json}\nrsvp: {refresh: 1s}\n%s\ninterfaces:\n", c.extra)
+	for _, name := range c.hosts {
+		fmt.Fprintf(&s, "  - {name: %s, zone: hosts}\n", name)
+	}
+	for _, name := range c.network {
+		capacity := ""
+		if c.capacity != "" {
+			capacity = fmt.Sprintf(", capacity: %s, reservable: 80%%", c.capacity)
+		}
+		fmt.Fprintf(&s, "  - {name: %s, zone: network%s}\n", name, capacity)
+	}
+	fmt.Fprintf(&s, "policies:\n%s", c.policies)
+	return s.String()
+}
+
+// startEdges starts the two boxes of a lab with the same policies.
+func (l *lab) startEdges(t *testing.T, policies, extra string) {
+	t.Helper()
+	l.startAll(t, l.edge(0, policies, extra).String(), l.edge(1, policies, extra).String())
+}
+
+const (
+	portRealtime = 5001
+	portReliable = 5002
+	portReverse  = 5003 // A listens there, B connects, the data goes from A to B
+	portVoice    = 5004
+	portOther    = 7000 // no policy has it
+	reservedRate = 8_000_000
+)
+
+const tcpReserve = "reserve: {role: both, service: controlled-load, tspec: {rate: 8mbit, burst: 64kB, peak: 16mbit, min_unit: 64B, max_packet: 1500B}}"
+
+// policies of most scenarios.
+const usualPolicies = `
+  - name: realtime
+    match: {protocol: tcp, to_port: 5001}
+    ` + tcpReserve + `
+    mark: af31
+    tcp: realtime
+  - name: reliable
+    match: {protocol: tcp, to_port: 5002}
+    ` + tcpReserve + `
+    mark: af31
+    tcp: reliable
+  - name: reverse
+    match: {protocol: tcp, from: 10.1.0.0/16, from_port: 5003}
+    ` + tcpReserve + `
+    mark: af31
+    tcp: reliable
+` + voicePolicy
+
+const voicePolicy = `
+  - name: voice
+    match: {protocol: udp, to_port: 5004-5020}
+    reserve: {role: both, service: controlled-load, tspec: {rate: 80kbit, burst: 800B, max_packet: 400B}}
+    mark: voice-admit
+`

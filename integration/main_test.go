@@ -1,0 +1,47 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// program is the program under test, built once for all scenarios.
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		return m.Run() // every test skips, or fails where root is required
+	}
+	dir, err := os.MkdirTemp("", "qosproxy-bin")
+	if err == nil {
+		// Another user runs the program too, to be told that it may not.
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	program = filepath.Join(dir, "qosproxy")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	args := []string{"build", "-o", program}
+	if os.Getenv("QOSPROXY_RACE") == "1" { // a box that looks for data races, too slow for some scenarios' rates
+		args = append(args, "-race")
+	}
+	build := exec.CommandContext(ctx, "go", append(args, "../cmd/qosproxy")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building qosproxy: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
