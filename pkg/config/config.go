@@ -40,7 +40,8 @@ type Interface struct {
 
 // RSVP holds the parameters of the signalling.
 type RSVP struct {
-	Refresh time.Duration // the refresh period R of RFC 2205 3.7
+	Refresh  time.Duration // the refresh period R of RFC 2205 3.7
+	Reliable bool          // RFC 2961 towards neighbours that speak it
 }
 
 // Mapping gives the DSCP of a reservation whose policy has no mark.

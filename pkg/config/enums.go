@@ -148,6 +148,7 @@ var (
 		{word: "reliable", value: TCPReliable},
 	}
 	excessWords = []choice[Excess]{{word: "best-effort"}, {word: "drop", value: ExcessDrop}}
+	boolWords   = []choice[bool]{{word: "true", value: true}, {word: "false"}}
 	hopWords    = []choice[bool]{{word: "router"}, {word: "transparent", later: true}}
 	levelWords  = []choice[string]{
 		{word: "debug", value: "debug"},

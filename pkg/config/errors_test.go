@@ -64,7 +64,7 @@ func TestOneError(t *testing.T) {
 		"log scalar":          {goodIfaces + "log: info\n", "2:6", "must be a mapping"},
 		"refresh zero":        {goodIfaces + "rsvp: {refresh: 0s}\n", "2:17", "from 1s to 1h"},
 		"hop":                 {goodIfaces + "rsvp: {hop: transparent}\n", "2:13", "not in this version"},
-		"rsvp.reliable":       {goodIfaces + "rsvp: {reliable: true}\n", "2:8", "not in this version"},
+		"rsvp.reliable":       {goodIfaces + "rsvp: {reliable: 1}\n", "2:18", "true or false"},
 		"mapping":             {goodIfaces + "mapping: {controlled-load: af39}\n", "2:28", "unknown PHB"},
 		"mapping key":         {goodIfaces + "mapping: {controlled_load: af31}\n", "2:11", "did you mean controlled-load?"},
 		"window":              {goodIfaces + "tcp: {window: full}\n", "2:15", "honour or predict or auto"},

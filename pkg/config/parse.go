@@ -50,7 +50,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 		OnStop:  r.onStop.v,
 		OnCrash: r.onCrash.or(defaultOnCrash),
 		Log:     Log{Level: r.level.or("info"), Format: r.format.or("auto")},
-		RSVP:    RSVP{Refresh: r.refresh.or(defaultRefresh)},
+		RSVP:    RSVP{Refresh: r.refresh.or(defaultRefresh), Reliable: r.reliable.or(true)},
 		Mapping: Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31)},
 		TCP:     TCP{Window: r.window.or(WindowAuto), DrainTimeout: r.drain.or(defaultDrain)},
 		Limits: Limits{

@@ -41,6 +41,7 @@ type rawConfig struct {
 	ifacesAt   opt[struct{}]
 	refresh    opt[time.Duration]
 	hop        opt[bool]
+	reliable   opt[bool]
 	guaranteed opt[uint8]
 	controlled opt[uint8]
 	window     opt[Window]
@@ -158,7 +159,7 @@ func (r *rawConfig) rsvp(d *decoder, n ast.Node, key string) {
 	d.mapping(n, key, map[string]field{
 		"refresh":  duration(&r.refresh, time.Second, maxRefresh, "a duration from 1s to 1h, such as 30s"),
 		"hop":      oneOf(&r.hop, hopWords),
-		"reliable": later,
+		"reliable": oneOf(&r.reliable, boolWords),
 	})
 }
 

@@ -110,7 +110,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 			Refresh: c.RSVP.Refresh,
 			Limits:  softstate.Limits{Sessions: c.Limits.Sessions, Neighbors: c.Limits.Neighbors, PerSession: c.Limits.Sessions},
 		},
-		Rate: c.Limits.RSVPRate, Control: dscpControl,
+		Rate: c.Limits.RSVPRate, Control: dscpControl, Reliable: c.RSVP.Reliable, FollowRoutes: true,
 	}, rsvpproxy.Hooks{
 		Traffic: d.tc, Send: d.sender, ReceiverProxy: d.tc.receiverProxy, Event: d.sessionEvent, Log: log.Named("rsvp"),
 	})

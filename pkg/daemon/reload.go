@@ -116,6 +116,7 @@ func reloadable(old, c *config.Config) error {
 	need(old.Limits != c.Limits, "limits")
 	need(old.Console != c.Console, "console")
 	need(old.Log != c.Log, "log")
+	need(old.RSVP.Reliable != c.RSVP.Reliable, "rsvp.reliable")
 	need(old.OnCrash != c.OnCrash, "on_crash")
 	for i := range c.Interfaces {
 		was := old.Interface(c.Interfaces[i].Name)
