@@ -59,6 +59,10 @@ type conn struct {
 	echoAt         instant
 	echoing        bool
 
+	early      []early // sent before the reservation and not acknowledged
+	earlyBytes int
+	tooMuch    bool // more than is kept
+
 	want *Params // what Start asked for before the connection was established
 
 	last    instant // of any packet

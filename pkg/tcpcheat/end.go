@@ -27,6 +27,7 @@ func (e *Engine) leave(c *conn, why error) {
 	default:
 	}
 	c.left = why
+	e.forgetEarly(c)
 	c.state, c.reason = LeftAlone, why.Error()
 	e.event(c, EventLeftAlone, c.reason)
 	e.schedule(c)
@@ -61,6 +62,7 @@ func (e *Engine) handBack(c *conn) {
 
 // release gives back what cheating took.
 func (e *Engine) release(c *conn) {
+	e.forgetEarly(c)
 	if c.ch != nil {
 		c.ch.hold.drop(&e.pool)
 		c.stats.sealed(c)

@@ -31,6 +31,7 @@ type Engine struct {
 	conns  map[packet.FlowKey]*conn // by canonical key
 	timers timers
 	pool   pool
+	early  int // bytes of early segments
 	out    outbox
 	events []Event
 	spare  []Event
@@ -163,6 +164,7 @@ func (e *Engine) begin(c *conn, p Params) {
 	ch.active = !ch.next.Before(ch.base)
 	c.ch, c.state, c.reason = ch, Cheated, ""
 	e.event(c, EventStarted, "")
+	e.takeOver(c)
 }
 
 // orDefault is RFC 9293 section 3.7.1: 536 where the SYN has no MSS.

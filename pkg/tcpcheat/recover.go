@@ -131,9 +131,7 @@ func (c *conn) mayResend(i uint64) bool {
 	return i == f.head || f.at(i).end.AtMost(packet.MaxSeq(c.edge, c.ch.rto.top))
 }
 
-// sendCopy sends held bytes once more. TSval is the latest that the receiver
-// was shown, never the original one (PAWS, RFC 7323 section 5), and the packet
-// is not ECN-capable (RFC 3168 section 6.1.5).
+// sendCopy sends held bytes once more.
 func (e *Engine) sendCopy(c *conn, from, to packet.Seq) {
 	ch := c.ch
 	flags := uint8(packet.FlagACK)
@@ -146,6 +144,13 @@ func (e *Engine) sendCopy(c *conn, from, to packet.Seq) {
 		flags |= packet.FlagPSH
 		ch.hold.read(e.scratch[:n], from)
 	}
+	e.copyOf(c, from, flags, e.scratch[:n])
+}
+
+// copyOf makes a segment of the source's once more. TSval is the latest that
+// the receiver was shown, never the original one (PAWS, RFC 7323 section 5),
+// and the packet is not ECN-capable (RFC 3168 section 6.1.5).
+func (e *Engine) copyOf(c *conn, from packet.Seq, flags uint8, data []byte) {
 	opt := e.opts[:0]
 	if c.ts {
 		opt = packet.AppendTimestamps(opt, c.src.tsval, c.src.tsecr)
@@ -154,11 +159,11 @@ func (e *Engine) sendCopy(c *conn, from, to packet.Seq) {
 		Key: c.key, TTL: c.src.ttl, TOS: c.src.tos, ID: c.src.nextID(),
 		DF: c.src.df, FlowLabel: c.src.flowLabel,
 		Seq: from, Ack: c.src.ack, Flags: flags, Window: c.src.win,
-		Options: opt, Payload: e.scratch[:n],
+		Options: opt, Payload: data,
 	}
 	e.out.add(ToReceiver, &e.seg)
 	c.stats.Retransmits++
-	c.stats.RetransmitBytes += uint64(n)
+	c.stats.RetransmitBytes += uint64(len(data))
 	e.totals.Retransmits++
 }
 

@@ -29,6 +29,7 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 	var a Action
 	switch {
 	case c.state == Watched:
+		e.remember(c, seq, t.Payload(), o.TSVal)
 	case n == 0 && !t.Has(packet.FlagFIN):
 		a = e.bare(c, seq)
 	default:
@@ -113,7 +114,7 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 		return Accept
 	}
 	if n > 0 {
-		e.arrive(c, v, t, o, end)
+		e.arrive(c, v.Len()-n, seq, t.Payload(), o.TSVal)
 	}
 	if fin && ch.Mode == Reliable && ch.flight.end() == c.src.fin {
 		ch.flight.push(sent{at: e.now, end: c.src.fin.Add(1), ts: o.TSVal})
@@ -138,11 +139,11 @@ func (e *Engine) repeated(c *conn, end packet.Seq, fin bool) Action {
 	return Accept
 }
 
-// arrive takes new data in.
-func (e *Engine) arrive(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions, end packet.Seq) {
+// arrive takes new data in, which came with header bytes of headers.
+func (e *Engine) arrive(c *conn, header int, seq packet.Seq, data []byte, ts uint32) {
 	ch := c.ch
-	seq, n := t.Seq(), len(t.Payload())
-	if ch.Mode == Reliable && !e.keep(c, seq, t.Payload(), o) {
+	end := seq.Add(len(data))
+	if ch.Mode == Reliable && !e.keep(c, seq, data, ts) {
 		c.stats.Unheld++
 		return
 	}
@@ -164,9 +165,8 @@ func (e *Engine) arrive(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptio
 	if gain == 0 {
 		return
 	}
-	header := v.Len() - n
 	cost := uint32(gain + (gain+ch.mss-1)/ch.mss*header)
-	e.gained(c, o.TSVal, cost)
+	e.gained(c, ts, cost)
 }
 
 // gained queues the acknowledgement of data that has become contiguous.
@@ -189,7 +189,7 @@ func (c *conn) activate() {
 
 // keep stores a copy and writes the transmission down; false if there is no
 // room, and then the bytes are not acknowledged.
-func (e *Engine) keep(c *conn, seq packet.Seq, data []byte, o *packet.TCPOptions) bool {
+func (e *Engine) keep(c *conn, seq packet.Seq, data []byte, ts uint32) bool {
 	ch := c.ch
 	f := &ch.flight
 	end := seq.Add(len(data))
@@ -201,7 +201,7 @@ func (e *Engine) keep(c *conn, seq packet.Seq, data []byte, o *packet.TCPOptions
 		return false
 	}
 	stored := ch.hold.write(&e.pool, seq, data, ch.MaxBuffered)
-	s := sent{at: e.now, ts: o.TSVal, flags: sentAbsent}
+	s := sent{at: e.now, ts: ts, flags: sentAbsent}
 	f.extend(seq, ch.mss, s)
 	if stored {
 		s.flags = 0
