@@ -156,6 +156,7 @@ type config struct {
 	hosts, network []string // names of interfaces
 	capacity       string   // of the network's; empty: not shaped
 	extra          string   // further top-level lines
+	reliable       bool     // RFC 2961; without it every message is whole and alone on the wire
 	policies       string
 }
 
@@ -170,7 +171,7 @@ func (l *lab) edge(i int, policies, extra string) config {
 
 func (c config) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "on_crash: 5s\nlog: {level: info, format: json}\nrsvp: {refresh: 1s}\n%s\ninterfaces:\n", c.extra)
+	fmt.Fprintf(&s, "on_crash: 5s\nlog: {level: info, format: json}\nrsvp: {refresh: 1s, reliable: %t}\n%s\ninterfaces:\n", c.reliable, c.extra)
 	for _, name := range c.hosts {
 		fmt.Fprintf(&s, "  - {name: %s, zone: hosts}\n", name)
 	}
@@ -188,7 +189,15 @@ func (c config) String() string {
 // startEdges starts the two boxes of a lab with the same policies.
 func (l *lab) startEdges(t *testing.T, policies, extra string) {
 	t.Helper()
-	l.startAll(t, l.edge(0, policies, extra).String(), l.edge(1, policies, extra).String())
+	one, two := l.edge(0, policies, extra), l.edge(1, policies, extra)
+	one.reliable, two.reliable = true, true
+	l.startAll(t, one.String(), two.String())
+}
+
+// startPlainEdges is startEdges for tests that read the messages between them.
+func (l *lab) startPlainEdges(t *testing.T, policies string) {
+	t.Helper()
+	l.startAll(t, l.edge(0, policies, "").String(), l.edge(1, policies, "").String())
 }
 
 const (

@@ -27,7 +27,7 @@ const markPolicy = `
 // is taken; neither disturbs what is reserved.
 func TestReload(t *testing.T) {
 	l := newLab(t, 2, nil)
-	l.startEdges(t, usualPolicies, "")
+	l.startPlainEdges(t, usualPolicies)
 	b := l.boxes[0]
 	b.expected = []string{`"level":"error"`} // of the refused reload
 	onWire := capture(t, b.ns, rightWAN, toPort(portVoice))
@@ -96,7 +96,7 @@ func TestReload(t *testing.T) {
 // and ends their reservations; what the policy did not have is not disturbed.
 func TestReloadRemovesPolicy(t *testing.T) {
 	l := newLab(t, 2, badWAN(8)) // so that bytes are in the box's hand
-	l.startEdges(t, usualPolicies, "")
+	l.startPlainEdges(t, usualPolicies)
 	b := l.boxes[0]
 	source, sink := l.open(t, cheatable{"reliable", portReliable, false})
 	data := send(source, sink, random(8, 3_000_000))

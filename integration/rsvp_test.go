@@ -135,7 +135,7 @@ func TestRSVPGarbage(t *testing.T) {
 	l := newLab(t, 2, nil)
 	b := l.boxes[0]
 	rsvp := capture(t, b.ns, rightWAN, isRSVP)
-	l.startEdges(t, usualPolicies, "")
+	l.startPlainEdges(t, usualPolicies)
 	end := l.talk(t, portVoice, 12*time.Second)
 	_, frame := waitMessage(t, rsvp, wire.Path)
 	b.waitSession(t, portVoice, console.SessionReserved)

@@ -18,7 +18,7 @@ func TestVoiceReserved(t *testing.T) {
 	rsvp := capture(t, l.boxes[0].ns, rightWAN, isRSVP)
 	heard := capture(t, l.b, hostIface, toPort(portVoice))
 	hostRSVP := capture(t, l.b, hostIface, isRSVP)
-	l.startEdges(t, usualPolicies, "")
+	l.startPlainEdges(t, usualPolicies)
 	end := l.talk(t, portVoice, 12*time.Second)
 
 	path, frame := waitMessage(t, rsvp, wire.Path)
