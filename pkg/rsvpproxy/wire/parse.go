@@ -174,7 +174,7 @@ func (p *parser) decode(class Class, ctype uint8, body []byte) (err *Error) {
 		m.Scope, err = decodeScope(ctype, body)
 	case ClassStyle:
 		m.Style, err = decodeStyle(ctype, body)
-		if m.Type == ResvErr && err != nil && err.Kind == KindUnknownStyle {
+		if m.Type == ResvErr && err != nil && err.Kind == KindUnknownStyle && err.Respond {
 			err = nil // found by another node: passed on
 		}
 	case ClassPolicyData:

@@ -57,6 +57,10 @@ func decodeStyle(ctype uint8, body []byte) (Style, *Error) {
 		return 0, badSize(ClassStyle, ctype, body)
 	}
 	vector := binary.BigEndian.Uint32(body) & optionVector
+	if vector == 0 {
+		// Not even a name that an answer could repeat: 0 is "no STYLE" here.
+		return 0, malformed(KindUnknownStyle, ClassStyle, "option vector is zero")
+	}
 	if s := Style(vector & styleMask); s.Known() {
 		return s, nil
 	}
