@@ -1,6 +1,6 @@
 # qosproxy: make build | test | lint | bench | demo | fuzz | generate
 GO       ?= go
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -X main.version=$(VERSION)
