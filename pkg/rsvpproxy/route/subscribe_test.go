@@ -3,7 +3,6 @@ package route
 import (
 	"context"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -11,17 +10,13 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 // The kernel's changes come, those of one moment together, and the channel
 // closes with its context.
 func TestSubscribe(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("this test needs root, and QOSPROXY_REQUIRE_ROOT=1")
-		}
-		t.Skip("needs root")
-	}
+	roottest.Need(t)
 	group := netns.NewGroup()
 	var ns [2]*netns.NetNS
 	for i, name := range []string{"a", "b"} {

@@ -13,18 +13,14 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
+
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 // tsharkReads has tshark read one message of IPv4 and returns all it prints.
 func tsharkReads(t *testing.T, msg []byte) string {
 	t.Helper()
-	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("QOSPROXY_REQUIRE_ROOT") == "1" {
-			t.Fatal("tshark is not installed")
-		}
-		t.Skip("tshark is not installed")
-	}
+	tshark := roottest.Tool(t, "tshark")
 	buf := gopacket.NewSerializeBuffer()
 	ip4 := &layers.IPv4{
 		Version: 4, IHL: 5, TTL: 64, Protocol: protocolRSVP,

@@ -7,14 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 // The committed objects are what the committed source becomes.
 func TestObjectIsCurrent(t *testing.T) {
 	for _, tool := range []string{"clang-14", "llvm-strip-14"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed: %v", tool, err)
-		}
+		roottest.Tool(t, tool)
 	}
 	// The directive itself, with another place for what it makes.
 	source, err := os.ReadFile("generate.go")
