@@ -60,6 +60,11 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 	}
 	c := &v.Counters
 	s.Received, s.Sent = messages(c.In), messages(c.Out)
+	if r := v.Reliable; r != nil {
+		// The messages of RFC 2961 carry or stand for those above.
+		s.Received.Other = r.BundlesIn + r.SummariesIn
+		s.Sent.Other = r.BundlesOut + r.SummariesOut + r.AckMessages
+	}
 	s.Timeouts = c.PathTimeouts + c.ResvTimeouts
 	for kind, n := range c.Malformed {
 		switch kind {
