@@ -59,7 +59,7 @@ func TestUsageIsExitCode2(t *testing.T) {
 		demo: func(context.Context, demoOptions) error { return nil },
 	}
 	for _, args := range [][]string{
-		{}, {"nonsense"}, {"check"}, {"check", "a", "b"}, {"flows", "x"}, {"status", "--nonsense"}, {"run"}, {"plan"}, {"demo", "a", "b"}, {"-s"},
+		{}, {"nonsense"}, {"check"}, {"check", "a", "b"}, {"flows", "x"}, {"status", "--nonsense"}, {"run"}, {"plan"}, {"demo", "a", "b"}, {"-s"}, {"rsvp"}, {"rsvp", "nonsense"}, {"rsvp", "counters", "x"},
 	} {
 		got := all.exec(t, nil, args...)
 		if got.code != exitUsage || got.out != "" || !strings.HasPrefix(got.err, "qosproxy: ") || !strings.Contains(got.err, "--help") {
@@ -205,5 +205,23 @@ func TestRunPlanDemo(t *testing.T) {
 	}
 	if got := run(t, "demo"); got.code != exitUsage {
 		t.Errorf("demo where there is none: %+v", got)
+	}
+}
+
+func TestRSVPViews(t *testing.T) {
+	sock := daemon(t, consoletest.Example())
+	for verb, want := range map[string]string{"counters": "RSVP errors"} {
+		got := run(t, "rsvp", verb, "-s", sock)
+		if got.code != exitOK || !strings.Contains(got.out, want) || got.err != "" {
+			t.Errorf("%s: %+v", verb, got)
+		}
+		got = run(t, "rsvp", verb, "-s", sock, "--json")
+		golden, err := os.ReadFile("../../pkg/console/testdata/rsvp-" + verb + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.code != exitOK || strings.TrimSpace(got.out) != strings.TrimSpace(string(golden)) {
+			t.Errorf("%s --json: %+v", verb, got)
+		}
 	}
 }

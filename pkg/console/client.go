@@ -62,6 +62,11 @@ func (c *Client) Policies(ctx context.Context) ([]PolicyRow, error) {
 // Stats returns every counter.
 func (c *Client) Stats(ctx context.Context) (Stats, error) { return get[Stats](ctx, c, "stats") }
 
+// RSVPCounters returns the counters of RSVP messages, a part of Stats.
+func (c *Client) RSVPCounters(ctx context.Context) (RSVPStats, error) {
+	return get[RSVPStats](ctx, c, "rsvp/counters")
+}
+
 // Reload makes the daemon read its config file again and returns its status.
 func (c *Client) Reload(ctx context.Context) (Status, error) {
 	var st Status

@@ -22,6 +22,7 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/links", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.links()) })
 	get("/v1/policies", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.policies()) })
 	get("/v1/stats", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats()) })
+	get("/v1/rsvp/counters", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats().RSVP) })
 	get("/healthz", s.healthz)
 	s.route(mux, "/v1/reload", map[string]handler{http.MethodPost: s.reload})
 	if s.metrics != nil {

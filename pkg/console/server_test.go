@@ -56,12 +56,12 @@ func indent(t *testing.T, data []byte) []byte {
 
 func TestGolden(t *testing.T) {
 	s := console.New(consoletest.Example(), nil, nil)
-	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats"} {
+	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters"} {
 		w := ask(t, s, http.MethodGet, "/v1/"+what)
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", what, w.Code, w.Header())
 		}
-		golden(t, what+".json", indent(t, w.Body.Bytes()))
+		golden(t, strings.ReplaceAll(what, "/", "-")+".json", indent(t, w.Body.Bytes()))
 	}
 }
 

@@ -45,24 +45,14 @@ func Stats(w io.Writer, s console.Stats) error {
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	t = newTable(w, "RSVP", "PATH", "RESV", "PATHERR", "RESVERR", "PATHTEAR", "RESVTEAR", "RESVCONF", "OTHER")
-	for _, r := range []struct {
-		name string
-		m    console.RSVPMessages
-	}{{"received", s.RSVP.Received}, {"sent", s.RSVP.Sent}} {
-		m := r.m
-		t.row(r.name, count(m.Path), count(m.Resv), count(m.PathErr), count(m.ResvErr), count(m.PathTear), count(m.ResvTear), count(m.ResvConf), count(m.Other))
-	}
-	if err := t.end(); err != nil {
+	if err := RSVPCounters(w, s.RSVP); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	e, h, c := s.RSVP.Errors, s.Shaper, s.Cheat
-	t = newTable(w, "RSVP errors", fmt.Sprintf("%d malformed, %d checksum, %d unknown, %d unexpected, %d over the rate, %d full, %d not sent, %d unreachable, %d timeouts",
-		e.Malformed, e.Checksum, e.Unknown, e.Unexpected, e.Limited, e.Full, e.SendFailed, e.Unreachable, s.RSVP.Timeouts))
-	t.row("admission", fmt.Sprintf("%d granted, %d refused, %d released", s.Admission.Granted, s.Admission.Refused, s.Admission.Released))
+	h, c := s.Shaper, s.Cheat
+	t = newTable(w, "admission", fmt.Sprintf("%d granted, %d refused, %d released", s.Admission.Granted, s.Admission.Refused, s.Admission.Released))
 	t.row("first packets", fmt.Sprintf("%d, %d matched, %d unwanted, %d with the table full", s.Classify.Packets, s.Classify.Matched, s.Classify.Unwanted, s.Classify.Full))
 	t.row("treatments", fmt.Sprintf("%d in the kernel, %d installed, %d removed, %d failed, %d of %d classes", h.Treatments, h.Installs, h.Removes, h.Failures, h.ClassesUsed, h.ClassesPool))
 	t.row("policers", fmt.Sprintf("%d conform, %d exceed, %d dropped", h.ConformPackets, h.ExceedPackets, h.DroppedPackets))

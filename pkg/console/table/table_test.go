@@ -26,6 +26,8 @@ func printers(b *consoletest.Backend) map[string]func(io.Writer) error {
 		"links":    func(w io.Writer) error { return Links(w, b.Links()) },
 		"policies": func(w io.Writer) error { return Policies(w, b.Policies()) },
 		"stats":    func(w io.Writer) error { return Stats(w, b.Stats()) },
+
+		"rsvp-counters": func(w io.Writer) error { return RSVPCounters(w, b.Stats().RSVP) },
 	}
 }
 
@@ -57,7 +59,7 @@ func TestEmptyBox(t *testing.T) {
 		if err := print(&got); err != nil {
 			t.Fatal(err)
 		}
-		if name != "status" && name != "stats" && got.String() != "no "+name+"\n" {
+		if name != "status" && name != "stats" && name != "rsvp-counters" && got.String() != "no "+name+"\n" {
 			t.Errorf("%s: %q", name, &got)
 		}
 	}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/console/table"
+)
+
+// rsvpCommand is the group of verbs that show the protocol's own state.
+func (a *app) rsvpCommand() *cobra.Command {
+	group := &cobra.Command{
+		Use: "rsvp", Short: "The state of RSVP itself",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
+			}
+			return errors.New("name what to show")
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	group.AddCommand(
+		view(a, "counters", "Messages received and sent, and those that were not taken", (*console.Client).RSVPCounters, table.RSVPCounters),
+	)
+	return group
+}
