@@ -19,6 +19,18 @@ func (n *Node) answer(now time.Time, p *psb) {
 	}
 }
 
+// ReceiverChanged tells that [Environment.ReceiverProxy] says something else of
+// a sender now, so that it is not left to the next PATH to find out.
+func (n *Node) ReceiverChanged(now time.Time, id wire.Session, f wire.Filter) []Effect {
+	n.now = now
+	if p := n.lookup(id, f); p != nil {
+		p.retryAt = time.Time{}
+		n.answer(now, p)
+		n.touch(p)
+	}
+	return n.flush()
+}
+
 func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	ad := n.advertise(p, out)
 	spec, yes := n.env.ReceiverProxy(PathInfo{

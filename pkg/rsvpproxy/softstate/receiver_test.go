@@ -281,3 +281,31 @@ func TestReceiverProxyWirePrecision(t *testing.T) {
 		t.Errorf("%s", dump(es))
 	}
 }
+
+// A receiver that is spoken for from now on gets its reservation at once, not
+// with the next PATH; and one that is no more loses it at once (RFC 5946 section 3).
+func TestReceiverChanged(t *testing.T) {
+	r := proxyRig(t)
+	r.env.proxy = func(PathInfo) (ReserveSpec, bool) { return ReserveSpec{}, false }
+	if e := onlySend(t, r.path(), wire.PathErr).Msg.ErrorSpec; e.Code != wire.ErrPolicy {
+		t.Errorf("%+v", e)
+	}
+	r.wantState(Rejected)
+	r.env.proxy = sayYes
+	v := only[Reserve](t, r.checked(r.n.ReceiverChanged(r.now, sess, filter)))
+	onlySend(t, r.checked(r.n.ReserveResult(r.now, v.ID, nil)), wire.Resv)
+	r.wantState(Reserved)
+	if s, _ := r.n.Session(r.now, sess, filter); s.Failure != nil {
+		t.Errorf("the old error is still there: %v", s.Failure)
+	}
+	r.env.proxy = func(PathInfo) (ReserveSpec, bool) { return ReserveSpec{}, false }
+	es := r.checked(r.n.ReceiverChanged(r.now, sess, filter))
+	if only[Release](t, es).ID != v.ID || len(sends(es, wire.ResvTear)) != 1 {
+		t.Errorf("%s", dump(es))
+	}
+	unknown := filter
+	unknown.SrcPort++
+	if es := r.n.ReceiverChanged(r.now, sess, unknown); len(es) != 0 {
+		t.Errorf("an unknown sender: %s", dump(es))
+	}
+}
