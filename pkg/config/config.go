@@ -19,6 +19,7 @@ type Config struct {
 	TCP        TCP
 	Limits     Limits
 	Console    Console
+	StateDir   string   // directory of the reservations made by hand
 	Policies   []Policy // first match wins
 }
 

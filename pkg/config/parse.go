@@ -20,6 +20,7 @@ const (
 	defaultRSVPRate   = 1000
 	defaultNeighbors  = 1000
 	defaultSocket     = "/run/qosproxy.sock"
+	defaultStateDir   = "/var/lib/qosproxy"
 	defaultMinUnit    = 64
 	defaultMaxPacket  = 1500
 	af31              = 26
@@ -62,10 +63,12 @@ func (d *decoder) build(r *rawConfig) *Config {
 			RSVPRate:        l.rsvpRate.or(defaultRSVPRate),
 			Neighbors:       l.neighbors.or(defaultNeighbors),
 		},
-		Console: Console{Socket: r.socket.or(defaultSocket)},
+		Console:  Console{Socket: r.socket.or(defaultSocket)},
+		StateDir: r.stateDir.or(defaultStateDir),
 	}
 	d.limits(&c.Limits, l)
 	d.socket(r.socket)
+	d.stateDir(r.stateDir)
 	c.Interfaces = d.interfaces(r)
 	c.Policies = d.policies(r, c)
 	return c
@@ -94,5 +97,15 @@ func (d *decoder) socket(s opt[string]) {
 		d.errorf(s.at, "socket: %s is a directory: write for example %s", quote(s.v), defaultSocket)
 	case len(s.v) > maxSocket:
 		d.errorf(s.at, "socket: the path has %d bytes, a unix socket's has at most %d: use a shorter one", len(s.v), maxSocket)
+	}
+}
+
+func (d *decoder) stateDir(s opt[string]) {
+	switch {
+	case !s.set:
+	case s.v == "" || s.v[0] != '/':
+		d.errorf(s.at, "state_dir: %s is not an absolute path: write for example %s", quote(s.v), defaultStateDir)
+	case len(s.v) > maxPath:
+		d.errorf(s.at, "state_dir: the path has %d bytes, at most %d are possible: use a shorter one", len(s.v), maxPath)
 	}
 }

@@ -18,6 +18,7 @@ const (
 	maxMemory  = 1 << 40       // bytes
 	maxWindow  = 1 << 30       // bytes, the largest TCP window (RFC 7323 2.3)
 	maxSocket  = 107           // bytes of a unix socket's path (sun_path less its NUL)
+	maxPath    = 4000          // bytes of a directory's path (PATH_MAX less a file's name)
 	maxIfName  = 15            // bytes (IFNAMSIZ less its NUL)
 	maxRows    = 2000          // policies
 	maxLinks   = 256           // interfaces
@@ -48,6 +49,7 @@ type rawConfig struct {
 	drain      opt[time.Duration]
 	limits     rawLimits
 	socket     opt[string]
+	stateDir   opt[string]
 	policies   []rawPolicy
 }
 
@@ -102,7 +104,7 @@ func (d *decoder) config(n ast.Node) *rawConfig {
 		"mode":       oneOf(&r.mode, modeWords),
 		"on_stop":    oneOf(&r.onStop, onStopWords),
 		"on_crash":   duration(&r.onCrash, 0, durationLimit, "a duration from 0s to 168h, such as 10m"),
-		"state_dir":  later,
+		"state_dir":  text(&r.stateDir, "the path of a directory"),
 		"log":        r.log,
 		"interfaces": r.interfaceList,
 		"rsvp":       r.rsvp,

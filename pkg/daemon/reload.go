@@ -117,6 +117,7 @@ func reloadable(old, c *config.Config) error {
 	need(old.Console != c.Console, "console")
 	need(old.Log != c.Log, "log")
 	need(old.RSVP.Reliable != c.RSVP.Reliable, "rsvp.reliable")
+	need(old.StateDir != c.StateDir, "state_dir")
 	need(old.OnCrash != c.OnCrash, "on_crash")
 	for i := range c.Interfaces {
 		was := old.Interface(c.Interfaces[i].Name)
