@@ -178,7 +178,9 @@ func (p *Proxy) RemoveSender(session wire.Session, sender wire.Filter) error {
 // ReceiverChanged tells that Hooks.ReceiverProxy says something else of a
 // sender now.
 func (p *Proxy) ReceiverChanged(session wire.Session, sender wire.Filter) error {
-	return p.do(func(now time.Time, n *softstate.Node) []softstate.Effect { return n.ReceiverChanged(now, session, sender) })
+	return p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
+		return n.ReceiverChanged(now, session, sender)
+	})
 }
 
 // Abandon has Run leave all state at its end: neighbours and kernel keep what

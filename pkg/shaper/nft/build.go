@@ -30,6 +30,7 @@ type builder struct {
 	policy *nftables.Chain
 
 	alive, settled *nftables.Set
+	watched        *nftables.Set
 	cheated        []*nftables.Set
 }
 
@@ -59,6 +60,12 @@ func (b *builder) sets() error {
 	}
 	if err := b.conn.AddSet(b.settled, nil); err != nil {
 		return fmt.Errorf("set settled: %w", err)
+	}
+	b.watched = &nftables.Set{
+		Table: b.table, Name: "watched", KeyType: b.lay.keyType, Concatenation: true, Size: uint32(b.want.MaxCheated),
+	}
+	if err := b.conn.AddSet(b.watched, nil); err != nil {
+		return fmt.Errorf("set watched: %w", err)
 	}
 	for i := range b.want.Cheat {
 		set := &nftables.Set{
@@ -176,8 +183,11 @@ func (b *builder) forward() {
 	b.rule(c, "policy", []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: b.policy.Name}})
 }
 
-// prefilters fills chain policy.
+// prefilters fills chain policy: the connections that are watched for one by
+// one, then what the policies may claim.
 func (b *builder) prefilters(filters []plan.Prefilter) error {
+	b.rule(b.policy, b.watched.Name, matchProto(expr.CmpOpEq, packet.ProtoTCP), b.lay.loadKey(true), in(b.watched),
+		b.queueTo(b.want.First))
 	for i, f := range filters {
 		if err := b.prefilterRules(f); err != nil {
 			return fmt.Errorf("prefilter %d: %w", i, err)

@@ -39,7 +39,14 @@ func (q *QueueTable) AddCheated(i int, keys ...packet.FlowKey) error {
 }
 
 func (q *QueueTable) addCheated(i int, keys []packet.FlowKey) error {
-	have := q.cheated[i]
+	if err := q.add(q.cheated[i], cheatedOf(i), keys); err != nil {
+		return fmt.Errorf("queue table: cheated_%d: %w", i, err)
+	}
+	return nil
+}
+
+// add puts keys into a set that have holds a copy of.
+func (q *QueueTable) add(have map[packet.FlowKey]struct{}, set func(*builder) *nftables.Set, keys []packet.FlowKey) error {
 	added := keys[:0:0]
 	for _, k := range keys {
 		if _, ok := have[k]; !ok {
@@ -47,13 +54,13 @@ func (q *QueueTable) addCheated(i int, keys []packet.FlowKey) error {
 			added = append(added, k)
 		}
 	}
-	if err := q.elements(q.conn.SetAddElements, cheatedOf(i), added); err != nil {
+	err := q.elements(q.conn.SetAddElements, set, added)
+	if err != nil {
 		for _, k := range added {
 			delete(have, k)
 		}
-		return fmt.Errorf("queue table: cheated_%d: %w", i, err)
 	}
-	return nil
+	return err
 }
 
 // RemoveCheated gives directions of flows back to the kernel. Keys that are not
@@ -73,7 +80,13 @@ func (q *QueueTable) RemoveCheated(i int, keys ...packet.FlowKey) error {
 }
 
 func (q *QueueTable) removeCheated(i int, keys []packet.FlowKey) error {
-	have := q.cheated[i]
+	if err := q.remove(q.cheated[i], cheatedOf(i), keys); err != nil {
+		return fmt.Errorf("queue table: cheated_%d: %w", i, err)
+	}
+	return nil
+}
+
+func (q *QueueTable) remove(have map[packet.FlowKey]struct{}, set func(*builder) *nftables.Set, keys []packet.FlowKey) error {
 	gone := keys[:0:0]
 	for _, k := range keys {
 		if _, ok := have[k]; ok {
@@ -81,14 +94,44 @@ func (q *QueueTable) removeCheated(i int, keys []packet.FlowKey) error {
 			gone = append(gone, k)
 		}
 	}
-	if err := q.elements(q.conn.SetDeleteElements, cheatedOf(i), gone); err != nil {
+	err := q.elements(q.conn.SetDeleteElements, set, gone)
+	if err != nil {
 		for _, k := range gone {
 			have[k] = struct{}{}
 		}
-		return fmt.Errorf("queue table: cheated_%d: %w", i, err)
+	}
+	return err
+}
+
+// Watch has the opening segments of TCP connections queued as first packets
+// whose directions keys name, whether a policy may claim them or not. Keys that
+// are there already are no error; at most 4096 may be given.
+func (q *QueueTable) Watch(keys ...packet.FlowKey) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return ErrClosed
+	}
+	if err := q.add(q.watched, watchedOf, keys); err != nil {
+		return fmt.Errorf("queue table: watched: %w", err)
 	}
 	return nil
 }
+
+// Unwatch ends what Watch began. Keys that are not there are no error.
+func (q *QueueTable) Unwatch(keys ...packet.FlowKey) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return ErrClosed
+	}
+	if err := q.remove(q.watched, watchedOf, keys); err != nil {
+		return fmt.Errorf("queue table: watched: %w", err)
+	}
+	return nil
+}
+
+func watchedOf(b *builder) *nftables.Set { return b.watched }
 
 // usable tells why cheat worker i's set cannot be changed.
 func (q *QueueTable) usable(i int) error {

@@ -30,6 +30,7 @@ type QueueTable struct {
 	// additions and removals repeatable: the kernel refuses a whole transaction
 	// for one element that is not there.
 	cheated []map[packet.FlowKey]struct{}
+	watched map[packet.FlowKey]struct{} // likewise
 }
 
 // Open makes the tables in the calling thread's network namespace. They work
@@ -43,7 +44,7 @@ func Open(want plan.Queue) (*QueueTable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue table: %w", err)
 	}
-	q := &QueueTable{conn: c, want: want}
+	q := &QueueTable{conn: c, want: want, watched: map[packet.FlowKey]struct{}{}}
 	for range want.Cheat {
 		q.cheated = append(q.cheated, map[packet.FlowKey]struct{}{})
 	}

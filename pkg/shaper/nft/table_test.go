@@ -235,6 +235,40 @@ func TestPrefilters(t *testing.T) {
 	}
 }
 
+// A connection that is watched for is queued though no policy names it, in both
+// directions, also after the policies have changed; others are not.
+func TestWatchedConnection(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	q := l.open(t, testQueue)
+	q.beating(t)
+	for _, dst := range []netip.Addr{dstAddr, dstAddr6} {
+		c := &counts{q: q}
+		key, ping := l.echo(t, dst, 6001)
+		_, other := l.echo(t, dst, 6002)
+		must(t, q.Watch(key, key.Reverse()))
+		must(t, q.Watch(key)) // again
+		for range 2 {
+			c.since(t)
+			other()
+			if got := c.since(t); len(got) != 0 {
+				t.Errorf("%v: another flow: %v", dst, got)
+			}
+			ping()
+			if got := c.since(t); got["watched"] < 3 || len(got) != 1 {
+				t.Errorf("%v: watched: %v", dst, got)
+			}
+			must(t, q.SetPrefilters(testQueue.Prefilters))
+		}
+		must(t, q.Unwatch(key, key.Reverse()))
+		must(t, q.Unwatch(key)) // again
+		ping()
+		if got := c.since(t); len(got) != 0 {
+			t.Errorf("%v: after: %v", dst, got)
+		}
+	}
+}
+
 func TestPrefiltersAreReplacedWithoutAGap(t *testing.T) {
 	l := newLab(t)
 	q := l.open(t, testQueue)
@@ -343,7 +377,7 @@ func TestCloseRemovesOnlyOurs(t *testing.T) {
 	if diff := cmp.Diff([]string{"somebody"}, l.tables(t)); diff != "" {
 		t.Error(diff)
 	}
-	for _, err := range []error{q.Beat(), q.Settle(), q.AddCheated(0), q.RemoveCheated(0), q.SetPrefilters(nil)} {
+	for _, err := range []error{q.Beat(), q.Settle(), q.Watch(), q.Unwatch(), q.AddCheated(0), q.RemoveCheated(0), q.SetPrefilters(nil)} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
@@ -429,6 +463,10 @@ func TestFullSetIsTold(t *testing.T) {
 		}
 		must(t, q.Settle(keys[:3]...))
 		must(t, q.Settle(keys[:3]...))
+		if err := q.Watch(keys...); !errors.Is(err, ErrFull) {
+			t.Errorf("12 flows in watched, of 10: %v", err)
+		}
+		must(t, q.Watch(keys[:8]...))
 	}
 	if err := q.AddCheated(2, testKeys(1, false)...); err == nil {
 		t.Error("there is no cheat queue 2")

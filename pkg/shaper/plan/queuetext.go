@@ -41,6 +41,7 @@ func queueTableText(q Queue, family string) string {
 	for i := range q.Cheat {
 		line(1, "set cheated_%d { typeof %s; size %d }", i, tuple, q.MaxCheated)
 	}
+	line(1, "set watched { typeof %s; size %d; comment \"connections with a reservation by hand\" }", tuple, q.MaxCheated)
 	line(1, "set settled { typeof %s; size %d; flags timeout; timeout %s }", tuple, q.MaxSettled, q.SettledTimeout)
 	line(1, "chain prerouting {")
 	line(2, "type filter hook prerouting priority mangle; policy accept;")
@@ -65,6 +66,7 @@ func queueTableText(q Queue, family string) string {
 		line(1, "chain reassemble { tproxy to :0 } # never reached: its presence makes the kernel reassemble")
 	}
 	line(1, "chain policy {")
+	line(2, "meta l4proto tcp %s @watched queue num %d bypass", tuple, q.First)
 	for _, f := range q.Prefilters {
 		if !f.inFamily(family) {
 			continue
