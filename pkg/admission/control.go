@@ -29,6 +29,8 @@ type Control struct {
 	ledger Ledger
 	limit  int // reservations
 
+	deciding sync.Mutex // from a look at the ledger to the entry in it
+
 	mu    sync.RWMutex
 	links map[string]Link
 }
@@ -58,6 +60,8 @@ func (c *Control) SetLinks(links ...Link) {
 // difference is counted, less is never refused (RFC 2211 section 5, RFC 2212),
 // and a refusal leaves the earlier one in place.
 func (c *Control) Admit(r Request) Decision {
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
 	old, had, err := c.ledger.Entry(r.ID)
 	if err != nil {
 		return Decision{Code: CodeTCSystem, Value: ValueLedger, Reason: "ledger: " + err.Error()}
@@ -87,7 +91,7 @@ func (c *Control) admit(r Request, old Entry, had bool) Decision {
 	if !had && c.ledger.Len() >= c.limit {
 		return refuse(CodeTCSystem, ValueFull, "all %d reservations are in use", c.limit)
 	}
-	return c.commit(r, link)
+	return c.commit(r, link, old, less)
 }
 
 // checkFlow refuses what no amount of free bandwidth would help.
@@ -111,14 +115,19 @@ func checkFlow(r Request, l Link) (d Decision, refused bool) {
 	return Decision{}, false
 }
 
-func (c *Control) commit(r Request, l Link) Decision {
+// commit counts what is to be installed. less: it is no more than old.
+func (c *Control) commit(r Request, l Link, old Entry, less bool) Decision {
 	installed := r.FlowSpec.Installed(r.Senders)
 	if l.MTU != 0 && installed.TSpec.MaxPacket > l.MTU {
 		// A sender may announce packets that its receivers did not ask for.
 		installed.TSpec.MaxPacket = l.MTU
 	}
 	bandwidth := units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))
-	used, ok, err := c.ledger.Commit(Entry{ID: r.ID, Link: l.Name, Bandwidth: bandwidth, Request: r}, l.limit())
+	e := Entry{ID: r.ID, Link: l.Name, Bandwidth: bandwidth, Burst: l.burst(installed), Request: r}
+	if d, refused := c.checkBursts(e, l, old); refused && !less {
+		return d
+	}
+	used, ok, err := c.ledger.Commit(e, l.limit())
 	switch {
 	case err != nil:
 		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
@@ -128,6 +137,31 @@ func (c *Control) commit(r Request, l Link) Decision {
 			l.Name, l.free(Usage{Bandwidth: used}), l.Reservable, bandwidth)
 	}
 	return Decision{Admitted: true, Installed: installed, Bandwidth: bandwidth}
+}
+
+// checkBursts refuses what would break the delay bounds that guaranteed flows on
+// the link were promised: its own, or theirs. One reservation alone delays nobody.
+func (c *Control) checkBursts(e Entry, l Link, old Entry) (d Decision, refused bool) {
+	if !l.Managed() || l.Bursts <= 0 {
+		return Decision{}, false
+	}
+	u, err := c.ledger.Usage(l.Name)
+	if err != nil {
+		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err), true
+	}
+	if old.Link == l.Name && old.ID == e.ID {
+		if e.Burst <= old.Burst && e.guaranteed() == old.guaranteed() {
+			return Decision{}, false
+		}
+		u = u.plus(old, -1)
+	}
+	u = u.plus(e, 1)
+	if u.Guaranteed == 0 || u.Reservations < 2 || float64(u.Burst) <= l.Bursts {
+		return Decision{}, false
+	}
+	return refuse(CodeAdmission, ValueDelay,
+		"%d reservations on %s could send %d bytes at once, and the delay bounds of guaranteed service there leave room for %.0f",
+		u.Reservations, l.Name, u.Burst, l.Bursts), true
 }
 
 // Release ends a reservation; false means that there was none.

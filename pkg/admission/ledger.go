@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
 )
 
 // ID names a reservation; it is the caller's.
@@ -15,6 +17,7 @@ type Entry struct {
 	ID        ID
 	Link      string
 	Bandwidth int64 // bytes/s counted against the link
+	Burst     int64 // bytes that it may send at once, see [Link]
 	Request   Request
 }
 
@@ -22,7 +25,22 @@ type Entry struct {
 type Usage struct {
 	Reservations int
 	Bandwidth    int64 // bytes/s
+	Burst        int64 // bytes that all of them may send at once
+	Guaranteed   int   // reservations of guaranteed service
 }
+
+// plus returns u with an entry more (sign 1) or less (-1).
+func (u Usage) plus(e Entry, sign int) Usage {
+	u.Reservations += sign
+	u.Bandwidth += int64(sign) * e.Bandwidth
+	u.Burst += int64(sign) * e.Burst
+	if e.guaranteed() {
+		u.Guaranteed += sign
+	}
+	return u
+}
+
+func (e *Entry) guaranteed() bool { return e.Request.FlowSpec.Service == intserv.Guaranteed }
 
 // Ledger keeps the account of all links. Commit must be atomic: with a ledger
 // that several boxes share, two of them may ask for the last of a link at once.
@@ -127,9 +145,7 @@ func (m *Memory) Len() int {
 
 // count adds e to its link's sum, or takes it away; m.mu is held.
 func (m *Memory) count(e Entry, sign int) {
-	u := m.links[e.Link]
-	u.Reservations += sign
-	u.Bandwidth += int64(sign) * e.Bandwidth
+	u := m.links[e.Link].plus(e, sign)
 	if u.Reservations == 0 {
 		delete(m.links, e.Link)
 		return

@@ -1,6 +1,11 @@
 package admission
 
-import "math"
+import (
+	"math"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+)
 
 // Link is an outgoing interface as admission sees it.
 type Link struct {
@@ -9,6 +14,18 @@ type Link struct {
 	Reservable float64 // bytes/s of Capacity that reservations may take in all
 	MTU        uint32  // bytes of IP packet; 0: not known, not checked
 	Overhead   uint32  // bytes the link layer adds to each packet
+
+	// Bursts is what all reserved flows together may send at once, in bytes, while
+	// some of them have guaranteed service: the D that the link advertises counts
+	// on it (RFC 2212); 0: not limited. A flow sends at once what its bucket holds,
+	// but no more than Lead bytes and LeadTime at its rate.
+	Bursts, Lead float64
+	LeadTime     time.Duration
+}
+
+// burst is what a reservation may send at once, in whole bytes.
+func (l Link) burst(f intserv.FlowSpec) int64 {
+	return units(min(f.TSpec.Bucket, l.Lead+f.Bandwidth()*l.LeadTime.Seconds()))
 }
 
 // Managed says whether the link has a limit.

@@ -111,3 +111,13 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// A policy without a mark has that of its service.
+func TestMappingOfTheService(t *testing.T) {
+	for service, want := range map[string]uint8{"controlled-load": 18, "guaranteed, delay: 50ms": 34} {
+		c := mustParse(t, "mapping: {guaranteed: af41, controlled-load: af21}\n"+policy(goodMatch+", reserve: {service: "+service+", "+goodTSpec+"}"))
+		if p := c.Policies[0]; !p.Marked || p.DSCP != want {
+			t.Errorf("%s: DSCP %d, marked %v, want %d", service, p.DSCP, p.Marked, want)
+		}
+	}
+}

@@ -101,6 +101,9 @@ type Reserve struct {
 	Service Service
 	Style   Style
 	TSpec   TSpec
+	// Delay bounds what queueing may add between the ends (RFC 2212); only with
+	// guaranteed service. The latency of the path comes on top.
+	Delay time.Duration
 }
 
 // TSpec is the traffic specification of RFC 2215 3.5 (RFC 2210's Sender_TSpec). It

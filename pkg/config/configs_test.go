@@ -92,10 +92,13 @@ func TestFullValues(t *testing.T) {
 				Marked:  true, DSCP: 26, TCP: TCPReliable,
 			},
 			{
-				Name:    "voice",
-				Match:   Match{Protocol: 17, ToPort: [][2]uint16{{5004, 5020}}},
-				Reserve: &Reserve{TSpec: TSpec{Rate: 10000, Burst: 400, Peak: 20000, MinUnit: 64, MaxPacket: 400}},
-				Marked:  true, DSCP: 44,
+				Name:  "voice",
+				Match: Match{Protocol: 17, ToPort: [][2]uint16{{5004, 5020}}},
+				Reserve: &Reserve{
+					Service: ServiceGuaranteed, Delay: 50 * time.Millisecond,
+					TSpec: TSpec{Rate: 10000, Burst: 400, Peak: 20000, MinUnit: 64, MaxPacket: 400},
+				},
+				Marked: true, DSCP: 44,
 			},
 			{
 				Name: "backup",

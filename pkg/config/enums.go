@@ -75,11 +75,14 @@ func (r Role) String() string { return word(roleWords, r) }
 // Service is the IntServ service that is asked for.
 type Service uint8
 
-// ServiceControlledLoad is RFC 2211.
-const ServiceControlledLoad Service = 0
+// The services.
+const (
+	ServiceControlledLoad Service = iota // RFC 2211
+	ServiceGuaranteed                    // RFC 2212
+)
 
 // String returns the config file's word.
-func (s Service) String() string { return "controlled-load" }
+func (s Service) String() string { return word(serviceWords, s) }
 
 // Style is the reservation style of RFC 2205 1.3.
 type Style uint8
@@ -137,7 +140,7 @@ var (
 	roleWords = []choice[Role]{
 		{word: "sender", value: RoleSender}, {word: "receiver", value: RoleReceiver}, {word: "both"},
 	}
-	serviceWords = []choice[Service]{{word: "controlled-load"}, {word: "guaranteed", later: true}}
+	serviceWords = []choice[Service]{{word: "controlled-load"}, {word: "guaranteed", value: ServiceGuaranteed}}
 	styleWords   = []choice[Style]{
 		{word: "auto"}, {word: "ff", value: StyleFF}, {word: "wf", later: true}, {word: "se", later: true},
 	}

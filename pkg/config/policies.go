@@ -27,6 +27,9 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 			out.Reserve = d.buildReserve(p, c, r)
 			if !out.Marked {
 				out.Marked, out.DSCP = true, c.Mapping.ControlledLoad
+				if out.Reserve.Service == ServiceGuaranteed {
+					out.DSCP = c.Mapping.Guaranteed
+				}
 			}
 		}
 		d.policyTreatment(p)
@@ -121,7 +124,16 @@ func (d *decoder) policyTreatment(p *rawPolicy) {
 
 func (d *decoder) buildReserve(p *rawPolicy, c *Config, raw *rawConfig) *Reserve {
 	r := p.reserve.v
-	out := &Reserve{Role: r.role.or(RoleBoth), Service: r.service.or(ServiceControlledLoad), Style: r.style.or(StyleAuto)}
+	out := &Reserve{
+		Role: r.role.or(RoleBoth), Service: r.service.or(ServiceControlledLoad), Style: r.style.or(StyleAuto),
+		Delay: r.delay.v,
+	}
+	switch guaranteed := r.service.set && r.service.v == ServiceGuaranteed; {
+	case guaranteed && r.missing("delay"):
+		d.errorf(r.service.at, "service: guaranteed needs to know how long packets may wait in queues between the ends: add for example delay: 50ms")
+	case !guaranteed && r.delay.set && (r.service.set || r.missing("service")):
+		d.errorf(r.delay.at, "delay is bounded by guaranteed service only: add service: guaranteed, or remove delay")
+	}
 	if !r.tspec.set {
 		if r.missing("tspec") {
 			d.errorf(p.reserve.at, "reserve has no tspec: add for example tspec: {rate: 8mbit, burst: 64kB, peak: 20mbit, min_unit: 64B, max_packet: 1500B}")

@@ -10,19 +10,20 @@ import (
 // Bounds of what a value may be; beyond them it is a typing error and not a
 // wish.
 const (
-	minRate    = 1             // bytes/s: 8bit
-	maxRate    = 125e9         // bytes/s: 1000gbit
-	minLink    = 1000          // bytes/s: 8kbit, below it HTB's timing is meaningless
-	maxBurst   = 1 << 30       // bytes
-	maxPacket  = 65535         // bytes, the IPv4 total length field
-	maxMemory  = 1 << 40       // bytes
-	maxWindow  = 1 << 30       // bytes, the largest TCP window (RFC 7323 2.3)
-	maxSocket  = 107           // bytes of a unix socket's path (sun_path less its NUL)
-	maxPath    = 4000          // bytes of a directory's path (PATH_MAX less a file's name)
-	maxIfName  = 15            // bytes (IFNAMSIZ less its NUL)
-	maxRows    = 2000          // policies
-	maxLinks   = 256           // interfaces
-	maxRefresh = 1 * time.Hour // TIME_VALUES carries milliseconds in 32 bits; an hour is long enough
+	minRate    = 1                // bytes/s: 8bit
+	maxRate    = 125e9            // bytes/s: 1000gbit
+	minLink    = 1000             // bytes/s: 8kbit, below it HTB's timing is meaningless
+	maxBurst   = 1 << 30          // bytes
+	maxPacket  = 65535            // bytes, the IPv4 total length field
+	maxMemory  = 1 << 40          // bytes
+	maxWindow  = 1 << 30          // bytes, the largest TCP window (RFC 7323 2.3)
+	maxSocket  = 107              // bytes of a unix socket's path (sun_path less its NUL)
+	maxPath    = 4000             // bytes of a directory's path (PATH_MAX less a file's name)
+	maxIfName  = 15               // bytes (IFNAMSIZ less its NUL)
+	maxRows    = 2000             // policies
+	maxLinks   = 256              // interfaces
+	minDelay   = time.Millisecond // of queueing: below it the kernel's timers are coarser
+	maxRefresh = 1 * time.Hour    // TIME_VALUES carries milliseconds in 32 bits; an hour is long enough
 )
 
 const (
@@ -91,6 +92,7 @@ type rawReserve struct {
 	service opt[Service]
 	style   opt[Style]
 	tspec   opt[rawTSpec]
+	delay   opt[time.Duration]
 }
 
 type rawTSpec struct {

@@ -90,7 +90,7 @@ func (d *decoder) reserve(n ast.Node, what string) rawReserve {
 			}
 			r.tspec.put(d.tspec(n, what+".tspec"), n)
 		},
-		"delay":    later,
+		"delay":    duration(&r.delay, minDelay, maxRefresh, "a duration from 1ms to 1h, such as 50ms"),
 		"priority": later,
 	})
 	return r

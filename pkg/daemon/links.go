@@ -57,11 +57,12 @@ func (l *links) admission() []admission.Link {
 	out := make([]admission.Link, 0, len(l.list))
 	for i := range l.list {
 		k := &l.list[i]
+		p, _ := k.promise()
 		out = append(out, admission.Link{
 			Name: k.Name, Capacity: float64(k.cfg.Capacity), Reservable: float64(k.cfg.Reservable),
 			// No overhead: capacity and reservations both count IP bytes; the
 			// link layer's headers are added in one place, plan.HTBRate.
-			MTU: uint32(max(k.MTU, 0)),
+			MTU: uint32(max(k.MTU, 0)), Bursts: p.Bursts, Lead: p.Lead, LeadTime: p.LeadTime,
 		})
 	}
 	return out
@@ -72,7 +73,7 @@ func (l *links) rsvp() []rsvpproxy.Interface {
 	for i := range l.list {
 		k := &l.list[i]
 		out = append(out, rsvpproxy.Interface{
-			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Bandwidth: float64(k.cfg.Capacity),
+			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Bandwidth: float64(k.cfg.Capacity), Guaranteed: k.guaranteed(),
 		})
 	}
 	return out

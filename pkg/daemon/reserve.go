@@ -54,6 +54,7 @@ type trafficControl struct {
 	granted counter
 	refused counter
 	freed   counter
+	rests   rests
 
 	mu    sync.Mutex // held over kernel calls; never while the flow table's lock is
 	held  map[uint64]*reservation
@@ -107,6 +108,12 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	now := &reservation{id: r.ID, iface: iface, flow: d.Installed, ask: r, keys: flowKeys(r.Session, r.Filters)}
 	if err := t.program(ctx, now); err != nil {
 		t.refused.add()
+		if errors.Is(err, shaper.ErrCapacity) {
+			// Admission counts IP bytes; small packets have more headers than there is
+			// room for.
+			t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.Error(err))
+			return &softstate.Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth, Text: err.Error()}
+		}
 		t.log.Error("reservation not programmed", zap.Stringer("session", r.Session), zap.Error(err))
 		return &softstate.Refusal{Code: wire.ErrTCSystem, Text: err.Error()}
 	}
@@ -181,6 +188,10 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 		MinUnit: ts.MinUnit, MaxPacket: ts.MaxPacket, Mark: true, Police: true, Reserve: true,
 		DSCP: t.config().Mapping.ControlledLoad,
 	}
+	if r.flow.Service == intserv.Guaranteed {
+		out.DSCP = t.config().Mapping.Guaranteed
+		guarantee(&out, r)
+	}
 	if p != nil {
 		out.Drop = p.Excess == config.ExcessDrop
 		if p.Marked {
@@ -188,7 +199,7 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 		}
 		out.Cheated = known && g.role == roleSender && cheats(p.TCP) && shard >= 0
 	}
-	out.RealTime = realTime(out.DSCP)
+	out.RealTime = out.RealTime || realTime(out.DSCP)
 	return out, p, shard
 }
 
@@ -304,6 +315,5 @@ func (t *trafficControl) receiverProxy(i softstate.PathInfo) (softstate.ReserveS
 	if p == nil || p.Reserve == nil || !p.Reserve.HasReceiver() {
 		return softstate.ReserveSpec{}, false
 	}
-	f := intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: tspecOf(p.Reserve.TSpec)}
-	return softstate.ReserveSpec{Style: wire.FF, FlowSpec: f.Installed(i.TSpec)}, true
+	return askFor(p.Reserve, i), true
 }

@@ -83,7 +83,11 @@ func (e *environment) Local(a netip.Addr) bool { return e.p.ifaces.Load().local[
 
 // Hop is the interface's contribution to an ADSPEC.
 func (e *environment) Hop(out softstate.IfIndex) intserv.Hop {
-	return mtuHop(e.p.ifaces.Load().byIndex[int(out)])
+	rest := 0.0
+	if e.p.hooks.Rest != nil {
+		rest = e.p.hooks.Rest(int(out))
+	}
+	return hopOf(e.p.ifaces.Load().byIndex[int(out)], rest)
 }
 
 // Aware says whether RSVP may be sent towards dst.

@@ -42,6 +42,9 @@ type Interface struct {
 	route.Link
 	Hosts     bool    // unaware hosts are behind it
 	Bandwidth float64 // bytes/s that the path may be told of; 0: unknown
+	// Guaranteed is what the interface adds to the error terms of guaranteed
+	// service (RFC 2212); nil: it does not have that service.
+	Guaranteed *intserv.GuaranteedHop
 }
 
 // TrafficControl does what RFC 2205 section 3.11.2 calls by that name:
@@ -64,6 +67,9 @@ type Hooks struct {
 	Send    Sender
 	// ReceiverProxy says whether a receiver behind this box is spoken for.
 	ReceiverProxy func(softstate.PathInfo) (softstate.ReserveSpec, bool)
+	// Rest tells what can still be reserved on an interface, in bytes/s; 0: not
+	// known. It must not block. nil: never known.
+	Rest func(ifindex int) float64
 	// Event is told of changes, in the event loop: it must not block.
 	Event func(softstate.Event)
 	Log   *zap.Logger
@@ -229,11 +235,21 @@ func (p *Proxy) SendCounters() SendCounters {
 	return SendCounters{Sent: p.sends.sent.Load(), Errors: p.sends.errors.Load()}
 }
 
-// mtuHop is what an interface contributes to an ADSPEC: nothing but bandwidth
-// and MTU is known of it; controlled load is offered.
-func mtuHop(i Interface) intserv.Hop {
-	return intserv.Hop{
+// hopOf is what an interface contributes to an ADSPEC. Its latency is not known
+// (RFC 2215 section 3.4). Controlled load is offered everywhere; guaranteed
+// service where there are error terms, with what can still be reserved as its
+// own path bandwidth (section 3.3).
+func hopOf(i Interface, rest float64) intserv.Hop {
+	h := intserv.Hop{
 		Bandwidth: i.Bandwidth, Latency: intserv.IndeterminateLatency, MTU: uint32(max(i.MTU, 0)),
 		ControlledLoad: &intserv.ServiceHop{},
 	}
+	if i.Guaranteed != nil {
+		g := *i.Guaranteed
+		if rest > 0 {
+			g.Override = intserv.Params{Set: intserv.ParamBandwidth, Bandwidth: rest}
+		}
+		h.Guaranteed = &g
+	}
+	return h
 }

@@ -40,7 +40,10 @@ type Reserve struct {
 	// and what the senders announce (RFC 2205 section 2.2).
 	FlowSpec    intserv.FlowSpec
 	SenderTSpec intserv.TSpec // Path_Te, the sum over the senders
-	Police      Police
+	// Terms are the error terms of guaranteed service from the senders up to and
+	// including Out, the largest of each; zero for other services.
+	Terms  intserv.ErrorTerms
+	Police Police
 }
 
 // Release ends a reservation. It comes once for each ID whose first [Reserve]

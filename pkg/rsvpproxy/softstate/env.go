@@ -62,4 +62,7 @@ type ReserveSpec struct {
 	Auto     bool
 	FlowSpec intserv.FlowSpec
 	Confirm  bool // ask for a confirmation (RESV_CONFIRM)
+	// Refusal, if not nil, says why policy would answer and cannot: the sender is
+	// told. A reservation that is in place stays as it is.
+	Refusal *Refusal
 }

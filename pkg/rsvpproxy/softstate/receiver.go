@@ -45,6 +45,14 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		return
 	}
 	p.proxied = true
+	if spec.Refusal != nil {
+		flags := uint8(0)
+		if t := p.reservation(out); t != nil && t.installed != nil {
+			flags = wire.InPlace
+		}
+		n.proxyFailed(now, p, spec.Refusal, flags)
+		return
+	}
 	refusal := n.suits(spec, ad)
 	if refusal == nil {
 		spec.Style, refusal = n.proxyStyle(now, p, spec)

@@ -131,12 +131,15 @@ type demand struct {
 	tspec   intserv.TSpec    // Path_Te
 	filters []wire.Filter    // of a shared style: its senders
 	police  Police
+	terms   intserv.ErrorTerms
 }
 
-func (d *demand) equal(o *demand) bool { return d.police == o.police && d.alike(o) }
+func (d *demand) equal(o *demand) bool {
+	return d.police == o.police && d.terms == o.terms && d.alike(o)
+}
 
-// alike ignores the policing flags, of which nobody upstream is told (RFC 2209,
-// UPDATE TRAFFIC CONTROL).
+// alike ignores the policing flags (RFC 2209, UPDATE TRAFFIC CONTROL) and the
+// error terms, of which nobody upstream is told.
 func (d *demand) alike(o *demand) bool {
 	return d.flow == o.flow && d.merged == o.merged && d.tspec == o.tspec && slices.Equal(d.filters, o.filters)
 }

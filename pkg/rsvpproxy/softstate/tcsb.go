@@ -133,7 +133,7 @@ func (n *Node) recheckBranches() {
 		n.branches = n.branches[1:]
 		for _, t := range s.sorted() {
 			if n.byID[t.id] == t && t.asked == nil && t.installed != nil {
-				if d, err := t.want(); err == nil && d.police != t.installed.police {
+				if d, err := n.want(t); err == nil && d.police != t.installed.police {
 					n.updateTC(n.now, t, false)
 				}
 			}

@@ -23,7 +23,7 @@ func (n *Node) updateTC(now time.Time, t *tcsb, retry bool) {
 	if t.asked != nil {
 		return // the answer will look again
 	}
-	want, err := t.want()
+	want, err := n.want(t)
 	switch {
 	case err != nil:
 		n.refuse(now, t, &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: err.Error()}, true)
@@ -42,7 +42,7 @@ func (n *Node) ask(t *tcsb, want demand) {
 	t.asked = &want
 	e := Reserve{
 		ID: t.id, Change: t.installed != nil, Session: t.s.id, Filters: slices.Clone(want.filters),
-		Style: t.style, Out: t.key.out, FlowSpec: want.flow, SenderTSpec: want.tspec, Police: want.police,
+		Style: t.style, Out: t.key.out, FlowSpec: want.flow, SenderTSpec: want.tspec, Police: want.police, Terms: want.terms,
 	}
 	if !t.shared() {
 		e.Filters = []wire.Filter{t.key.filter}
@@ -56,7 +56,7 @@ func (n *Node) ask(t *tcsb, want demand) {
 }
 
 // want adds up what t should be.
-func (t *tcsb) want() (demand, error) {
+func (n *Node) want(t *tcsb) (demand, error) {
 	d := demand{merged: t.rsbs[0].wanted().flow}
 	for _, r := range t.rsbs[1:] {
 		var err error
@@ -70,6 +70,12 @@ func (t *tcsb) want() (demand, error) {
 		d.police.Entry = d.police.Entry || p.ePolice || p.local
 		if t.shared() {
 			d.filters = append(d.filters, p.sender)
+		}
+		if d.merged.Service != intserv.Guaranteed {
+			return
+		}
+		if ad := n.advertise(p, t.key.out); ad != nil && ad.Guaranteed != nil {
+			d.terms = d.terms.Max(ad.Guaranteed.Terms())
 		}
 	})
 	d.tspec = intserv.Sum(tspecs...)

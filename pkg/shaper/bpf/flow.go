@@ -20,7 +20,36 @@ const (
 	flagCheated  = 1 << 9
 	flagRealTime = 1 << 10
 	flagPolicing = 1 << 11 // the wish, which flagPolice is not for cheated flows
+
+	shareShift = 12 // the bits from here on: the class's rate, see shareOf
 )
+
+// The class's rate is kept as its ratio to the policer's, in steps of 1/65536
+// octave (0.001 %), one more than the steps; up to 2^15 times the rate.
+const (
+	sharesPerOctave = 1 << 16
+	mostShare       = 1<<(32-shareShift) - 1
+)
+
+// shareOf notes a class's rate, rounded up. No queue is noted: while the process
+// that adopts the table waits for the reservation to be asked for again, that of
+// the bucket has to do.
+func shareOf(share float64, rate uint64) uint32 {
+	if share <= 0 || rate == 0 {
+		return 0
+	}
+	steps := math.Ceil(math.Log2(max(share/float64(rate), 1)) * sharesPerOctave)
+	return uint32(min(steps+1, mostShare)) << shareShift
+}
+
+// share is the reverse of shareOf.
+func (s treatmentSpec) share() float64 {
+	steps := s.Flags >> shareShift
+	if steps == 0 {
+		return 0
+	}
+	return float64(s.Rate) * math.Exp2(float64(steps-1)/sharesPerOctave)
+}
 
 // nsec scales bytes to bucket levels.
 const nsec = 1_000_000_000
@@ -78,6 +107,7 @@ func specOf(t plan.Treatment, class, excess plan.ClassID) treatmentSpec {
 			s.Flags |= flag
 		}
 	}
+	s.Flags |= shareOf(t.Share, s.Rate)
 	return s
 }
 
@@ -98,7 +128,7 @@ func (s treatmentSpec) treatment(k packet.FlowKey) plan.Treatment {
 	}
 	return plan.Treatment{
 		Key: k, Rate: float64(s.Rate), Bucket: float64(s.Depth / nsec), Peak: peak,
-		MinUnit: s.MinUnit, MaxPacket: s.MaxPacket, DSCP: uint8(s.Dscp),
+		MinUnit: s.MinUnit, MaxPacket: s.MaxPacket, Share: s.share(), DSCP: uint8(s.Dscp),
 		Police: s.Flags&flagPolicing != 0, Drop: s.Flags&flagDrop != 0, Mark: s.Flags&flagMark != 0,
 		Reserve: s.Flags&flagReserve != 0, Cheated: s.Flags&flagCheated != 0, RealTime: s.Flags&flagRealTime != 0,
 	}

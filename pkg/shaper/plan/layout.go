@@ -67,6 +67,9 @@ func Base(itf Interface, f Facts) []Class {
 func FlowClass(itf Interface, f Facts, t Treatment, id ClassID) Class {
 	c := Class{ID: id, Parent: RootClass, Prio: prioReserved}
 	c.Rate = f.HTBRate(t.Rate, t.MaxPacket)
+	if t.Share > 0 {
+		c.Rate = f.HTBRate(t.Share, t.smallest())
+	}
 	c.Ceil = max(c.Rate, f.HTBRate(float64(itf.Capacity), 0))
 	// What conforms is never more than b ahead of r; the headers, and the debt
 	// of a super-packet, come on top.
@@ -78,6 +81,10 @@ func FlowClass(itf Interface, f Facts, t Treatment, id ClassID) Class {
 	if t.Cheated {
 		c.Ceil = c.Rate
 		limit = max(2*t.Bucket, cheatedLimit)
+	}
+	if t.Buffer > 0 {
+		// Of IP bytes; the queue counts headers too.
+		limit = max(limit, t.Buffer*float64(t.smallest()+f.Header)/float64(t.smallest())+f.frame())
 	}
 	c.Leaf = f.leaf(itf, limit)
 	return f.timed(c)

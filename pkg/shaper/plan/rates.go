@@ -24,6 +24,9 @@ const (
 	cheatedLimit     = 512 << 10
 	maxLimit         = 64 << 20
 	realTimeHeadroom = 16 << 10
+	burstsTime       = 4e-3    // s: what bursts of reserved flows may delay a guaranteed one by
+	superPacket      = 1 << 16 // bytes: what offloads make of packets, where no leaf splits it
+	leastUnit        = 28      // bytes: IP and UDP headers; no m is smaller in truth
 	// Inner classes do not use theirs, and HTB refuses to change it.
 	innerQuantum = 10000
 )

@@ -25,11 +25,15 @@ type Treatment struct {
 	// 0 is no limit.
 	Rate, Bucket, Peak float64
 	MinUnit, MaxPacket uint32
-	DSCP               uint8
-	Mark               bool // write DSCP
-	Police             bool // compare with the TSpec; what conforms gets class and DSCP
-	Drop               bool // what exceeds is dropped; else it is best effort with DSCP 0
-	Reserve            bool // give it a class of its own with Rate
+	// Share is what the class is given in place of Rate, in bytes/s: the R of
+	// guaranteed service (RFC 2212); 0: Rate. Buffer is the room for the flow's
+	// packets that its queue must have, in bytes; 0: as the bucket needs.
+	Share, Buffer float64
+	DSCP          uint8
+	Mark          bool // write DSCP
+	Police        bool // compare with the TSpec; what conforms gets class and DSCP
+	Drop          bool // what exceeds is dropped; else it is best effort with DSCP 0
+	Reserve       bool // give it a class of its own with Rate
 	// Cheated flows are never policed, whatever Police says: a byte that was
 	// acknowledged in the receiver's name may not be dropped by ourselves.
 	// Their class shapes them to Rate instead.
@@ -63,6 +67,12 @@ func (t Treatment) Validate() error {
 	if math.IsNaN(t.Peak) || t.Peak < 0 || t.HasPeak() && t.Peak > MaxRate {
 		return bad("peak rate", t.Peak)
 	}
+	if t.Share != 0 && !within(t.Share, t.Rate, MaxRate) {
+		return bad("service rate", t.Share)
+	}
+	if !within(t.Buffer, 0, math.MaxFloat64) {
+		return bad("buffer", t.Buffer)
+	}
 	if t.MinUnit > 65535 {
 		return bad("minimum policed unit", float64(t.MinUnit))
 	}
@@ -74,3 +84,8 @@ func (t Treatment) Validate() error {
 
 // within is false for NaN, too.
 func within(v, low, high float64) bool { return v >= low && v <= high }
+
+// smallest is the size of the packets that have most headers for their bytes:
+// what is guaranteed to IP bytes must hold for them too (RFC 2212, Guidelines
+// for Implementors: headers are accounted for by the minimum policed unit).
+func (t Treatment) smallest() uint32 { return max(t.MinUnit, leastUnit) }
