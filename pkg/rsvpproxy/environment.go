@@ -17,41 +17,28 @@ const maxAware = 4096
 
 // environment answers the machine's questions. It belongs to the event loop.
 type environment struct {
-	p     *Proxy
-	aware map[netip.Addr]time.Time
-
-	// The latest lookup: the machine asks for the interface, and a moment later
-	// RFC 2961 for the gateway of the same destination.
-	last   netip.Addr
-	hop    route.Hop
-	lastAt time.Time
+	p      *Proxy
+	aware  map[netip.Addr]time.Time
+	routes *route.Table
 }
-
-// fresh is how long a lookup answers the next question.
-const fresh = 10 * time.Millisecond
 
 // Route asks the kernel.
 func (e *environment) Route(dst netip.Addr) (out softstate.IfIndex, local, ok bool) {
-	h, err := route.Lookup(dst)
+	h, err := e.routes.Lookup(time.Now(), dst)
 	if err != nil {
 		return 0, false, false
 	}
-	e.last, e.hop, e.lastAt = dst, h, time.Now()
 	return softstate.IfIndex(h.Index), h.Local, true
 }
 
 // NextHop is the gateway towards dst, or dst where it is on the link.
 func (e *environment) NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr, bool) {
-	if e.last != dst || time.Since(e.lastAt) > fresh {
-		if _, _, ok := e.Route(dst); !ok {
-			return netip.Addr{}, false
-		}
-	}
+	h, err := e.routes.Lookup(time.Now(), dst)
 	switch {
-	case e.hop.Index != int(out) || e.hop.Local:
+	case err != nil || h.Index != int(out) || h.Local:
 		return netip.Addr{}, false
-	case e.hop.Gateway.IsValid():
-		return e.hop.Gateway, true
+	case h.Gateway.IsValid():
+		return h.Gateway, true
 	default:
 		return dst, true
 	}

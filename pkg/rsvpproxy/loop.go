@@ -20,6 +20,7 @@ const farewell = 5 * time.Second
 func (p *Proxy) Run(ctx context.Context) error {
 	go p.control.run()
 	defer close(p.control.work)
+	defer p.env.routes.Close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	routes := p.followRoutes(ctx)
@@ -39,6 +40,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			if !open { // the kernel dropped changes and told us so
 				routes = p.followRoutes(ctx)
 			}
+			p.env.routes.Forget()
 			for _, dst := range list {
 				p.node.RouteChanged(time.Now(), dst)
 			}

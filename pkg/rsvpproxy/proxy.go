@@ -126,7 +126,7 @@ func New(cfg Config, hooks Hooks) *Proxy {
 		ipID: uint16(rand.Uint32()), // so that a restart does not repeat the last one's
 	}
 	p.ifaces.Store(&interfaces{})
-	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}}
+	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}, routes: route.NewTable()}
 	if cfg.Reliable {
 		p.layer = reliable.New(cfg.Reduction, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	}

@@ -52,27 +52,3 @@ func ByName(name string) (Link, error) {
 	}
 	return out, nil
 }
-
-// Hop is the answer to a route lookup.
-type Hop struct {
-	Index   int        // outgoing interface
-	Gateway netip.Addr // invalid if the destination is on the link
-	Local   bool       // the destination is this machine
-}
-
-// Lookup asks for the route to dst.
-func Lookup(dst netip.Addr) (Hop, error) {
-	routes, err := netlink.RouteGet(dst.AsSlice())
-	if err != nil {
-		return Hop{}, fmt.Errorf("route to %s: %w", dst, err)
-	}
-	if len(routes) == 0 {
-		return Hop{}, fmt.Errorf("route to %s: none", dst)
-	}
-	r := routes[0]
-	h := Hop{Index: r.LinkIndex, Local: r.Type == unix.RTN_LOCAL}
-	if gw, ok := netip.AddrFromSlice(r.Gw); ok {
-		h.Gateway = gw.Unmap()
-	}
-	return h, nil
-}

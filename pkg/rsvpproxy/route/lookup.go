@@ -1,0 +1,102 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// fresh is how long an answer serves for the next question about the same
+	// destination: a session asks several times while it is set up. Forget ends
+	// it sooner, when the kernel tells that routes have changed.
+	fresh = time.Second
+	// maxAnswers bounds the answers that are kept.
+	maxAnswers = 8192
+)
+
+// Hop is the answer to a route lookup.
+type Hop struct {
+	Index   int        // outgoing interface
+	Gateway netip.Addr // invalid if the destination is on the link
+	Local   bool       // the destination is this machine
+}
+
+// Table asks the kernel for routes over one socket, which is opened by the
+// first question in the network namespace of the thread that asks. It is not
+// safe for concurrent use.
+type Table struct {
+	handle  *netlink.Handle
+	answers map[netip.Addr]answer
+}
+
+type answer struct {
+	hop Hop
+	at  time.Time
+}
+
+// NewTable returns a Table that has not asked yet.
+func NewTable() *Table { return &Table{answers: map[netip.Addr]answer{}} }
+
+// Lookup asks for the route to dst.
+func (t *Table) Lookup(now time.Time, dst netip.Addr) (Hop, error) {
+	if a, ok := t.answers[dst]; ok && now.Sub(a.at) < fresh {
+		return a.hop, nil
+	}
+	h, err := t.ask(dst)
+	if err != nil {
+		delete(t.answers, dst)
+		return Hop{}, fmt.Errorf("route to %s: %w", dst, err)
+	}
+	if len(t.answers) >= maxAnswers {
+		clear(t.answers)
+	}
+	t.answers[dst] = answer{h, now}
+	return h, nil
+}
+
+var errNoRoute = errors.New("none")
+
+func (t *Table) ask(dst netip.Addr) (Hop, error) {
+	if t.handle == nil {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return Hop{}, err
+		}
+		t.handle = h
+	}
+	routes, err := t.handle.RouteGet(dst.AsSlice())
+	if err != nil {
+		// The kernel's own answer leaves the socket sound; what else went wrong
+		// may have left an answer in it.
+		if _, answered := errors.AsType[syscall.Errno](err); !answered {
+			t.Close()
+		}
+		return Hop{}, err
+	}
+	if len(routes) == 0 {
+		return Hop{}, errNoRoute
+	}
+	r := routes[0]
+	h := Hop{Index: r.LinkIndex, Local: r.Type == unix.RTN_LOCAL}
+	if gw, ok := netip.AddrFromSlice(r.Gw); ok {
+		h.Gateway = gw.Unmap()
+	}
+	return h, nil
+}
+
+// Forget has everything asked anew: routes have changed.
+func (t *Table) Forget() { clear(t.answers) }
+
+// Close closes the socket; a later question opens another.
+func (t *Table) Close() {
+	if t.handle != nil {
+		t.handle.Close()
+		t.handle = nil
+	}
+}

@@ -1,0 +1,87 @@
+package route
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
+)
+
+// An answer serves for a moment, a change ends it, and what the kernel refuses
+// is asked anew each time.
+func TestLookup(t *testing.T) {
+	roottest.Need(t)
+	group := netns.NewGroup()
+	var ns [2]*netns.NetNS
+	for i, name := range []string{"a", "b"} {
+		n, err := netns.NewNamed(group + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		ns[i] = n
+	}
+	if err := netns.Veth(
+		netns.End{NS: ns[0], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}},
+		netns.End{NS: ns[1], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24")}},
+	); err != nil {
+		t.Fatal(err)
+	}
+	table := NewTable()
+	defer table.Close()
+	now := time.Now()
+	far, gateway, other := netip.MustParseAddr("10.7.0.1"), netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.3")
+	lookup := func(dst netip.Addr, want netip.Addr, ok bool) Hop {
+		t.Helper()
+		var h Hop
+		if err := ns[0].Do(func() (err error) { h, err = table.Lookup(now, dst); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if ok != (h.Index != 0) || h.Gateway != want {
+			t.Fatalf("%s: %+v, want a gateway %v, %v", dst, h, want, ok)
+		}
+		return h
+	}
+	var none netip.Addr
+	lookup(far, none, false)
+	if h := lookup(netip.MustParseAddr("10.1.0.1"), none, true); !h.Local {
+		t.Errorf("our own address: %+v", h)
+	}
+	lookup(gateway, none, true) // on the link
+	if err := ns[0].Route(netip.MustParsePrefix("10.7.0.0/16"), gateway); err != nil {
+		t.Fatal(err)
+	}
+	lookup(far, gateway, true)
+
+	// A host route to another gateway: unseen for a moment, then or after Forget
+	// seen.
+	host := netip.MustParsePrefix("10.7.0.1/32")
+	if err := ns[0].Route(host, other); err != nil {
+		t.Fatal(err)
+	}
+	lookup(far, gateway, true)
+	now = now.Add(fresh)
+	lookup(far, other, true)
+
+	for i := range 2 * maxAnswers {
+		a := netip.AddrFrom4([4]byte{10, 7, byte(i >> 8), byte(i)})
+		table.answers[a] = answer{at: now}
+		if len(table.answers) > maxAnswers {
+			break
+		}
+	}
+	lookup(netip.MustParseAddr("10.7.255.255"), gateway, true)
+	if n := len(table.answers); n != 1 {
+		t.Errorf("%d answers are kept", n)
+	}
+	table.Forget()
+	if n := len(table.answers); n != 0 {
+		t.Errorf("%d answers are kept after Forget", n)
+	}
+}
