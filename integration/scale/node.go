@@ -298,12 +298,16 @@ func (n *node) add(q request) (reply, error) {
 	return reply{Elapsed: time.Since(begin), Latency: n.took}, nil
 }
 
-func (n *node) figures() (figures, error) {
+func (n *node) figures() (f figures, err error) {
+	f.Asked = time.Now()
+	if f.AskedCPU, err = cpu(); err != nil {
+		return f, err
+	}
 	v, err := n.proxy.View()
 	if err != nil {
-		return figures{}, err
+		return f, err
 	}
-	f := figures{Reservations: v.Counters.Reservations, Treat: n.treat.times()}
+	f.Reservations, f.Treat = v.Counters.Reservations, n.treat.times()
 	for t := range v.Counters.In {
 		f.In += v.Counters.In[t]
 		f.Out += v.Counters.Out[t]

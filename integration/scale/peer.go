@@ -40,16 +40,19 @@ type reply struct {
 
 // figures are what a node says of itself.
 type figures struct {
-	At           time.Time
-	CPU          time.Duration // user and system time of the process
-	Heap         uint64        // bytes in use after a collection
-	Resident     uint64        // bytes
-	In, Out      uint64        // RSVP messages as the machine knows them
-	Datagrams    uint64        // that were sent
-	Captured     uint64        // that came
-	Lost         uint64        // messages that the node dropped or could not send
-	Reservations int
-	Treat        []time.Duration // of each treatment, sorted
+	// At and CPU, the user and system time of the process, are taken twice:
+	// when the question came, and when it was answered, which itself takes a
+	// collection of garbage and a walk over all sessions.
+	Asked, At     time.Time
+	AskedCPU, CPU time.Duration
+	Heap          uint64 // bytes in use after a collection
+	Resident      uint64 // bytes
+	In, Out       uint64 // RSVP messages as the machine knows them
+	Datagrams     uint64 // that were sent
+	Captured      uint64 // that came
+	Lost          uint64 // messages that the node dropped or could not send
+	Reservations  int
+	Treat         []time.Duration // of each treatment, sorted
 }
 
 // peer is a node seen from the parent.

@@ -38,7 +38,7 @@ type row struct {
 }
 
 func (r *row) setUps(n int, calm, rush reply, before, after figures) {
-	r.PerCore = float64(n) / (after.CPU - before.CPU).Seconds()
+	r.PerCore = float64(n) / (after.AskedCPU - before.CPU).Seconds()
 	r.Chain = float64(n) / rush.Elapsed.Seconds()
 	r.CalmP50, r.CalmP99 = quantile(calm.Latency, 50), quantile(calm.Latency, 99)
 	r.RushP50, r.RushP99 = quantile(rush.Latency, 50), quantile(rush.Latency, 99)
@@ -51,8 +51,8 @@ func (r *row) memory(n int, empty, full figures) {
 }
 
 func (r *row) refreshes(a, b figures) {
-	t := b.At.Sub(a.At).Seconds()
-	r.Share = (b.CPU - a.CPU).Seconds() / t
+	t := b.Asked.Sub(a.At).Seconds()
+	r.Share = (b.AskedCPU - a.CPU).Seconds() / t
 	r.Datagrams = float64(b.Datagrams-a.Datagrams) / t
 	r.Captured = float64(b.Captured-a.Captured) / t
 }
