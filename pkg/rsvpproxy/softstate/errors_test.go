@@ -114,7 +114,15 @@ var multicastCases = []conformance{
 	{"RFC5946/3.1/wf-refused-tells-all-senders", "unaware; members c; proxy WF; path S1{4}; path S2{4}; limit 4", "path S1{6}", "P1 patherr 1 S1; P2 patherr 1 S2", "c S1,S2{6} M; c S1,S2{4} M"},
 	{"RFC5946/3.1/wf-resverr-tells-the-senders-of-the-hop", "unaware; members c; proxy WF; path S1{4}; path S2{4}", "resverr P1 WF *{4} 1", "P1 patherr 1 S1", ""},
 	{"RFC5946/3.1/se-resverr-tells-its-senders", "unaware; members c; proxy SE; path S1{4}; path S2{4}", "resverr P2 SE S2{4} 2", "P2 patherr 2 S2", ""},
-	{"RFC5945/receiver-proxy/host-begins-to-speak-wf", "unaware; members c; proxy WF; path S1{4}; aware", "path S1{4}", "c path S1", "release"},
+	{"RFC5945/4.1.1.1/host-begins-to-speak-wf", "unaware; members c; proxy WF; path S1{4}; aware", "path S1{4}", "c path S1", ""},
+	{"RFC5945/4.1.1.1/host-answers-wf", "unaware; members c; proxy WF; path S1{4}; aware; path S1{4}", "resv c R1 WF *{4}", "", ""},
+	{"RFC5945/4.1.1.1/host-answers-with-less", "unaware; members c; proxy WF; path S1{4}; aware; path S1{4}", "resv c R1 WF *{3}", "P1 resv WF *{3}", "c S1{3}"},
+	{"RFC5945/4.1.1.1/host-answers-se-for-wf", "unaware; members c; proxy WF; path S1{4}; path S2{4}; aware; path S1{4}; path S2{4}", "resv c R1 SE S1,S2{4}", "P1 resvtear WF; P2 resvtear WF; P1 resv SE S1{4}; P2 resv SE S2{4}", ""},
+	{"RFC5945/4.1.1.1/host-answers-se-for-one", "unaware; members c; proxy SE; path S1{4}; path S2{4}; aware; path S1{4}; path S2{4}", "resv c R1 SE S1{4}", "P2 resvtear SE S2", "c S1{4}"},
+	{"RFC5945/4.1.1.1/host-answers-ff-for-one", "unaware; members c; proxy FF; path S1{4}; path S2{4}; aware; path S1{4}; path S2{4}", "resv c R1 FF S1{4}", "", ""},
+	{"RFC5945/4.1.1.1/host-answers-ff-for-wf", "unaware; members c; proxy WF; path S1{4}; aware; path S1{4}", "resv c R1 FF S1{3}", "P1 resvtear WF; P1 resv FF S1{3}; P1 resv FF S1{4}", "c S1{3}"},
+	{"RFC5945/4.1.1.1/host-answers-wf-for-ff", "unaware; members c; proxy FF; path S1{4}; aware; path S1{4}", "resv c R1 WF *{4}", "P1 resvtear FF S1; P1 resv WF *{4}", "c S1{4}"},
+	{"RFC5945/4.1.1.1/host-is-refused", "unaware; members c; proxy WF; path S1{9}; path S1{4}; aware; path S1{4}; limit 4; path S1{9}", "resv c R1 WF *{8}", "R1 resverr 1i WF *{8}", "c S1{8}"},
 	{"RFC5945/receiver-proxy/confirmed-once", "unaware; members c; proxy WF confirm", "path S1{4}", "P1 resv WF *{4} confirm", "c S1{4}"},
 }
 

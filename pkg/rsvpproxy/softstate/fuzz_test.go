@@ -86,6 +86,9 @@ func FuzzNode(f *testing.F) {
 				members = [][]IfIndex{nil, {right}, {right, other}, {left, right, other}}[rng.IntN(4)]
 				r.env.unaware[anyGroup] = rng.IntN(3) == 0
 				r.env.routes[dstHost] = []IfIndex{left, right, other, 0}[rng.IntN(4)]
+				if rng.IntN(2) == 0 {
+					follow(r.checked(r.n.Rediscover(r.now, []addrT{dstHost, anyGroup}[rng.IntN(2)])))
+				}
 			default:
 				iface := []IfIndex{left, right, other}[rng.IntN(3)]
 				m, to := anyMessage(rng, r.env.addrs[iface])

@@ -29,7 +29,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 		return
 	}
 	p := n.lookup(m.Session, *m.SenderTemplate)
-	if p != nil && p.local && p.in != rx.Iface {
+	if p != nil && p.local && p.in != rx.Iface && (p.in != 0 || p.routes(rx.Iface)) {
 		n.drop(DropLoop)
 		return
 	}
@@ -174,7 +174,7 @@ func (n *Node) deletePSB(now time.Time, p *psb) {
 		n.timers.stop(t)
 	}
 	s.remove(p)
-	p.outs, p.proxied, p.ask = nil, false, nil
+	p.outs = nil
 	for _, b := range outs {
 		n.detach(p, b.out)
 	}

@@ -14,42 +14,27 @@ import (
 // pass there any more, and RFC 2209 would not find them again.
 func (n *Node) reroute(p *psb) bool {
 	outs, end := n.ways(p)
-	if end == p.end && slices.Equal(outs, p.outs) {
+	if end == p.end && slices.EqualFunc(outs, p.outs, branch.sameWay) {
 		return false
 	}
 	old := p.outs
+	for i := range outs {
+		if b, ok := p.find(outs[i].out); ok {
+			outs[i].proxy, outs[i].ask, outs[i].yield = b.proxy, b.ask, b.yield && !outs[i].end
+		}
+	}
 	p.outs, p.end = outs, end
 	if len(p.s.tcsbs) == 0 {
-		p.proxied = p.proxied && slices.ContainsFunc(outs, func(b branch) bool { return b.end })
 		return true
 	}
 	n.touch(p)
 	for _, b := range old {
-		if now, ok := p.find(b.out); !ok {
+		if !p.routes(b.out) {
 			n.detach(p, b.out)
-		} else if now.end != b.end {
-			n.unfit(p, now)
 		}
-	}
-	if !slices.ContainsFunc(outs, func(b branch) bool { return b.end }) {
-		p.proxied, p.ask = false, nil
 	}
 	n.syncShared(n.now, p.s, nil, false, false)
 	return true
-}
-
-// unfit removes the requests that do not belong where PATH ends, or where it
-// does not end any more.
-func (n *Node) unfit(p *psb, b branch) {
-	t := p.reservation(b.out)
-	if t == nil {
-		return
-	}
-	for _, r := range slices.Clone(t.rsbs) {
-		if r.local() != b.end {
-			n.removeRSB(r)
-		}
-	}
 }
 
 // ways asks routing where p's data go.
@@ -58,7 +43,7 @@ func (n *Node) ways(p *psb) (outs []branch, end bool) {
 	add := func(out IfIndex) {
 		// Never out of the interface it came in by (RFC 2205 section 3.3).
 		if out != p.in && n.addr(out, dst).IsValid() {
-			outs = append(outs, branch{out, !n.env.Aware(dst, out)})
+			outs = append(outs, branch{out: out, end: !n.env.Aware(dst, out)})
 		}
 	}
 	if dst.IsMulticast() {
@@ -168,7 +153,17 @@ func (n *Node) advertise(p *psb, out IfIndex) *intserv.AdSpec {
 // (RFC 2205 section 3.1.5).
 func (n *Node) pathExpired(now time.Time, p *psb) {
 	n.count.pathTimeouts++
-	n.teardown(now, p, nil)
+	n.pathEnded(now, p, nil)
+}
+
+// pathEnded follows the end of a neighbour's PATH: by the sender proxy where it
+// is to speak for the sender, else by a PathTear.
+func (n *Node) pathEnded(now time.Time, p *psb, unknown []wire.Object) {
+	if p.own != nil {
+		n.speakAgain(now, p)
+		return
+	}
+	n.teardown(now, p, unknown)
 }
 
 // teardown sends PathTear downstream and removes the path state.
@@ -205,6 +200,6 @@ func (n *Node) handlePathTear(now time.Time, rx *Received) {
 	case p.phop != *m.Hop:
 		n.drop(DropWrongHop) // RFC 2205 section 3.1.5: neither matched nor forwarded
 	default:
-		n.teardown(now, p, m.Unknown)
+		n.pathEnded(now, p, m.Unknown)
 	}
 }

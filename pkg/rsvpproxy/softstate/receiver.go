@@ -1,7 +1,6 @@
 package softstate
 
 import (
-	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -10,12 +9,11 @@ import (
 
 // answer is the receiver proxy (RFC 5946 section 3): where PATH ends, policy is
 // asked, and if it says so this node behaves as if a RESV had arrived on the
-// downstream interface.
+// downstream interface. Where PATH goes on it is the same, until somebody there
+// answers for himself (RFC 5946 section 4.1).
 func (n *Node) answer(now time.Time, p *psb) {
-	for _, b := range p.outs {
-		if b.end {
-			n.answerOn(now, p, b.out)
-		}
+	for i := range p.outs {
+		n.answerOn(now, p, p.outs[i].out)
 	}
 }
 
@@ -32,10 +30,12 @@ func (n *Node) ReceiverChanged(now time.Time, id wire.Session, f wire.Filter) []
 }
 
 func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
-	ad := n.advertise(p, out)
-	spec, yes := n.env.ReceiverProxy(PathInfo{
-		Session: p.s.id, Sender: p.sender, TSpec: p.tspec, AdSpec: ad, In: p.in, Out: out,
-	})
+	b := p.at(out)
+	if !b.end && p.answered(*b) {
+		return
+	}
+	info := n.pathInfo(p, out)
+	spec, yes := n.env.ReceiverProxy(info)
 	if !yes {
 		n.unproxy(now, p, out)
 		if p.end {
@@ -44,8 +44,11 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		}
 		return
 	}
-	p.proxied = true
 	if spec.Refusal != nil {
+		if !b.end && !b.proxy {
+			return // it is for those behind us to ask
+		}
+		b.proxy = true
 		flags := uint8(0)
 		if t := p.reservation(out); t != nil && t.installed != nil {
 			flags = wire.InPlace
@@ -53,7 +56,7 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		n.proxyFailed(now, p, spec.Refusal, flags)
 		return
 	}
-	refusal := n.suits(spec, ad)
+	refusal := n.suits(spec, info.AdSpec)
 	if refusal == nil {
 		spec.Style, refusal = n.proxyStyle(now, p, spec)
 	}
@@ -61,29 +64,35 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	if refusal == nil && p.s.conflicts(proxyKey(p, out, spec.Style), flow.Service) {
 		refusal = &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: intserv.ErrServiceConflict.Error()}
 	}
+	if refusal != nil && !b.end && !b.proxy {
+		return // it is for those behind us to ask, and to be told
+	}
+	b.proxy = true
 	if refusal != nil {
 		n.proxyFailed(now, p, refusal, 0)
 		return
 	}
-	flow.TSpec.MaxPacket = n.fitPacket(flow.TSpec.MaxPacket, ad, flow.Service, out)
-	was := p.ask
-	p.ask = &flow
+	flow.TSpec.MaxPacket = n.fitPacket(flow.TSpec.MaxPacket, info.AdSpec, flow.Service, out)
+	was := b.ask
+	b.ask = &flow
 
 	t := n.needTCSB(p.s, proxyKey(p, out, spec.Style), spec.Style)
 	want, err := t.proxied()
 	if err != nil {
-		p.ask = was
+		b.ask = was
 		n.dropEmpty(t)
 		n.proxyFailed(now, p, &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: err.Error()}, 0)
 		return
 	}
-	r := t.find(wire.Hop{LIH: uint32(out)})
+	r := t.find(local(out))
 	if waiting := now.Before(p.retryAt); r == nil && !waiting {
-		r = n.addRSB(t, wire.Hop{LIH: uint32(out)}, want)
+		r = n.addRSB(t, local(out), want)
+		r.inherit(t)
 	} else if waiting && (r == nil || !r.wanted().equal(want)) {
 		n.dropEmpty(t)
 		return
 	}
+	n.displace(t) // PATH ends here now: those who asked cannot any more
 	if spec.Confirm && !p.confirmed && !p.local {
 		p.confirm = n.addr(p.in, p.s.id.Dst)
 	}
@@ -92,6 +101,15 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	}
 	n.updateTC(now, t, true)
 	n.settled(p, false)
+}
+
+// local is the hop of the receiver proxy's own requests.
+func local(out IfIndex) wire.Hop { return wire.Hop{LIH: uint32(out)} }
+
+func (n *Node) pathInfo(p *psb, out IfIndex) PathInfo {
+	return PathInfo{
+		Session: p.s.id, Sender: p.sender, TSpec: p.tspec, AdSpec: n.advertise(p, out), In: p.in, Out: out,
+	}
 }
 
 func proxyKey(p *psb, out IfIndex, style wire.Style) tcKey {
@@ -107,17 +125,17 @@ func (t *tcsb) proxied() (q request, err error) {
 	first := true
 	add := func(p *psb) {
 		b, ok := p.find(t.key.out)
-		if !ok || !b.end || !p.proxied || p.ask == nil || err != nil {
+		if !ok || !b.proxy || b.ask == nil || err != nil {
 			return
 		}
 		if t.style == wire.SE {
 			q.filters = append(q.filters, p.sender) // in order
 		}
 		if first {
-			q.flow, first = *p.ask, false
+			q.flow, first = *b.ask, false
 			return
 		}
-		q.flow, err = q.flow.Merge(*p.ask)
+		q.flow, err = q.flow.Merge(*b.ask)
 	}
 	if !t.shared() {
 		if p := t.s.psbs[t.key.filter]; p != nil {
@@ -134,7 +152,7 @@ func (t *tcsb) proxied() (q request, err error) {
 // reproxy brings the receiver proxy's own request in a shared style up to date
 // after a sender has gone. The caller looks after traffic control.
 func (n *Node) reproxy(t *tcsb) {
-	r := t.find(wire.Hop{LIH: uint32(t.key.out)})
+	r := t.find(local(t.key.out))
 	if r == nil {
 		return
 	}
@@ -153,12 +171,10 @@ func (n *Node) proxyStyle(now time.Time, p *psb, spec ReserveSpec) (wire.Style, 
 	style := spec.Style
 	def(&style, wire.FF)
 	existing, reserved := p.s.style()
-	foreign := false
-	for _, t := range p.s.tcsbs {
-		foreign = foreign || slices.ContainsFunc(t.rsbs, func(r *rsb) bool { return !r.local() })
-	}
+	foreign := p.s.foreign()
+	p.s.kept = p.s.kept && reserved
 	switch {
-	case spec.Auto && foreign:
+	case spec.Auto && foreign, p.s.kept:
 		return existing, nil
 	case spec.Auto && len(p.s.order) == 1:
 		style = wire.WF
@@ -176,7 +192,7 @@ func (n *Node) proxyStyle(now time.Time, p *psb, spec ReserveSpec) (wire.Style, 
 	defer func() { n.restyling = false }()
 	n.restyle(now, p.s)
 	for _, q := range p.s.order {
-		if q != p && q.proxied {
+		if q != p && q.proxied() {
 			n.answer(now, q)
 		}
 	}
@@ -231,21 +247,26 @@ func (n *Node) fitPacket(m uint32, ad *intserv.AdSpec, s intserv.Service, out If
 
 // unproxy takes the receiver proxy's own request for p on out back.
 func (n *Node) unproxy(now time.Time, p *psb, out IfIndex) {
-	if !p.proxied {
+	b := p.at(out)
+	if !b.proxy && !b.end {
 		return
 	}
-	p.proxied, p.ask = false, nil
+	b.proxy, b.ask = false, nil
 	t := p.reservation(out)
 	if t == nil {
 		return
 	}
-	if t.shared() {
+	if b.end { // nobody but us asks where PATH ends
+		n.displace(t)
+	}
+	if r := t.find(local(out)); r != nil && t.shared() {
 		n.reproxy(t)
-		if n.byID[t.id] == t {
-			n.updateTC(now, t, false)
-		}
-	} else {
-		n.deleteTCSB(t) // nobody but us asks where PATH ends
+	} else if r != nil {
+		n.removeRSB(r)
+	}
+	n.dropEmpty(t)
+	if n.byID[t.id] == t {
+		n.updateTC(now, t, false)
 	}
 	n.resvChanged(now, t, nil)
 }

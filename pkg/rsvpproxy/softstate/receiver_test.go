@@ -168,10 +168,9 @@ func TestReceiverProxyHostSpeaksRSVP(t *testing.T) {
 	r := proxyRig(t)
 	r.grant(r.path())
 	r.env.unaware[dstHost] = false
-	es := r.path()
+	es := uninterrupted(t, r.path())
 	onlySend(t, es, wire.Path)
-	only[Release](t, es)
-	r.grant(r.resv())
+	uninterrupted(t, r.grant(r.resv()))
 	r.wantState(Reserved)
 	if r.view().Role != Transit {
 		t.Error(r.view().Role)

@@ -148,12 +148,11 @@ func (t *tcsb) shared() bool { return t.style != wire.FF }
 
 // selects says whether a next hop asks for sender f in style SE.
 func (t *tcsb) selects(f wire.Filter) bool {
-	for _, r := range t.rsbs {
-		if hasFilter(r.now.filters, f) || r.next != nil && hasFilter(r.next.filters, f) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.rsbs, func(r *rsb) bool { return r.selects(f) })
+}
+
+func (r *rsb) selects(f wire.Filter) bool {
+	return hasFilter(r.now.filters, f) || r.next != nil && hasFilter(r.next.filters, f)
 }
 
 // senders calls f for each PSB that t serves.

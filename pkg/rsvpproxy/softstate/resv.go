@@ -27,7 +27,7 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 		refusal = &Refusal{Code: wire.ErrDstPorts}
 	case s == nil:
 		refusal = &Refusal{Code: wire.ErrNoPath}
-	case reserved && m.Style != existing:
+	case reserved && m.Style != existing && !n.giveWay(now, s, m, out):
 		// RFC 2205 Appendix B: the low 16 bits of the existing option vector.
 		refusal = &Refusal{Code: wire.ErrStyleConflict, Value: uint16(existing)}
 	case !m.Style.Known():
@@ -87,6 +87,7 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 			return &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"}
 		}
 		r = n.addRSB(t, hop, request{*fd.FlowSpec, filters})
+		n.supplant(t)
 	}
 	n.prolong(r, filters, now.Add(n.lifetime(rx.Msg.TimeValues)))
 	if w := r.wanted(); w.flow != *fd.FlowSpec || len(withFilters(w.filters, filters)) != len(w.filters) {
@@ -241,11 +242,16 @@ func (s *session) request(key tcKey, hop wire.Hop) *rsb {
 // ResvTear (RFC 2205 section 3.1.6).
 func (n *Node) resvExpired(now time.Time, r *rsb) {
 	n.count.resvTimeouts++
-	if r.t.style != wire.SE {
+	over := func(f wire.Filter) bool { at, ok := r.until[f]; return !ok || !at.After(now) }
+	switch {
+	case r.t.style == wire.SE && slices.ContainsFunc(r.wanted().filters, func(f wire.Filter) bool { return !over(f) }):
+		n.endFilters(now, r, over, nil)
+	case n.resume(now, r):
+	case r.t.style == wire.SE:
+		n.endFilters(now, r, over, nil)
+	default:
 		n.endRSB(now, r, nil)
-		return
 	}
-	n.endFilters(now, r, func(f wire.Filter) bool { at, ok := r.until[f]; return !ok || !at.After(now) }, nil)
 }
 
 // endFilters takes filter specs out of a next hop's request of style SE, and

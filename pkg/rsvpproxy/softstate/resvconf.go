@@ -98,7 +98,7 @@ func (n *Node) handleResvConf(rx *Received) {
 func (n *Node) confirmed(m *wire.Message) {
 	found := false
 	note := func(p *psb) {
-		if p == nil || !p.proxied || p.installed() == nil {
+		if p == nil || !p.proxied() || p.installed() == nil {
 			return
 		}
 		found = true

@@ -130,7 +130,7 @@ func (n *Node) blockade(now time.Time, rx *Received, fd *wire.FlowDescriptor, li
 		p.blockade = &qb
 		free := false
 		p.reservations(func(t *tcsb) { free = free || t.covers(p) && !p.blockades(t.fwd) })
-		if u := n.upOf(p); u != nil && free && !p.proxied && !slices.Contains(ups, u) {
+		if u := n.upOf(p); u != nil && free && !p.proxied() && !slices.Contains(ups, u) {
 			ups = append(ups, u)
 		}
 	}
@@ -183,7 +183,7 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 		case r.local():
 			// RFC 5946 section 3.1: the sender has to learn of it, in wildcard style all.
 			for _, p := range here {
-				if p.proxied {
+				if b, _ := p.find(t.key.out); b.proxy {
 					n.refuseSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace)
 				}
 			}

@@ -29,7 +29,10 @@ var (
 )
 
 // AddSender begins to speak for a sender, or changes its TSpec. PATH goes out
-// at once if there is a route; if there is none, as soon as there is one.
+// at once if there is a route; if there is none, as soon as there is one. A
+// sender that speaks RSVP itself is refused ([ErrSpeaksRSVP]) and remembered:
+// when its PATH ends, by PathTear or for want of refresh, we speak without a
+// gap, until [Node.RemoveSender].
 func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
 	n.now = now
 	if s.Session.Dst.IsValid() && !n.supports(s.Session.Dst, s.Filter.Src, s.In) {
@@ -39,10 +42,11 @@ func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
 		return nil, err
 	}
 	p := n.lookup(s.Session, s.Filter)
+	tspec := s.TSpec.Wire()
 	if p != nil && !p.local {
+		p.own = &declared{tspec, s.In}
 		return nil, fmt.Errorf("%v: %w", s.Filter, ErrSpeaksRSVP)
 	}
-	tspec := s.TSpec.Wire()
 	changed := p == nil || p.tspec != tspec || p.in != s.In
 	if p == nil {
 		var refusal *Refusal
@@ -57,6 +61,7 @@ func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
 	if !changed {
 		return nil, nil
 	}
+	p.own = &declared{tspec, s.In}
 	p.tspec, p.in = tspec, s.In
 	p.retryAt = time.Time{}
 	n.reroute(p)
@@ -98,7 +103,11 @@ func (s *Sender) check() error {
 // reservation is released. It does nothing for a sender that is not ours.
 func (n *Node) RemoveSender(now time.Time, id wire.Session, f wire.Filter) []Effect {
 	n.now = now
-	if p := n.lookup(id, f); p != nil && p.local {
+	p := n.lookup(id, f)
+	if p != nil {
+		p.own = nil
+	}
+	if p != nil && p.local {
 		n.teardown(now, p, nil)
 	}
 	return n.flush()

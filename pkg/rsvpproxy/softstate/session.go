@@ -16,6 +16,9 @@ type session struct {
 	order []*psb // the same, by sender: so that what is sent can be repeated
 	tcsbs map[tcKey]*tcsb
 	ups   []*upstream // of a shared style: a previous hop each
+	// kept: the receiver proxy goes on in the style of a host that fell silent,
+	// whatever policy prefers, so that nothing has to be torn down.
+	kept bool
 }
 
 // psb is a path state block (RFC 2209 section 1). The previous hop is not part
@@ -26,10 +29,11 @@ type psb struct {
 	s      *session
 	sender wire.Filter
 
-	local bool     // declared here (sender proxy), not by a PATH
-	in    IfIndex  // where PATH, or the data, comes in
-	phop  wire.Hop // zero if local
-	ttl   uint8    // as received
+	local bool      // declared here (sender proxy), not by a PATH
+	own   *declared // by AddSender; nil: the sender is none of ours
+	in    IfIndex   // where PATH, or the data, comes in
+	phop  wire.Hop  // zero if local
+	ttl   uint8     // as received
 
 	nonRSVP bool // a hop without RSVP was crossed to get here
 	ePolice bool // the sender could not police
@@ -40,9 +44,7 @@ type psb struct {
 	policy, unknown []wire.Object
 	flags           uint8 // of SESSION
 	outs            []branch
-	end             bool              // PATH is not sent on at all: the receivers are here or do not speak RSVP
-	proxied         bool              // we answer for a receiver
-	ask             *intserv.FlowSpec // with what, nil: not (yet)
+	end             bool // PATH is not sent on at all: the receivers are here or do not speak RSVP
 	confirmed       bool
 	confirm         netip.Addr    // RESV_CONFIRM of the receiver proxy until it is confirmed
 	pathR           time.Duration // R announced last, for the slew limit
@@ -62,6 +64,29 @@ type psb struct {
 type branch struct {
 	out IfIndex
 	end bool // nobody behind it speaks RSVP: PATH is not sent
+
+	proxy bool              // we answer for the receivers behind it
+	ask   *intserv.FlowSpec // with what, nil: not (yet)
+	// yield: a next hop behind it has asked for itself, and from then on its
+	// silence is a wish too (RFC 5946 section 4.1).
+	yield bool
+}
+
+func (b branch) sameWay(o branch) bool { return b.out == o.out && b.end == o.end }
+
+// at returns p's branch by out, to be changed; nil if there is none.
+func (p *psb) at(out IfIndex) *branch {
+	for i := range p.outs {
+		if p.outs[i].out == out {
+			return &p.outs[i]
+		}
+	}
+	return nil
+}
+
+// proxied says whether we answer for a receiver of p anywhere.
+func (p *psb) proxied() bool {
+	return slices.ContainsFunc(p.outs, func(b branch) bool { return b.proxy })
 }
 
 func (p *psb) find(out IfIndex) (branch, bool) {
@@ -107,11 +132,11 @@ func (p *psb) reservation(out IfIndex) *tcsb {
 
 func (p *psb) role() Role {
 	switch {
-	case p.local && p.end:
+	case p.local && (p.end || p.proxied()):
 		return BothProxy
 	case p.local:
 		return SenderProxy
-	case p.end:
+	case p.end || p.proxied():
 		return ReceiverProxy
 	default:
 		return Transit
@@ -151,4 +176,14 @@ func (s *session) style() (wire.Style, bool) {
 		return t.style, true
 	}
 	return 0, false
+}
+
+// foreign says whether anybody but the receiver proxy reserves.
+func (s *session) foreign() bool {
+	for _, t := range s.tcsbs {
+		if t.foreign() {
+			return true
+		}
+	}
+	return false
 }

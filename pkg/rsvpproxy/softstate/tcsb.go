@@ -28,6 +28,21 @@ func (t *tcsb) find(h wire.Hop) *rsb {
 	return nil
 }
 
+// foreign says whether a next hop asks for t itself. What the receiver proxy
+// asks for then counts no more: it stands by until that is granted.
+func (t *tcsb) foreign() bool {
+	return slices.ContainsFunc(t.rsbs, func(r *rsb) bool { return !r.local() })
+}
+
+// asking lists the requests that count.
+func (t *tcsb) asking() []*rsb {
+	i := slices.IndexFunc(t.rsbs, (*rsb).local)
+	if i < 0 || len(t.rsbs) == 1 {
+		return t.rsbs
+	}
+	return slices.Concat(t.rsbs[:i], t.rsbs[i+1:])
+}
+
 // addRSB makes reservation state for a next hop, which the caller has counted.
 func (n *Node) addRSB(t *tcsb, h wire.Hop, q request) *rsb {
 	r := &rsb{t: t, hop: h, next: &q}

@@ -57,8 +57,9 @@ func (n *Node) ask(t *tcsb, want demand) {
 
 // want adds up what t should be.
 func (n *Node) want(t *tcsb) (demand, error) {
-	d := demand{merged: t.rsbs[0].wanted().flow}
-	for _, r := range t.rsbs[1:] {
+	list := t.asking()
+	d := demand{merged: list[0].wanted().flow}
+	for _, r := range list[1:] {
 		var err error
 		if d.merged, err = d.merged.Merge(r.wanted().flow); err != nil {
 			return demand{}, err
@@ -66,6 +67,9 @@ func (n *Node) want(t *tcsb) (demand, error) {
 	}
 	var tspecs []intserv.TSpec
 	t.senders(func(p *psb) {
+		if t.style == wire.SE && !slices.ContainsFunc(list, func(r *rsb) bool { return r.selects(p.sender) }) {
+			return // only the receiver proxy's request, which stands by, names it
+		}
 		tspecs = append(tspecs, p.tspec)
 		d.police.Entry = d.police.Entry || p.ePolice || p.local
 		if t.shared() {
@@ -139,6 +143,7 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 			r.keep(func(f wire.Filter) bool { p := t.s.psbs[f]; return p != nil && p.routes(t.key.out) })
 		}
 	}
+	n.yield(t)
 	if t.fwd != t.installed.merged {
 		t.fwd = t.installed.merged
 		n.recheck(t)
@@ -148,7 +153,7 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 		confirm = n.confirmRSB(t, r) || confirm
 	}
 	if asked {
-		t.senders(func(p *psb) { n.settled(p, p.proxied) }) // a proxy's new request is a new attempt
+		t.senders(func(p *psb) { n.settled(p, p.proxied()) }) // a proxy's new request is a new attempt
 	}
 	switch {
 	case !news && !confirm:
@@ -212,7 +217,7 @@ func (n *Node) refuse(now time.Time, t *tcsb, refusal *Refusal, all bool) {
 		told = true
 		n.refuseRSB(now, r, *failed, refusal, flags)
 		r.next, r.confirm = nil, netip.Addr{}
-		if !r.have {
+		if !r.have || t.style == wire.SE && len(r.now.filters) == 0 { // or its senders have gone meanwhile
 			n.removeRSB(r)
 		}
 	}
@@ -233,7 +238,7 @@ func (n *Node) refuseRSB(now time.Time, r *rsb, q request, refusal *Refusal, fla
 	t := r.t
 	if r.local() {
 		t.senders(func(p *psb) {
-			if p.proxied {
+			if b, _ := p.find(t.key.out); b.proxy {
 				n.proxyFailed(now, p, refusal, flags)
 			}
 		})

@@ -92,7 +92,7 @@ func (p *psb) state() State {
 	p.reservations(func(t *tcsb) { asked = asked || t.asked != nil })
 	upstream := p.failure != nil && p.failure.Upstream && p.failure.Flags&wire.InPlace == 0
 	switch {
-	case installed != nil && upstream && p.proxied:
+	case installed != nil && upstream && p.proxied():
 		return Rejected
 	case installed != nil && upstream && p.blockades(installed.fwd):
 		return Blockaded
