@@ -213,19 +213,7 @@ func (d *Daemon) sessionEvent(e softstate.Event) {
 	key := flowKey(e.Session, e.Sender)
 	d.log.Info("session", zap.Stringer("flow", key), zap.Stringer("role", e.Role), zap.Stringer("state", e.State),
 		zap.Bool("gone", e.Gone), zap.Stringer("error", e.Failure))
-	d.flows.update(key, func(_ *conn, f *flow) {
-		if f.state != stateWatched {
-			return
-		}
-		switch {
-		case e.Failure != nil:
-			f.reason = "no reservation: " + e.Failure.String()
-		case e.Gone:
-			f.reason = "the reservation has ended"
-		case e.State == softstate.Inactive:
-			f.reason = "there is no route to send PATH"
-		}
-	})
+	d.flows.told(time.Now(), key, e)
 }
 
 var _ console.Backend = (*Daemon)(nil)

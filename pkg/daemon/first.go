@@ -153,9 +153,15 @@ func (h *firstHandler) ask(f flow) {
 	refused := func(err error) {
 		reason := "no reservation: " + err.Error()
 		if errors.Is(err, softstate.ErrSpeaksRSVP) {
-			reason = "the sender speaks RSVP itself"
+			// Only if it is not reserved on that sender's own behalf already.
+			reason = reasonItself
+			h.flows.update(f.key, func(_ *conn, g *flow) { g.itself = true })
 		}
-		h.flows.update(f.key, func(_ *conn, g *flow) { g.state, g.reason = stateLeftAlone, reason })
+		h.flows.update(f.key, func(_ *conn, g *flow) {
+			if g.reserved.IsZero() {
+				g.state, g.reason = stateLeftAlone, reason
+			}
+		})
 	}
 	session, filter := sessionOf(f.key)
 	err := h.rsvp.AddSender(softstate.Sender{

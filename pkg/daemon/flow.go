@@ -45,6 +45,9 @@ type flow struct {
 	marked  bool
 	rate    float64 // reserved, bytes/s of IP packets; 0: no reservation
 
+	itself  bool      // its sender speaks RSVP itself; we go on when it stops
+	stopped time.Time // when it stopped to; zero: never, or the flow has gone on since
+
 	fin      bool      // of a connection that is not cheated: its end was seen
 	asked    time.Time // first packet of a flow that wants a reservation
 	reserved time.Time // zero: not in place

@@ -140,11 +140,7 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 			// A reservation that others asked for lives as long as they refresh it.
 			held = held || f.role != roleSender && !f.reserved.IsZero()
 		}
-		limit := idleUDP
-		if c.dirs[0].key.Proto == packet.ProtoTCP {
-			limit = idleTCP
-		}
-		if !held && now.Sub(last) > limit {
+		if !held && now.Sub(last) > c.idle(last) {
 			idle = append(idle, c.dirs[0].key)
 		}
 	})

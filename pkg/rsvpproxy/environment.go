@@ -92,21 +92,24 @@ func (e *environment) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec
 	return e.p.hooks.ReceiverProxy(i)
 }
 
-// heard notes that a host sent RSVP itself: from now on PATH is passed to it
-// instead of being answered for it (RFC 5945 section 4.3).
-func (e *environment) heard(now time.Time, src netip.Addr, iface int) {
+// heard notes that a host sent RSVP itself: from now on PATH is passed to it, and
+// what is asked for on its behalf stands only until it asks itself (RFC 5946
+// section 4.1). first: it was not known to.
+func (e *environment) heard(now time.Time, src netip.Addr, iface int) (first bool) {
 	if i, ok := e.p.ifaces.Load().byIndex[iface]; !ok || !i.Hosts {
-		return
+		return false
 	}
-	if _, known := e.aware[src]; !known && len(e.aware) >= maxAware {
+	last, known := e.aware[src]
+	if !known && len(e.aware) >= maxAware {
 		for a, at := range e.aware {
 			if now.Sub(at) > awareFor {
 				delete(e.aware, a)
 			}
 		}
 		if len(e.aware) >= maxAware {
-			return
+			return false
 		}
 	}
 	e.aware[src] = now
+	return !known || now.Sub(last) >= awareFor
 }

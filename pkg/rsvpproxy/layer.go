@@ -47,7 +47,7 @@ func (p *Proxy) receiveLayer(c captured) {
 		if rx.Err != nil {
 			p.hooks.Log.Info("rsvp message refused", zap.Stringer("from", rx.Src), zap.Int("interface", int(rx.Iface)), zap.Error(rx.Err))
 		} else {
-			p.env.heard(c.at, rx.Src, int(rx.Iface))
+			p.heard(c.at, rx.Src, int(rx.Iface))
 		}
 		p.perform(p.node.Handle(c.at, rx))
 	}

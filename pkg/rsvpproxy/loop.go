@@ -3,6 +3,7 @@ package rsvpproxy
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -68,11 +69,19 @@ func (p *Proxy) receive(c captured) {
 	if err != nil {
 		p.hooks.Log.Info("rsvp message refused", zap.Stringer("from", c.src), zap.Int("interface", c.iface), zap.Error(err))
 	} else {
-		p.env.heard(c.at, c.src, c.iface)
+		p.heard(c.at, c.src, c.iface)
 	}
 	p.perform(p.node.Handle(c.at, softstate.Received{
 		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Msg: msg, Err: err,
 	}))
+}
+
+// heard notes who speaks RSVP. The sessions of a host that begins to are told
+// before its message is looked at, which may be about one of them.
+func (p *Proxy) heard(now time.Time, src netip.Addr, iface int) {
+	if p.env.heard(now, src, iface) {
+		p.perform(p.node.Rediscover(now, src))
+	}
 }
 
 func (p *Proxy) runCommands() {

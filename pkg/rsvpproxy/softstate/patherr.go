@@ -17,13 +17,17 @@ func (n *Node) refusePath(rx *Received, r *Refusal) {
 }
 
 // refuseSender tells the sender of p of an error found here.
-func (n *Node) refuseSender(p *psb, r *Refusal, flags uint8) {
+func (n *Node) refuseSender(p *psb, r *Refusal, flags uint8) { n.tellSender(p, r, flags, nil) }
+
+// tellSender does it with the POLICY_DATA of the error that is passed on (RFC
+// 5946 section 3.1).
+func (n *Node) tellSender(p *psb, r *Refusal, flags uint8, policy []wire.Object) {
 	if p.local {
 		return
 	}
 	tspec := p.tspec
 	n.sendPathErr(p.in, &p.phop, r, flags, &wire.Message{
-		Session: p.s.id, SenderTemplate: &p.sender,
+		Session: p.s.id, SenderTemplate: &p.sender, Policy: policy,
 		SenderTSpec: &tspec, RawTSpec: p.rawTSpec, AdSpec: p.adspec,
 	})
 }

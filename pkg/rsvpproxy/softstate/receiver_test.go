@@ -120,8 +120,13 @@ func TestReceiverProxyResvErr(t *testing.T) {
 	} {
 		r := proxyRig(t)
 		r.grant(r.path())
-		es := r.in(left, prevHop, leftAddr, resvErr(tt.code, tt.value, tt.flags, tspec.Rate))
+		m := resvErr(tt.code, tt.value, tt.flags, tspec.Rate)
+		m.Policy = []wire.Object{{Class: wire.ClassPolicyData, CType: 1, Body: []byte{0, 4, 0, 0}}}
+		es := r.in(left, prevHop, leftAddr, m)
 		s := onlySend(t, es, wire.PathErr)
+		if !sameObjects(s.Msg.Policy, m.Policy) {
+			t.Errorf("policy %v", s.Msg.Policy)
+		}
 		if *s.Msg.ErrorSpec != tt.want || s.Dst != prevHop || *s.Msg.SenderTemplate != filter {
 			t.Errorf("%s", dump(es))
 		}

@@ -184,7 +184,7 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 			// RFC 5946 section 3.1: the sender has to learn of it, in wildcard style all.
 			for _, p := range here {
 				if b, _ := p.find(t.key.out); b.proxy {
-					n.refuseSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace)
+					n.tellSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace, m.Policy)
 				}
 			}
 		case t.style == wire.SE && len(filters) == 0:
