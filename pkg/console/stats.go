@@ -62,10 +62,14 @@ type RSVPErrors struct {
 	Checksum    uint64 `json:"checksum"`    // wrong RSVP checksum
 	Unknown     uint64 `json:"unknown"`     // unknown message or refused object class (RFC 2205 3.10)
 	Unexpected  uint64 `json:"unexpected"`  // no state that it fits
-	Limited     uint64 `json:"limited"`     // above limits.rsvp_rate
-	Full        uint64 `json:"full"`        // limits.sessions or limits.neighbors reached
+	Limited     uint64 `json:"limited"`     // above a neighbour's share of limits.rsvp_rate
+	Full        uint64 `json:"full"`        // limits.sessions, limits.neighbors or a neighbour's share of them reached
 	SendFailed  uint64 `json:"send_failed"` // the kernel refused it
 	Unreachable uint64 `json:"unreachable"` // no route
+	// Refused are messages received that were not taken, by kind: the kinds of
+	// malformed ones, the reasons why well-formed ones are out of place, and the
+	// limits that were reached.
+	Refused map[string]uint64 `json:"refused"`
 }
 
 // InjectStats counts the packets that the box made itself.

@@ -52,7 +52,17 @@ func queueStats(q *queue, c nfq.Counters) console.QueueStats {
 func (d *Daemon) rsvpStats() console.RSVPStats {
 	var s console.RSVPStats
 	capture := d.rsvp.CaptureCounters()
-	s.Errors.Malformed, s.Errors.Limited = capture.Malformed, capture.Limited+capture.Overflow
+	s.Errors.Malformed, s.Errors.Limited = capture.Malformed, capture.Limited+capture.Strangers+capture.Overflow
+	s.Errors.Refused = map[string]uint64{}
+	refused := func(kind string, n uint64) {
+		if n > 0 {
+			s.Errors.Refused[kind] += n
+		}
+	}
+	refused("truncated", capture.Malformed)
+	refused("rate", capture.Limited)
+	refused("rate-strangers", capture.Strangers)
+	refused("overflow", capture.Overflow)
 	s.Errors.SendFailed = d.rsvp.SendCounters().Errors
 	v, err := d.rsvp.View()
 	if err != nil {
@@ -67,6 +77,7 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 	}
 	s.Timeouts = c.PathTimeouts + c.ResvTimeouts
 	for kind, n := range c.Malformed {
+		refused(kind.String(), n)
 		switch kind {
 		case wire.KindChecksum:
 			s.Errors.Checksum += n
@@ -77,9 +88,12 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 		}
 	}
 	for why, n := range c.Dropped {
+		if why != softstate.DropMalformed { // counted by kind above
+			refused(why.String(), n)
+		}
 		switch why {
-		case softstate.DropMalformed: // counted by kind above
-		case softstate.DropLimitPath, softstate.DropLimitResv:
+		case softstate.DropMalformed: // with the codec's kinds above
+		case softstate.DropLimitPath, softstate.DropLimitResv, softstate.DropShare:
 			s.Errors.Full += n
 		default:
 			s.Errors.Unexpected += n

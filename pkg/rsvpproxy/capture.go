@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -17,6 +18,7 @@ type captured struct {
 	src, dst netip.Addr
 	ttl      uint8
 	alert    bool
+	from     fair.Key // the neighbour
 	message  []byte
 }
 
@@ -26,12 +28,13 @@ type CaptureCounters struct {
 	Passed    uint64 // addressed to others and none of the router's business
 	Fragments uint64 // passed: a fragment is no message
 	Malformed uint64 // IP packets that end too early; dropped
-	Limited   uint64 // dropped: more than limits.rsvp_rate
+	Limited   uint64 // dropped: more than a neighbour's share of limits.rsvp_rate
+	Strangers uint64 // dropped: more than the share of those who hold no state here
 	Overflow  uint64 // dropped: the protocol did not keep up
 }
 
 type captureCounters struct {
-	taken, passed, fragments, malformed, limited, overflow atomic.Uint64
+	taken, passed, fragments, malformed, limited, strangers, overflow atomic.Uint64
 }
 
 // Capture takes an IP packet that carries RSVP. It tells whether the packet was
@@ -61,13 +64,25 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 		p.capture.passed.Add(1)
 		return false
 	}
-	if !p.limiter.allow(now) {
+	from := neighborOf(iface, v.Src(), msg)
+	switch p.share.Allow(now, from) {
+	case fair.Own:
+	case fair.Borrowed:
+		// What a neighbour borrows must not take the place of another's own.
+		if len(p.in) >= cap(p.in)/2 {
+			p.capture.overflow.Add(1)
+			return true
+		}
+	case fair.Over:
 		p.capture.limited.Add(1)
+		return true
+	case fair.Stranger:
+		p.capture.strangers.Add(1)
 		return true
 	}
 	c := captured{
 		at: now, iface: iface, src: v.Src(), dst: v.Dst(), ttl: v.TTL(),
-		alert: alert, message: append([]byte(nil), msg...),
+		alert: alert, from: from, message: append([]byte(nil), msg...),
 	}
 	select {
 	case p.in <- c:
@@ -102,31 +117,6 @@ func (p *Proxy) CaptureCounters() CaptureCounters {
 	c := &p.capture
 	return CaptureCounters{
 		Taken: c.taken.Load(), Passed: c.passed.Load(), Fragments: c.fragments.Load(),
-		Malformed: c.malformed.Load(), Limited: c.limited.Load(), Overflow: c.overflow.Load(),
+		Malformed: c.malformed.Load(), Limited: c.limited.Load(), Strangers: c.strangers.Load(), Overflow: c.overflow.Load(),
 	}
-}
-
-// limiter is a token bucket of messages: limits.rsvp_rate a second, and as many
-// at once. It is used by the one worker that captures RSVP.
-type limiter struct {
-	rate   float64
-	tokens float64
-	last   time.Time
-}
-
-func (l *limiter) allow(now time.Time) bool {
-	if l.rate <= 0 {
-		return true
-	}
-	if l.last.IsZero() {
-		l.tokens = l.rate
-	} else {
-		l.tokens = min(l.rate, l.tokens+now.Sub(l.last).Seconds()*l.rate)
-	}
-	l.last = now
-	if l.tokens < 1 {
-		return false
-	}
-	l.tokens--
-	return true
 }

@@ -59,7 +59,7 @@ func TestCaptureIsLimited(t *testing.T) {
 			t.Fatal("a message over the limit was forwarded past the protocol")
 		}
 	}
-	if c := p.CaptureCounters(); c.Taken != 10 || c.Limited != 20 {
+	if c := p.CaptureCounters(); c.Taken != 10 || c.Strangers != 20 {
 		t.Errorf("counters = %+v, want 10 taken and 20 limited", c)
 	}
 	p.Capture(now.Add(500*time.Millisecond), m, 1)

@@ -44,12 +44,7 @@ func (p *Proxy) sendAll(list []softstate.Send) {
 // all that a Bundle or a Srefresh stands for.
 func (p *Proxy) receiveLayer(c captured) {
 	for _, rx := range p.throughLayer(c) {
-		if rx.Err != nil {
-			p.hooks.Log.Info("rsvp message refused", zap.Stringer("from", rx.Src), zap.Int("interface", int(rx.Iface)), zap.Error(rx.Err))
-		} else {
-			p.heard(c.at, rx.Src, int(rx.Iface))
-		}
-		p.perform(p.node.Handle(c.at, rx))
+		p.handle(c, rx)
 	}
 }
 

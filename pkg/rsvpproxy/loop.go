@@ -66,14 +66,9 @@ func (p *Proxy) receive(c captured) {
 		return
 	}
 	msg, err := wire.Parse(c.message)
-	if err != nil {
-		p.hooks.Log.Info("rsvp message refused", zap.Stringer("from", c.src), zap.Int("interface", c.iface), zap.Error(err))
-	} else {
-		p.heard(c.at, c.src, c.iface)
-	}
-	p.perform(p.node.Handle(c.at, softstate.Received{
+	p.handle(c, softstate.Received{
 		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Msg: msg, Err: err,
-	}))
+	})
 }
 
 // heard notes who speaks RSVP. The sessions of a host that begins to are told

@@ -1,6 +1,7 @@
 package rsvpproxy
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/reliable"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
@@ -25,7 +27,9 @@ const captureQueue = 4096
 // Config are the parameters of a Proxy.
 type Config struct {
 	Node softstate.Config
-	Rate int // messages a second that are accepted; 0: any number
+	// Rate is how many messages a second are accepted, shared out among the
+	// neighbours (package fair); 0: any number.
+	Rate int
 	// Control is the DSCP of our own messages (CS6 by RFC 4594 section 3.1).
 	Control uint8
 	// Reliable: RFC 2961 towards the neighbours that have it, with the
@@ -81,7 +85,8 @@ type Proxy struct {
 	hooks   Hooks
 	in      chan captured
 	ifaces  atomic.Pointer[interfaces]
-	limiter limiter
+	share   *fair.Table // of the message rate
+	lines   *fair.Lines // of the log
 	capture captureCounters
 	sends   sendCounters
 
@@ -122,7 +127,8 @@ var ErrStopped = errors.New("rsvp is stopped")
 func New(cfg Config, hooks Hooks) *Proxy {
 	p := &Proxy{
 		cfg: cfg, hooks: hooks, in: make(chan captured, captureQueue), wake: make(chan struct{}, 1),
-		limiter: limiter{rate: float64(cfg.Rate)}, control: newControl(hooks.Traffic),
+		share: fair.NewTable(float64(cfg.Rate), cmp.Or(cfg.Node.Limits.Neighbors, softstate.DefaultNeighbors)),
+		lines: fair.NewLines(complaintEvery), control: newControl(hooks.Traffic),
 		ipID: uint16(rand.Uint32()), // so that a restart does not repeat the last one's
 	}
 	p.ifaces.Store(&interfaces{})
@@ -146,6 +152,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 		}
 	}
 	p.ifaces.Store(s)
+	p.share.SetInterfaces(len(list))
 }
 
 // do queues a command for the event loop. It never blocks.

@@ -144,7 +144,7 @@ func exampleStats() console.Stats {
 		},
 		RSVP: console.RSVPStats{
 			Received: console.RSVPMessages{Resv: 6, PathErr: 1}, Sent: console.RSVPMessages{Path: 8, PathTear: 1},
-			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1}, Timeouts: 1,
+			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1, Refused: map[string]uint64{"object-length": 2, "checksum": 1}}, Timeouts: 1,
 		},
 		Inject: console.InjectStats{Packets: 40_700, Bytes: 2_240_500, Errors: 1},
 		Shaper: console.ShaperStats{

@@ -77,6 +77,16 @@ func (s sink) rsvp(r console.RSVPStats) {
 	put(e, r.Errors.SendFailed, "send_failed")
 	put(e, r.Errors.Unreachable, "unreachable")
 	put(s.counter("rsvp_timeouts_total", "States that were not refreshed in time."), r.Timeouts)
+	s.refused(r.Errors.Refused)
+}
+
+// refused are the kinds of refused messages; their names are the engine's, of
+// which there are some thirty.
+func (s sink) refused(kinds map[string]uint64) {
+	f := s.counter("rsvp_refused_total", "RSVP messages received that were not taken, by kind.", "kind")
+	for kind, n := range kinds {
+		put(f, n, kind)
+	}
 }
 
 func (s sink) cheat(c console.CheatStats) {

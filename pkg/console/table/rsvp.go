@@ -3,6 +3,8 @@ package table
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/qosproxy/qosproxy/pkg/console"
 )
@@ -23,5 +25,14 @@ func RSVPCounters(w io.Writer, s console.RSVPStats) error {
 	e := s.Errors
 	_, err := fmt.Fprintf(w, "\nRSVP errors  %d malformed, %d checksum, %d unknown, %d unexpected, %d over the rate, %d full, %d not sent, %d unreachable, %d timeouts\n",
 		e.Malformed, e.Checksum, e.Unknown, e.Unexpected, e.Limited, e.Full, e.SendFailed, e.Unreachable, s.Timeouts)
+	if err != nil || len(e.Refused) == 0 {
+		return err
+	}
+	kinds := make([]string, 0, len(e.Refused))
+	for kind, n := range e.Refused {
+		kinds = append(kinds, fmt.Sprintf("%s %d", kind, n))
+	}
+	slices.Sort(kinds)
+	_, err = fmt.Fprintf(w, "RSVP refused %s\n", strings.Join(kinds, ", "))
 	return err
 }

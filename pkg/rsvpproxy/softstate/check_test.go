@@ -3,7 +3,6 @@ package softstate
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -11,7 +10,7 @@ import (
 
 // check verifies what must hold between the tables of a Node at any time.
 func (n *Node) check() error {
-	senders, tcsbs, neighbors := 0, 0, map[netip.Addr]int{}
+	senders, tcsbs, neighbors := 0, 0, map[neighborKey]neighbor{}
 	ports := map[portKey]portUse{}
 	live := map[*timer]bool{}
 	for id, s := range n.sessions {
@@ -23,8 +22,11 @@ func (n *Node) check() error {
 		ports[portKey{id.Dst, id.Protocol}] = u
 		for _, p := range s.psbs {
 			senders++
-			if p.phop.Addr.IsValid() {
-				neighbors[p.phop.Addr]++
+			if k := p.prev(); k.addr.IsValid() {
+				nb := neighbors[k]
+				nb.refs++
+				nb.senders++
+				neighbors[k] = nb
 			}
 			if p.local == (p.life.idx != 0) {
 				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.idx != 0)
@@ -59,8 +61,10 @@ func (n *Node) check() error {
 				return fmt.Errorf("%v: reservation %d neither in place nor asked for", id, t.id)
 			}
 			for _, r := range t.rsbs {
-				if r.hop.Addr.IsValid() {
-					neighbors[r.hop.Addr]++
+				if k := r.neighbor(); k.addr.IsValid() {
+					nb := neighbors[k]
+					nb.refs++
+					neighbors[k] = nb
 				}
 				if r.local() == (r.life.idx != 0) {
 					return fmt.Errorf("%v: local %v but lifetime timer %v", id, r.local(), r.life.idx != 0)
@@ -89,9 +93,13 @@ func (n *Node) check() error {
 	for k, u := range n.ports {
 		got[k] = *u
 	}
-	if senders != n.senders || tcsbs != len(n.byID) || !maps.Equal(neighbors, n.neighbors) || !maps.Equal(ports, got) {
+	held := map[neighborKey]neighbor{}
+	for k, nb := range n.neighbors {
+		held[k] = *nb
+	}
+	if senders != n.senders || tcsbs != len(n.byID) || !maps.Equal(neighbors, held) || !maps.Equal(ports, got) {
 		return fmt.Errorf("counts: senders %d/%d reservations %d/%d neighbours %v/%v ports %v/%v",
-			senders, n.senders, tcsbs, len(n.byID), neighbors, n.neighbors, ports, got)
+			senders, n.senders, tcsbs, len(n.byID), neighbors, held, ports, got)
 	}
 	return nil
 }

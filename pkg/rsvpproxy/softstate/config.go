@@ -14,6 +14,7 @@ const (
 	DefaultPerSession = 1000
 	DefaultNeighbors  = 1000
 	DefaultErrorRate  = 1000
+	DefaultShare      = 8
 )
 
 const (
@@ -53,6 +54,9 @@ type Limits struct {
 	Senders    int // senders in all sessions together
 	PerSession int // senders of one session
 	Neighbors  int // different previous and next hops
+	// Share is how many times what is free of Sessions and Senders one neighbour
+	// may hold: with 8 eight ninths of them, alone. Negative: all.
+	Share int
 }
 
 func (c Config) withDefaults() Config {
@@ -67,6 +71,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Limits.PerSession, DefaultPerSession)
 	def(&c.Limits.Neighbors, DefaultNeighbors)
 	def(&c.ErrorRate, DefaultErrorRate)
+	def(&c.Limits.Share, DefaultShare)
 	c.Refresh = max(c.Refresh, minRefresh)
 	return c
 }

@@ -25,12 +25,13 @@ const (
 	DropLimitResv              // ... by a RESV
 	DropLateResult             // ReserveResult for a reservation that is gone
 	DropInterface              // multicast PATH or PathTear that came where routing does not expect it (RFC 2205 section 3.9)
+	DropShare                  // a PATH of a neighbour that holds its share of sessions and senders ([Limits.Share])
 	dropCount                  // number of reasons
 )
 
 var dropNames = [dropCount]string{
 	"malformed", "not-for-us", "family", "hop", "lih", "no-state", "wrong-hop", "loop",
-	"confirm-destination", "ttl", "limit-path", "limit-resv", "late-result", "interface",
+	"confirm-destination", "ttl", "limit-path", "limit-resv", "late-result", "interface", "neighbor-share",
 }
 
 // String returns a name fit for a metric's label.
@@ -88,4 +89,7 @@ func (n *Node) Counters() Counters {
 	return out
 }
 
-func (n *Node) drop(d Drop) { n.count.dropped[d]++ }
+func (n *Node) drop(d Drop) {
+	n.count.dropped[d]++
+	n.lastDrop, n.hasDropped = d, true
+}

@@ -18,7 +18,7 @@ type Node struct {
 	sessions  map[wire.Session]*session
 	ports     map[portKey]*portUse
 	byID      map[uint64]*tcsb
-	neighbors map[netip.Addr]int
+	neighbors map[neighborKey]*neighbor
 	senders   int
 	lastID    uint64
 	timers    timers
@@ -31,6 +31,9 @@ type Node struct {
 	dirty    []*psb
 	branches []*session // whose policing flags may have changed
 
+	lastDrop   Drop // of the latest message
+	hasDropped bool
+
 	restyling bool // the receiver proxy is changing a session's style
 }
 
@@ -39,7 +42,7 @@ func New(cfg Config, env Environment, rng *rand.Rand) *Node {
 	return &Node{
 		cfg: cfg.withDefaults(), env: env, rng: rng,
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
-		byID: map[uint64]*tcsb{}, neighbors: map[netip.Addr]int{},
+		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{
 			malformed: map[wire.Kind]uint64{},
 			pathErrs:  map[wire.ErrorCode]uint64{}, resvErrs: map[wire.ErrorCode]uint64{},
@@ -82,7 +85,7 @@ func (n *Node) addr(i IfIndex, like netip.Addr) netip.Addr {
 
 // Handle takes a message in.
 func (n *Node) Handle(now time.Time, rx Received) []Effect {
-	n.now = now
+	n.now, n.hasDropped = now, false
 	n.handle(now, &rx)
 	return n.flush()
 }

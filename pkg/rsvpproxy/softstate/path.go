@@ -40,14 +40,20 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	created := p == nil
 	if created {
 		var refusal *Refusal
-		if p, refusal = n.newPSB(now, m.Session, *m.SenderTemplate); refusal != nil {
+		if n.overShare(neighborKey{rx.Iface, m.Hop.Addr}, m.Session) {
+			n.drop(DropShare)
+			refusal = &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "the neighbour holds its share of sessions"}
+		} else {
+			p, refusal = n.newPSB(now, m.Session, *m.SenderTemplate)
+		}
+		if refusal != nil {
 			n.refusePath(rx, refusal)
 			return
 		}
 		p.in = rx.Iface // our address in a PathErr
 	}
-	if was := p.phop.Addr; was != m.Hop.Addr {
-		if !n.hold(m.Hop.Addr) {
+	if was, is := p.prev(), (neighborKey{rx.Iface, m.Hop.Addr}); was != is {
+		if !n.holdSender(is) {
 			if created {
 				n.deletePSB(now, p)
 			}
@@ -55,7 +61,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 			n.refusePath(rx, &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"})
 			return
 		}
-		n.unhold(was)
+		n.unholdSender(was)
 	}
 
 	moved := !created && (p.phop != *m.Hop || p.in != rx.Iface)
@@ -179,7 +185,7 @@ func (n *Node) deletePSB(now time.Time, p *psb) {
 		n.detach(p, b.out)
 	}
 	p.outs = outs
-	n.unhold(p.phop.Addr)
+	n.unholdSender(p.prev())
 	n.senders--
 	n.showGone(p)
 	n.syncShared(now, s, nil, false, false)

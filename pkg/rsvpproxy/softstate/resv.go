@@ -81,7 +81,7 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 	t := n.needTCSB(s, key, style)
 	r := t.find(hop)
 	if r == nil {
-		if !n.hold(hop.Addr) {
+		if !n.hold(neighborKey{out, hop.Addr}) {
 			n.dropEmpty(t)
 			n.drop(DropLimitResv)
 			return &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"}

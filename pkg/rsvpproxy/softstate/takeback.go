@@ -21,7 +21,7 @@ func (n *Node) speakAgain(now time.Time, p *psb) {
 	n.timers.stop(&p.life)
 	n.timers.stop(&p.up.timer)
 	n.timers.stop(&p.failureTime)
-	n.unhold(p.phop.Addr)
+	n.unholdSender(p.prev())
 	p.phop, p.ttl, p.local, p.in = wire.Hop{}, 0, true, p.own.in
 	p.nonRSVP, p.ePolice, p.flags = false, false, 0
 	p.tspec, p.adspec, p.rawTSpec, p.policy, p.unknown = p.own.tspec, nil, nil, nil, nil

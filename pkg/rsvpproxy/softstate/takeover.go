@@ -99,7 +99,7 @@ func (n *Node) displace(t *tcsb) {
 		t.senders(func(p *psb) { ended = ended || !p.carries(t.key.out) })
 		if !r.local() && ended {
 			n.timers.stop(&r.life)
-			n.unhold(r.hop.Addr)
+			n.unhold(r.neighbor())
 			t.rsbs = slices.DeleteFunc(t.rsbs, func(o *rsb) bool { return o == r })
 		}
 	}
@@ -129,7 +129,7 @@ func (n *Node) resume(now time.Time, r *rsb) bool {
 		l.keep(func(f wire.Filter) bool { return slices.ContainsFunc(mine, func(p *psb) bool { return p.sender == f }) })
 	}
 	n.timers.stop(&r.life)
-	n.unhold(r.hop.Addr)
+	n.unhold(r.neighbor())
 	t.senders(n.touch)
 	t.rsbs = []*rsb{l}
 	t.s.kept = true

@@ -58,7 +58,7 @@ func (n *Node) removeRSB(r *rsb) {
 	t := r.t
 	t.senders(n.touch)
 	n.timers.stop(&r.life)
-	n.unhold(r.hop.Addr)
+	n.unhold(r.neighbor())
 	t.rsbs = slices.DeleteFunc(t.rsbs, func(o *rsb) bool { return o == r })
 	n.dropEmpty(t)
 }
@@ -79,7 +79,7 @@ func (n *Node) deleteTCSB(t *tcsb) {
 	delete(t.s.tcsbs, t.key)
 	for _, r := range t.rsbs {
 		n.timers.stop(&r.life)
-		n.unhold(r.hop.Addr)
+		n.unhold(r.neighbor())
 	}
 	t.rsbs = nil
 	if t.installed != nil || t.asked != nil {
