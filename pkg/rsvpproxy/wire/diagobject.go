@@ -218,3 +218,10 @@ func NTP32(t time.Time) uint32 {
 	sec, frac := uint64(t.Unix()+ntpUnix), uint64(t.Nanosecond())<<16/1e9
 	return uint32(sec<<16 | frac)
 }
+
+// NTP32Time is the time that a timestamp of [NTP32] stands for: it repeats every
+// 18 hours, and of these times the one nearest to now is meant.
+func NTP32Time(v uint32, now time.Time) time.Time {
+	ticks := int32(v - NTP32(now)) // of 1/65536 s, wraps as the timestamp does
+	return now.Add(time.Duration(int64(ticks) * 1e9 >> 16))
+}

@@ -74,6 +74,15 @@ func FuzzDiag(f *testing.F) {
 		if d := cmp.Diff(d, again, diagOptions); d != "" {
 			t.Fatal(d)
 		}
+		if fresh := d.Type == DiagRequest && !d.Started(); FreshRequest(sent) != fresh {
+			t.Fatalf("%x: fresh %v", sent, !fresh)
+		}
+		for i := range d.Responses {
+			r := d.Responses[i].Report()
+			if n := len(r.Objects(nil)); n > len(d.Responses[i].Objects) {
+				t.Fatalf("%d objects of %d", n, len(d.Responses[i].Objects))
+			}
+		}
 	})
 }
 
