@@ -114,7 +114,7 @@ func (n *node) open() error {
 			Refresh: n.setup.Refresh,
 			Limits:  softstate.Limits{Sessions: 2 * n.setup.Sessions},
 		},
-		Control: 48, Reliable: n.setup.Reliable,
+		Control: 48, Reliable: n.setup.Reliable, FollowRoutes: true,
 		Reduction: reliable.Config{Limits: reliable.Limits{Sent: 4 * n.setup.Sessions, Received: 4 * n.setup.Sessions}},
 	}, rsvpproxy.Hooks{
 		Traffic: n.treat, Send: n.send, ReceiverProxy: n.answer, Event: n.event, Log: zap.NewNop(),

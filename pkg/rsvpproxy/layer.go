@@ -88,6 +88,7 @@ func (p *Proxy) followRoutes(ctx context.Context) <-chan []netip.Prefix {
 		return nil
 	}
 	routes, err := route.Subscribe(ctx)
+	p.env.routes.Follow(err == nil)
 	if err != nil {
 		p.hooks.Log.Warn("route changes are noticed with the next refresh only", zap.Error(err))
 		return nil

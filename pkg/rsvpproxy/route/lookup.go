@@ -13,11 +13,13 @@ import (
 
 const (
 	// fresh is how long an answer serves for the next question about the same
-	// destination: a session asks several times while it is set up. Forget ends
-	// it sooner, when the kernel tells that routes have changed.
+	// destination: a session asks several times while it is set up.
 	fresh = time.Second
-	// maxAnswers bounds the answers that are kept.
-	maxAnswers = 8192
+	// followed is the same while the kernel's changes are followed and end in
+	// Forget: each refresh of each session asks.
+	followed = time.Minute
+	// maxAnswers bounds the answers that are kept, some 100 bytes each.
+	maxAnswers = 1 << 17
 )
 
 // Hop is the answer to a route lookup.
@@ -33,6 +35,7 @@ type Hop struct {
 type Table struct {
 	handle  *netlink.Handle
 	answers map[netip.Addr]answer
+	fresh   time.Duration
 }
 
 type answer struct {
@@ -41,11 +44,11 @@ type answer struct {
 }
 
 // NewTable returns a Table that has not asked yet.
-func NewTable() *Table { return &Table{answers: map[netip.Addr]answer{}} }
+func NewTable() *Table { return &Table{answers: map[netip.Addr]answer{}, fresh: fresh} }
 
 // Lookup asks for the route to dst.
 func (t *Table) Lookup(now time.Time, dst netip.Addr) (Hop, error) {
-	if a, ok := t.answers[dst]; ok && now.Sub(a.at) < fresh {
+	if a, ok := t.answers[dst]; ok && now.Sub(a.at) < t.fresh {
 		return a.hop, nil
 	}
 	h, err := t.ask(dst)
@@ -88,6 +91,15 @@ func (t *Table) ask(dst netip.Addr) (Hop, error) {
 		h.Gateway = gw.Unmap()
 	}
 	return h, nil
+}
+
+// Follow says whether somebody calls Forget when routes change.
+func (t *Table) Follow(yes bool) {
+	t.fresh = fresh
+	if yes {
+		t.fresh = followed
+	}
+	t.Forget()
 }
 
 // Forget has everything asked anew: routes have changed.

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
@@ -68,9 +70,18 @@ func TestLookup(t *testing.T) {
 	lookup(far, gateway, true)
 	now = now.Add(fresh)
 	lookup(far, other, true)
+	table.Follow(true)
+	lookup(far, other, true)
+	now = now.Add(followed - 1)
+	if err := ns[0].Do(func() error { return netlink.RouteDel(&netlink.Route{Dst: netlink.NewIPNet(far.AsSlice())}) }); err != nil {
+		t.Fatal(err)
+	}
+	lookup(far, other, true) // until it is told
+	table.Forget()
+	lookup(far, gateway, true)
 
 	for i := range 2 * maxAnswers {
-		a := netip.AddrFrom4([4]byte{10, 7, byte(i >> 8), byte(i)})
+		a := netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})
 		table.answers[a] = answer{at: now}
 		if len(table.answers) > maxAnswers {
 			break

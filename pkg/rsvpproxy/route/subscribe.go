@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,9 +21,10 @@ const (
 )
 
 // Subscribe tells of destinations whose route has changed in this thread's
-// network namespace, collected over a tenth of a second. The channel is closed
-// when ctx ends, or when the kernel ends the subscription. A slow reader gets
-// more at once.
+// network namespace, collected over a tenth of a second. An interface that goes
+// up or down changes everything: the kernel takes IPv4 routes away with it and
+// tells nobody. The channel is closed when ctx ends, or when the kernel ends the
+// subscription. A slow reader gets more at once.
 func Subscribe(ctx context.Context) (<-chan []netip.Prefix, error) {
 	updates, done := make(chan netlink.RouteUpdate, 64), make(chan struct{})
 	// An error means that the kernel has dropped changes. It closes the channel,
@@ -30,19 +32,32 @@ func Subscribe(ctx context.Context) (<-chan []netip.Prefix, error) {
 	if err := netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{}); err != nil {
 		return nil, fmt.Errorf("route changes: %w", err)
 	}
+	links := make(chan netlink.LinkUpdate, 64)
+	if err := netlink.LinkSubscribe(links, done); err != nil {
+		close(done)
+		drain(updates)
+		return nil, fmt.Errorf("interface changes: %w", err)
+	}
 	out := make(chan []netip.Prefix)
 	go func() {
 		defer close(out)
-		collect(ctx, updates, out)
+		collect(ctx, updates, links, out)
 		close(done)
-		for range updates { // so that its sender ends
-		}
+		drain(updates)
+		drain(links)
 	}()
 	return out, nil
 }
 
-func collect(ctx context.Context, updates <-chan netlink.RouteUpdate, out chan<- []netip.Prefix) {
+// drain lets a channel's sender end.
+func drain[T any](c <-chan T) {
+	for range c { // until its sender has closed it
+	}
+}
+
+func collect(ctx context.Context, updates <-chan netlink.RouteUpdate, links <-chan netlink.LinkUpdate, out chan<- []netip.Prefix) {
 	var (
+		known = carriers{}
 		list  []netip.Prefix
 		ready <-chan time.Time
 		to    chan<- []netip.Prefix // nil until list has settled
@@ -60,15 +75,43 @@ func collect(ctx context.Context, updates <-chan netlink.RouteUpdate, out chan<-
 				return
 			}
 			list = add(list, destination(u.Route))
-			if ready == nil && to == nil {
-				ready = time.After(settle)
+		case u, open := <-links:
+			switch {
+			case !open:
+				select {
+				case out <- everything(): // what was missed
+				case <-ctx.Done():
+				}
+				return
+			case known.changed(u):
+				list = everything()
 			}
 		case <-ready:
 			ready, to = nil, out
 		case to <- list:
 			list, to = nil, nil
 		}
+		if len(list) > 0 && ready == nil && to == nil {
+			ready = time.After(settle)
+		}
 	}
+}
+
+// carriers are the interfaces that carry packets, by index.
+type carriers map[int32]bool
+
+// changed tells whether a message is about an interface that began or ceased to
+// carry packets; there are many others. Of an interface that was not heard of
+// before, only the end is news: its routes are told as they are made.
+func (c carriers) changed(u netlink.LinkUpdate) bool {
+	up := u.Header.Type != unix.RTM_DELLINK && u.Flags&unix.IFF_UP != 0 && u.Flags&unix.IFF_RUNNING != 0
+	was, known := c[u.Index]
+	if u.Header.Type == unix.RTM_DELLINK {
+		delete(c, u.Index)
+	} else {
+		c[u.Index] = up
+	}
+	return known && was != up || !known && !up
 }
 
 func everything() []netip.Prefix {

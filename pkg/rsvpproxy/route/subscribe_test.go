@@ -58,6 +58,19 @@ func TestSubscribe(t *testing.T) {
 			t.Errorf("%v is missing in %v", dst, got)
 		}
 	}
+	// An interface that goes down takes its IPv4 routes along, and the kernel
+	// says so of the interface only.
+	if err := ns[0].Do(func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(link)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for got = next(t, changes); !slices.Contains(got, everything()[0]); got = next(t, changes) {
+	}
 	cancel()
 	for {
 		select {
@@ -96,7 +109,7 @@ func TestCollectIsBounded(t *testing.T) {
 	}()
 	go func() {
 		defer close(out)
-		collect(t.Context(), updates, out)
+		collect(t.Context(), updates, nil, out)
 	}()
 	rounds := 0
 	for list := range out {
