@@ -1,7 +1,9 @@
 package config
 
 import (
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -119,5 +121,27 @@ func TestMappingOfTheService(t *testing.T) {
 		if p := c.Policies[0]; !p.Marked || p.DSCP != want {
 			t.Errorf("%s: DSCP %d, marked %v, want %d", service, p.DSCP, p.Marked, want)
 		}
+	}
+}
+
+// RFC 2747 section 5.2: several keys at a time, each with its algorithm and its
+// lifetime, which may be without an end.
+func TestKeysRFC2747Section5_2(t *testing.T) {
+	c := mustParse(t, secured(`integrity: [
+  {id: 1, algorithm: hmac-md5, key_file: /etc/one, until: 2027-02-01T00:00:00Z},
+  {id: 2, algorithm: hmac-sha256, key_file: /etc/two, from: "2027-01-01T01:00:00+01:00", neighbor: 192.0.2.1},
+  {id: 2, algorithm: hmac-sha1, key_file: /etc/three, neighbor: "2001:db8::1"}],
+  integrity_handshake: willing, integrity_window: 64`))
+	day := func(m time.Month) time.Time { return time.Date(2027, m, 1, 0, 0, 0, 0, time.UTC) }
+	want := Interface{
+		Name: "a", Window: 64, Handshake: HandshakeWilling, Line: 1,
+		Integrity: []IntegrityKey{
+			{ID: 1, Algorithm: "hmac-md5", KeyFile: "/etc/one", Until: day(2), Line: 2},
+			{ID: 2, Algorithm: "hmac-sha256", KeyFile: "/etc/two", From: day(1), Neighbor: netip.MustParseAddr("192.0.2.1"), Line: 3},
+			{ID: 2, Algorithm: "hmac-sha1", KeyFile: "/etc/three", Neighbor: netip.MustParseAddr("2001:db8::1"), Line: 4},
+		},
+	}
+	if diff := cmp.Diff(want, *c.Interface("a"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

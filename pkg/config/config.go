@@ -37,6 +37,21 @@ type Interface struct {
 	Capacity   uint64 // bytes/s of the HTB root; 0: the interface is not shaped
 	Reservable uint64 // bytes/s that admission may grant; 0 where Capacity is 0
 	Line       int    // in the config file
+	// Integrity are the keys of RFC 2747; none: messages are not signed.
+	Integrity []IntegrityKey
+	Handshake Handshake
+	Window    int // of sequence numbers (RFC 2747 section 4.2)
+}
+
+// IntegrityKey is one authentication key of an interface. The secret is not in
+// the config file.
+type IntegrityKey struct {
+	ID          uint64     // 48 bits
+	Algorithm   string     // hmac-md5, hmac-sha1, hmac-sha256
+	KeyFile     string     // an absolute path
+	From, Until time.Time  // zero: no limit
+	Neighbor    netip.Addr // invalid: all
+	Line        int
 }
 
 // RSVP holds the parameters of the signalling.

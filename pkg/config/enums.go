@@ -121,6 +121,20 @@ const (
 // String returns the config file's word.
 func (e Excess) String() string { return word(excessWords, e) }
 
+// Handshake says which neighbours prove that they are alive before their first
+// message is accepted (RFC 2747 section 4.3).
+type Handshake uint8
+
+// Which neighbours prove themselves.
+const (
+	HandshakeRequired Handshake = iota // all; the others are not listened to
+	HandshakeWilling                   // those that say that they can
+	HandshakeOff                       // none
+)
+
+// String returns the config file's word.
+func (h Handshake) String() string { return word(handshakeWords, h) }
+
 // choice is one word of an enumeration; later marks a word of the contract
 // that this version refuses.
 type choice[T any] struct {
@@ -150,10 +164,16 @@ var (
 		{word: "realtime", value: TCPRealtime},
 		{word: "reliable", value: TCPReliable},
 	}
-	excessWords = []choice[Excess]{{word: "best-effort"}, {word: "drop", value: ExcessDrop}}
-	boolWords   = []choice[bool]{{word: "true", value: true}, {word: "false"}}
-	hopWords    = []choice[bool]{{word: "router"}, {word: "transparent", later: true}}
-	levelWords  = []choice[string]{
+	excessWords    = []choice[Excess]{{word: "best-effort"}, {word: "drop", value: ExcessDrop}}
+	boolWords      = []choice[bool]{{word: "true", value: true}, {word: "false"}}
+	hopWords       = []choice[bool]{{word: "router"}, {word: "transparent", later: true}}
+	handshakeWords = []choice[Handshake]{
+		{word: "required"}, {word: "willing", value: HandshakeWilling}, {word: "off", value: HandshakeOff},
+	}
+	algorithmWords = []choice[string]{
+		{word: "hmac-md5", value: "hmac-md5"}, {word: "hmac-sha1", value: "hmac-sha1"}, {word: "hmac-sha256", value: "hmac-sha256"},
+	}
+	levelWords = []choice[string]{
 		{word: "debug", value: "debug"},
 		{word: "info", value: "info"},
 		{word: "warn", value: "warn"},

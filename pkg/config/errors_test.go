@@ -9,10 +9,15 @@ import (
 const (
 	goodIfaces = "interfaces: [{name: lan0, zone: hosts}, {name: wan0, zone: network, capacity: 19mbit}]\n"
 	goodMatch  = "match: {protocol: tcp, to_port: 80}"
+	goodKey    = "id: 1, algorithm: hmac-sha256, key_file: /etc/k"
 	goodTSpec  = "tspec: {rate: 1mbit, burst: 10kB}"
 )
 
 func policy(rest string) string { return goodIfaces + "policies:\n  - {name: p, " + rest + "}\n" }
+
+func secured(keys string) string {
+	return "interfaces: [{name: a, zone: hosts, " + keys + "}, {name: b, zone: network}]\n"
+}
 
 func withTSpec(t string) string { return policy(goodMatch + ", reserve: {tspec: " + t + "}") }
 
@@ -96,7 +101,24 @@ func TestOneError(t *testing.T) {
 		"ef_model":            {"interfaces: [{name: a, zone: hosts, ef_model: policer}, {name: b, zone: network}]\n", "1:37", "not in this version"},
 		"region":              {"interfaces: [{name: a, zone: hosts, region: {}}, {name: b, zone: network}]\n", "1:37", "not in this version"},
 		"sls":                 {"interfaces: [{name: a, zone: hosts, sls: []}, {name: b, zone: network}]\n", "1:37", "not in this version"},
-		"integrity":           {"interfaces: [{name: a, zone: hosts, integrity: []}, {name: b, zone: network}]\n", "1:37", "not in this version"},
+		"integrity word":      {secured("integrity: hmac-md5"), "1:48", "must be a list"},
+		"integrity unknown":   {secured("integrity: [{" + goodKey + ", secret: x}]"), "1:99", `unknown key "secret"`},
+		"key no id":           {secured("integrity: [{algorithm: hmac-md5, key_file: /k}]"), "1:49", "has no id"},
+		"key no algorithm":    {secured("integrity: [{id: 1, key_file: /k}]"), "1:49", "has no algorithm"},
+		"key no file":         {secured("integrity: [{id: 1, algorithm: hmac-md5}]"), "1:49", "has no secret"},
+		"key id":              {secured("integrity: [{id: 281474976710656, algorithm: hmac-md5, key_file: /k}]"), "1:54", "from 0 to 281474976710655"},
+		"key algorithm":       {secured("integrity: [{id: 1, algorithm: md5, key_file: /k}]"), "1:68", "hmac-md5 or hmac-sha1 or hmac-sha256"},
+		"key file relative":   {secured("integrity: [{id: 1, algorithm: hmac-md5, key_file: k}]"), "1:88", "not an absolute path"},
+		"key file directory":  {secured("integrity: [{id: 1, algorithm: hmac-md5, key_file: /k/}]"), "1:88", "is a directory"},
+		"key time":            {secured("integrity: [{" + goodKey + ", from: 2027-01-01}]"), "1:105", "2027-01-31T00:00:00Z"},
+		"key ends early":      {secured("integrity: [{" + goodKey + ", from: 2027-01-01T00:00:00Z, until: 2027-01-01T01:00:00+01:00}]"), "1:134", "never valid"},
+		"key neighbor":        {secured("integrity: [{" + goodKey + ", neighbor: 10.0.0.0/8}]"), "1:109", "bad address"},
+		"key neighbor group":  {secured("integrity: [{" + goodKey + ", neighbor: 224.0.0.5}]"), "1:109", "no neighbour's address"},
+		"key twice":           {secured("integrity: [{" + goodKey + "}, {" + goodKey + "}]"), "1:105", "given twice"},
+		"handshake word":      {secured("integrity: [{" + goodKey + "}], integrity_handshake: on"), "1:122", "required or willing or off"},
+		"handshake alone":     {secured("integrity_handshake: off"), "1:58", "no key to sign with"},
+		"window alone":        {secured("integrity_window: 64"), "1:55", "no key to sign with"},
+		"window zero":         {secured("integrity: [], integrity_window: 0"), "1:70", "from 1 to 1024"},
 		"capacity bytes":      {"interfaces: [{name: a, zone: hosts, capacity: 5MB}, {name: b, zone: network}]\n", "1:47", "bit, kbit, mbit, gbit"},
 		"capacity case":       {"interfaces: [{name: a, zone: hosts, capacity: 5Mbit}, {name: b, zone: network}]\n", "1:47", "did you mean mbit?"},
 		"capacity small":      {"interfaces: [{name: a, zone: hosts, capacity: 7kbit}, {name: b, zone: network}]\n", "1:47", "out of range"},

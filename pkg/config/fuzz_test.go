@@ -17,6 +17,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("a: &x [*x]\n<<: *x\n? - b\n: !!int c\n"))
 	f.Add([]byte("interfaces: [2001:db8::1, {name: |\n  x\n}]\n"))
 	f.Add([]byte("- - - - {a: [{"))
+	f.Add([]byte(secured("integrity: [{" + goodKey + ", from: 2027-01-01T00:00:00Z, neighbor: ::1}]")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse("f", data)
 		if err == nil {
@@ -48,6 +49,11 @@ func checkInvariants(t *testing.T, c *Config) {
 		zones[i.Zone] = true
 		if i.Reservable > i.Capacity || !validIfName(i.Name) {
 			t.Errorf("interface %+v", i)
+		}
+		for _, k := range i.Integrity {
+			if k.ID > maxKeyID || k.Algorithm == "" || k.KeyFile == "" || !k.Until.IsZero() && !k.Until.After(k.From) {
+				t.Errorf("key %+v", k)
+			}
 		}
 	}
 	if len(zones) != 2 || c.Console.Socket == "" || c.Limits.BufferedPerFlow > c.Limits.Buffered {

@@ -46,6 +46,9 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Capacity:   i.capacity.v,
 			Reservable: i.capacity.v * i.reservable.or(defaultReservable) / 10000,
 			Line:       i.at.line,
+			Integrity:  d.integrity(&i),
+			Handshake:  i.handshake.or(HandshakeRequired),
+			Window:     i.window.or(defaultWindow),
 		})
 	}
 	// A transit router has no hosts of its own.

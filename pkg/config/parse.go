@@ -19,6 +19,7 @@ const (
 	defaultUnacked    = 16 << 20
 	defaultRSVPRate   = 1000
 	defaultNeighbors  = 1000
+	defaultWindow     = 32
 	defaultSocket     = "/run/qosproxy.sock"
 	defaultStateDir   = "/var/lib/qosproxy"
 	defaultMinUnit    = 64

@@ -66,6 +66,9 @@ type rawInterface struct {
 	trust      opt[Trust]
 	capacity   opt[uint64]
 	reservable opt[uint64] // hundredths of a per cent
+	keys       []rawKey
+	handshake  opt[Handshake]
+	window     opt[int]
 }
 
 type rawPolicy struct {
@@ -153,7 +156,11 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"ef_model":   later,
 			"region":     later,
 			"sls":        later,
-			"integrity":  later,
+			"integrity": rows(maxKeys, func(d *decoder, n ast.Node, what string) {
+				i.keys = append(i.keys, d.integrityKey(n, what))
+			}),
+			"integrity_handshake": oneOf(&i.handshake, handshakeWords),
+			"integrity_window":    number(&i.window, 1, 1024),
 		})
 		r.interfaces = append(r.interfaces, i)
 	})(d, n, key)

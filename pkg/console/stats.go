@@ -42,6 +42,23 @@ type RSVPStats struct {
 	Sent     RSVPMessages `json:"sent"`
 	Errors   RSVPErrors   `json:"errors"`
 	Timeouts uint64       `json:"timeouts"` // states that were not refreshed in time
+	// Integrity is null where no interface has keys.
+	Integrity *IntegrityStats `json:"integrity"`
+}
+
+// IntegrityStats counts signed messages, and those that authentication refused
+// (RFC 2747).
+type IntegrityStats struct {
+	Signed        uint64            `json:"signed"`
+	Accepted      uint64            `json:"accepted"`
+	Refused       map[string]uint64 `json:"refused"` // by reason
+	Associations  int               `json:"associations"`
+	Challenges    uint64            `json:"challenges"` // sent
+	Responses     uint64            `json:"responses"`  // sent
+	Handshakes    uint64            `json:"handshakes"` // neighbours that proved themselves
+	GivenUp       uint64            `json:"given_up"`   // challenges that nobody answered
+	StaleSigned   uint64            `json:"stale_signed"`
+	StaleAccepted uint64            `json:"stale_accepted"`
 }
 
 // RSVPMessages counts the messages of RFC 2205 by type.

@@ -17,10 +17,12 @@ type links struct {
 
 type link struct {
 	route.Link
-	cfg config.Interface
+	cfg      config.Interface
+	security *rsvpproxy.Security // nil: RSVP is not signed
 }
 
-// readLinks asks the kernel for each interface of the configuration.
+// readLinks asks the kernel for each interface of the configuration, and reads
+// its keys.
 func readLinks(c *config.Config) (*links, error) {
 	l := &links{byIndex: map[int]*link{}, list: make([]link, 0, len(c.Interfaces))}
 	for i := range c.Interfaces {
@@ -29,7 +31,11 @@ func readLinks(c *config.Config) (*links, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w: create it or correct its name", c.File, cfg.Line, err)
 		}
-		l.list = append(l.list, link{Link: got, cfg: cfg})
+		security, err := readSecurity(c, &cfg)
+		if err != nil {
+			return nil, err
+		}
+		l.list = append(l.list, link{Link: got, cfg: cfg, security: security})
 	}
 	for i := range l.list {
 		l.byIndex[l.list[i].Index] = &l.list[i]
@@ -74,6 +80,7 @@ func (l *links) rsvp() []rsvpproxy.Interface {
 		k := &l.list[i]
 		out = append(out, rsvpproxy.Interface{
 			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Bandwidth: float64(k.cfg.Capacity), Guaranteed: k.guaranteed(),
+			Security: k.security,
 		})
 	}
 	return out

@@ -13,6 +13,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
@@ -252,6 +253,7 @@ func (d *Daemon) Status() console.Status {
 		for i := range v.Sessions {
 			countSession(&s.Sessions, v.Sessions[i].State)
 		}
+		s.Problems = append(s.Problems, stale(v.Security)...)
 	}
 	return s
 }
@@ -288,6 +290,18 @@ func (d *Daemon) problems() []string {
 	}
 	if _, full := d.flows.size(); full > 0 {
 		out = append(out, fmt.Sprintf("%d flows found no room (limits.flows) and passed untouched", full))
+	}
+	return out
+}
+
+// stale says which keys are used on although they have ended (RFC 2747 section 5.3).
+func stale(v *rsvpproxy.SecurityView) (out []string) {
+	if v == nil {
+		return nil
+	}
+	for _, s := range v.Stale {
+		out = append(out, fmt.Sprintf("the last key of %s has ended (id %s) and is used on: give a new one, its lifetime overlapping",
+			s.Interface, strings.Trim(fmt.Sprint(s.Keys), "[]")))
 	}
 	return out
 }

@@ -75,6 +75,14 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 		s.Received.Other = r.BundlesIn + r.SummariesIn
 		s.Sent.Other = r.BundlesOut + r.SummariesOut + r.AckMessages
 	}
+	if i := v.Security; i != nil {
+		n := &i.Counters
+		s.Integrity = &console.IntegrityStats{
+			Signed: n.Signed, Accepted: n.Accepted, Refused: n.ByReason(), Associations: i.Associations,
+			Challenges: n.Challenges, Responses: n.Responses, Handshakes: n.Handshakes, GivenUp: n.GivenUp,
+			StaleSigned: n.StaleSigned, StaleAccepted: n.StaleAccepted,
+		}
+	}
 	s.Timeouts = c.PathTimeouts + c.ResvTimeouts
 	for kind, n := range c.Malformed {
 		refused(kind.String(), n)

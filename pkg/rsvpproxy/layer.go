@@ -16,9 +16,13 @@ import (
 // acknowledged.
 const lastWords = time.Second
 
-// deadline is when the machine or RFC 2961 has to be called, whichever is first.
+// deadline is when the machine, RFC 2961 or the handshakes have to be called,
+// whichever is first.
 func (p *Proxy) deadline() (time.Time, bool) {
 	at, ok := p.node.NextDeadline()
+	if t, set := p.guardDeadline(); set && (!ok || t.Before(at)) {
+		at, ok = t, true
+	}
 	if p.layer == nil {
 		return at, ok
 	}
@@ -74,7 +78,9 @@ func (p *Proxy) settleLayer() {
 		case <-end.C:
 			return
 		case c := <-p.in:
-			p.throughLayer(c) // for the acknowledgments: the machine is gone
+			if p.authentic(&c) {
+				p.throughLayer(c) // for the acknowledgments: the machine is gone
+			}
 		case now := <-time.After(next):
 			p.advanceLayer(now)
 		}

@@ -48,6 +48,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		case now := <-timer.C:
 			p.perform(p.node.Advance(now))
 			p.advanceLayer(now)
+			p.tickGuards(now)
 		}
 	}
 }
@@ -61,6 +62,9 @@ func (p *Proxy) arm(timer *time.Timer) {
 }
 
 func (p *Proxy) receive(c captured) {
+	if !p.authentic(&c) {
+		return
+	}
 	if p.layer != nil {
 		p.receiveLayer(c)
 		return
@@ -116,9 +120,13 @@ func (p *Proxy) perform(effects []softstate.Effect) {
 
 // send transmits a message and counts it.
 func (p *Proxy) send(s softstate.Send) {
-	if err := p.transmit(s); err != nil {
+	p.sent(s.Msg.Type.String(), s.Dst, p.transmit(s))
+}
+
+func (p *Proxy) sent(what string, to netip.Addr, err error) {
+	if err != nil {
 		p.sends.errors.Add(1)
-		p.hooks.Log.Warn("rsvp message not sent", zap.Stringer("type", s.Msg.Type), zap.Stringer("to", s.Dst), zap.Error(err))
+		p.hooks.Log.Warn("rsvp message not sent", zap.String("type", what), zap.Stringer("to", to), zap.Error(err))
 		return
 	}
 	p.sends.sent.Add(1)
@@ -126,10 +134,14 @@ func (p *Proxy) send(s softstate.Send) {
 
 // transmit sends a message as one IP datagram.
 func (p *Proxy) transmit(s softstate.Send) error {
-	msg, err := s.Msg.Append(nil)
+	msg, err := p.encode(s)
 	if err != nil {
 		return err
 	}
+	return p.emit(s, msg)
+}
+
+func (p *Proxy) emit(s softstate.Send, msg []byte) (err error) {
 	p.ipID++
 	d := datagram{
 		src: s.Src, dst: s.Dst, ttl: s.TTL, tos: p.cfg.Control << 2, id: p.ipID,

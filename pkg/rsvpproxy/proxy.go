@@ -49,6 +49,7 @@ type Interface struct {
 	// Guaranteed is what the interface adds to the error terms of guaranteed
 	// service (RFC 2212); nil: it does not have that service.
 	Guaranteed *intserv.GuaranteedHop
+	Security   *Security // of RSVP messages (RFC 2747); nil: none
 }
 
 // TrafficControl does what RFC 2205 section 3.11.2 calls by that name:
@@ -100,6 +101,7 @@ type Proxy struct {
 	node      *softstate.Node
 	layer     *reliable.Layer // nil: RFC 2205 alone
 	env       *environment
+	guards    guards
 	buf       []byte
 	ipID      uint16
 }
@@ -134,6 +136,7 @@ func New(cfg Config, hooks Hooks) *Proxy {
 	p.ifaces.Store(&interfaces{})
 	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}, routes: route.NewTable()}
 	if cfg.Reliable {
+		cfg.Reduction.Overhead = p.grows
 		p.layer = reliable.New(cfg.Reduction, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	}
 	p.node = softstate.New(cfg.Node, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
@@ -153,6 +156,15 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 	}
 	p.ifaces.Store(s)
 	p.share.SetInterfaces(len(list))
+	p.poke() // new keys are proved at once
+}
+
+// poke has the event loop look around.
+func (p *Proxy) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default: // a wake-up is on its way already
+	}
 }
 
 // do queues a command for the event loop. It never blocks.
@@ -163,10 +175,7 @@ func (p *Proxy) do(c command) error {
 		return ErrStopped
 	}
 	p.commands = append(p.commands, c)
-	select {
-	case p.wake <- struct{}{}:
-	default: // a wake-up is on its way already
-	}
+	p.poke()
 	return nil
 }
 
@@ -211,6 +220,8 @@ type View struct {
 	Counters softstate.Counters
 	// Reliable are the figures of RFC 2961, nil if it is off.
 	Reliable *reliable.Counters
+	// Security is nil if no interface was ever secured.
+	Security *SecurityView
 	At       time.Time
 }
 
@@ -218,7 +229,7 @@ type View struct {
 func (p *Proxy) View() (View, error) {
 	reply := make(chan View, 1)
 	err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
-		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), At: now}
+		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), Security: p.security(now), At: now}
 		if p.layer != nil {
 			c := p.layer.Counters()
 			v.Reliable = &c

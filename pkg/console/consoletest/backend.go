@@ -145,6 +145,10 @@ func exampleStats() console.Stats {
 		RSVP: console.RSVPStats{
 			Received: console.RSVPMessages{Resv: 6, PathErr: 1}, Sent: console.RSVPMessages{Path: 8, PathTear: 1},
 			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1, Refused: map[string]uint64{"object-length": 2, "checksum": 1}}, Timeouts: 1,
+			Integrity: &console.IntegrityStats{
+				Signed: 9, Accepted: 7, Associations: 1, Challenges: 1, Responses: 1, Handshakes: 1,
+				Refused: map[string]uint64{"unsigned": 2, "digest": 1, "replayed": 3},
+			},
 		},
 		Inject: console.InjectStats{Packets: 40_700, Bytes: 2_240_500, Errors: 1},
 		Shaper: console.ShaperStats{

@@ -77,6 +77,9 @@ func (s sink) rsvp(r console.RSVPStats) {
 	put(e, r.Errors.SendFailed, "send_failed")
 	put(e, r.Errors.Unreachable, "unreachable")
 	put(s.counter("rsvp_timeouts_total", "States that were not refreshed in time."), r.Timeouts)
+	if r.Integrity != nil {
+		s.integrity(r.Integrity)
+	}
 	s.refused(r.Errors.Refused)
 }
 
@@ -87,6 +90,24 @@ func (s sink) refused(kinds map[string]uint64) {
 	for kind, n := range kinds {
 		put(f, n, kind)
 	}
+}
+
+func (s sink) integrity(i *console.IntegrityStats) {
+	put(s.counter("rsvp_signed_total", "RSVP messages that were signed."), i.Signed)
+	put(s.counter("rsvp_authentic_total", "Signed RSVP messages that were accepted."), i.Accepted)
+	refused := s.counter("rsvp_integrity_refused_total", "RSVP messages that authentication refused, by reason.", "reason")
+	for reason, n := range i.Refused { // a fixed set
+		put(refused, n, reason)
+	}
+	shake := s.counter("rsvp_integrity_handshakes_total", "Integrity handshakes: challenges and responses sent, completed, given up.", "event")
+	put(shake, i.Challenges, "challenge")
+	put(shake, i.Responses, "response")
+	put(shake, i.Handshakes, "completed")
+	put(shake, i.GivenUp, "given_up")
+	stale := s.counter("rsvp_integrity_stale_total", "RSVP messages under a key that has ended, for want of a valid one.", "direction")
+	put(stale, i.StaleSigned, "sent")
+	put(stale, i.StaleAccepted, "received")
+	put(s.gauge("rsvp_integrity_associations", "Neighbours and keys that are kept."), i.Associations)
 }
 
 func (s sink) cheat(c console.CheatStats) {

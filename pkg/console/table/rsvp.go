@@ -1,8 +1,10 @@
 package table
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,14 +27,45 @@ func RSVPCounters(w io.Writer, s console.RSVPStats) error {
 	e := s.Errors
 	_, err := fmt.Fprintf(w, "\nRSVP errors  %d malformed, %d checksum, %d unknown, %d unexpected, %d over the rate, %d full, %d not sent, %d unreachable, %d timeouts\n",
 		e.Malformed, e.Checksum, e.Unknown, e.Unexpected, e.Limited, e.Full, e.SendFailed, e.Unreachable, s.Timeouts)
-	if err != nil || len(e.Refused) == 0 {
+	if err != nil {
 		return err
 	}
-	kinds := make([]string, 0, len(e.Refused))
-	for kind, n := range e.Refused {
+	if err := refusedKinds(w, e.Refused); err != nil {
+		return err
+	}
+	return integrity(w, s.Integrity)
+}
+
+func refusedKinds(w io.Writer, refused map[string]uint64) error {
+	if len(refused) == 0 {
+		return nil
+	}
+	kinds := make([]string, 0, len(refused))
+	for kind, n := range refused {
 		kinds = append(kinds, fmt.Sprintf("%s %d", kind, n))
 	}
 	slices.Sort(kinds)
-	_, err = fmt.Fprintf(w, "RSVP refused %s\n", strings.Join(kinds, ", "))
+	_, err := fmt.Fprintf(w, "RSVP refused %s\n", strings.Join(kinds, ", "))
+	return err
+}
+
+func integrity(w io.Writer, i *console.IntegrityStats) error {
+	if i == nil {
+		return nil
+	}
+	var kinds []string
+	for _, reason := range slices.SortedFunc(maps.Keys(i.Refused), func(a, b string) int {
+		return cmp.Or(cmp.Compare(i.Refused[b], i.Refused[a]), cmp.Compare(a, b))
+	}) {
+		if n := i.Refused[reason]; n > 0 {
+			kinds = append(kinds, fmt.Sprintf("%s %d", reason, n))
+		}
+	}
+	refused := "none"
+	if len(kinds) > 0 {
+		refused = strings.Join(kinds, ", ")
+	}
+	_, err := fmt.Fprintf(w, "INTEGRITY    %d signed, %d accepted, %d handshakes (%d challenges, %d given up), %d under an ended key, refused: %s\n",
+		i.Signed, i.Accepted, i.Handshakes, i.Challenges, i.GivenUp, i.StaleSigned+i.StaleAccepted, refused)
 	return err
 }

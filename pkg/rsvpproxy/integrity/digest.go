@@ -13,6 +13,8 @@ var ErrTooLong = errors.New("integrity: message too long to be signed")
 
 var zeros [maxDigest]byte
 
+const objectSize = 4 + 16 // bytes of INTEGRITY before the digest: object header, fixed part
+
 // Sign appends the whole message msg to b, with INTEGRITY in it that is signed
 // with the key: in its place directly behind the common header, in the stead of
 // what was there. The message must be sound (RFC 2747 section 4.1).
@@ -44,15 +46,14 @@ func (k *key) sign(b, msg []byte, flags uint8, seq uint64) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
-	const header = 4 + 16 // object header, fixed part
 	n := k.Algorithm.Size()
-	total := len(msg) - (e.End - e.Start) + header + n
+	total := len(msg) - (e.End - e.Start) + objectSize + n
 	if total > wire.MaxMessage {
 		return b, ErrTooLong
 	}
 	start := len(b)
 	b = append(b, msg[:e.Start]...)
-	b = binary.BigEndian.AppendUint16(b, uint16(header+n))
+	b = binary.BigEndian.AppendUint16(b, uint16(objectSize+n))
 	b = append(b, uint8(wire.ClassIntegrity), 1)
 	b = binary.BigEndian.AppendUint64(b, uint64(flags)<<56|k.ID)
 	b = binary.BigEndian.AppendUint64(b, seq)

@@ -49,3 +49,31 @@ type Counters struct {
 	StaleSigned, StaleAccepted uint64
 	Forgotten                  uint64 // idle associations that made room
 }
+
+// Add adds the counters of another Link.
+func (c *Counters) Add(o *Counters) {
+	c.Signed += o.Signed
+	c.Accepted += o.Accepted
+	for i := range c.Refused {
+		c.Refused[i] += o.Refused[i]
+	}
+	c.Challenges += o.Challenges
+	c.Responses += o.Responses
+	c.Handshakes += o.Handshakes
+	c.GivenUp += o.GivenUp
+	c.StaleSigned += o.StaleSigned
+	c.StaleAccepted += o.StaleAccepted
+	c.Forgotten += o.Forgotten
+}
+
+// ByReason returns how many messages were refused, by the refusal's name.
+// Messages of the handshake that were taken are none of them.
+func (c Counters) ByReason() map[string]uint64 {
+	m := make(map[string]uint64, refusals)
+	for r := Malformed; r < refusals; r++ {
+		if r != Handshake {
+			m[r.String()] = c.Refused[r]
+		}
+	}
+	return m
+}

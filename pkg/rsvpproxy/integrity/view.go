@@ -32,3 +32,44 @@ func (l *Link) View() []Association {
 	})
 	return all
 }
+
+// Overhead is by how many bytes signing makes a message longer, at most.
+func (l *Link) Overhead() int {
+	most := 0
+	for _, k := range l.keys {
+		most = max(most, objectSize+k.Algorithm.Size())
+	}
+	return most
+}
+
+// Particular says whether there is a key for a certain neighbour.
+func (l *Link) Particular() bool {
+	return slices.ContainsFunc(l.keys, func(k *key) bool { return k.Peer.IsValid() })
+}
+
+// Sole returns the neighbour that all keys are for, if that is one: then it
+// needs no asking who a message reaches.
+func (l *Link) Sole() (peer netip.Addr, ok bool) {
+	for _, k := range l.keys {
+		if !k.Peer.IsValid() || peer.IsValid() && k.Peer != peer {
+			return netip.Addr{}, false
+		}
+		peer = k.Peer
+	}
+	return peer, peer.IsValid()
+}
+
+// Stale returns the keys that are used on after their end for want of a valid
+// one, in ascending order: the operator has to be told (RFC 2747 section 5.3).
+func (l *Link) Stale(now time.Time) (ids []uint64) {
+	for _, k := range l.keys {
+		if k.at(now) != expired {
+			continue
+		}
+		if l.lastExpired(now, k.Peer, Sending) == k || l.lastExpired(now, k.Peer, Receiving) == k {
+			ids = append(ids, k.ID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}

@@ -39,9 +39,12 @@ type Config struct {
 	TTL          uint8         // IP TTL of Ack and Srefresh
 	K            int           // K-1 refreshes in a row may be lost
 	Limits       Limits
-	// Parse reads a message; nil: [wire.Options.Parse]. It is the place to look
-	// at INTEGRITY.
+	// Parse reads a message; nil: [wire.Options.Parse]. INTEGRITY has been looked
+	// at before.
 	Parse func(Packet) (*wire.Message, error)
+	// Overhead tells by how many bytes a message grows after it has left here:
+	// INTEGRITY, which each message of a Bundle has for itself. nil: by none.
+	Overhead func(out softstate.IfIndex) int
 }
 
 // Limits bound what neighbours can make a [Layer] keep.
@@ -91,6 +94,9 @@ func (c Config) withDefaults() Config {
 		c.Parse = func(p Packet) (*wire.Message, error) {
 			return wire.Options{RefreshReduction: true}.Parse(p.Payload)
 		}
+	}
+	if c.Overhead == nil {
+		c.Overhead = func(softstate.IfIndex) int { return 0 }
 	}
 	return c
 }

@@ -101,14 +101,14 @@ func (l *Layer) jitter(d time.Duration) time.Duration {
 	return time.Duration((0.5 + l.rng.Float64()) * float64(d))
 }
 
-// room is how many bytes of RSVP one unfragmented packet has room for.
+// room is how long a message may be that is to travel unfragmented.
 func (l *Layer) room(out softstate.IfIndex) int {
 	const header = 24 // IPv4 with Router Alert
 	mtu := l.env.MTU(out)
 	if mtu <= 0 || mtu > wire.MaxMessage {
 		mtu = 1500
 	}
-	return max(mtu-header, 256)
+	return max(mtu-header-l.cfg.Overhead(out), 256)
 }
 
 // Waiting says whether a tear or an error is not acknowledged yet, or something

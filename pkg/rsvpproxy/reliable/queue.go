@@ -145,13 +145,14 @@ func (l *Layer) flush(now time.Time, nb *neighbor, all bool) {
 // bundle's TTL (RFC 2961 section 3.4), so that only those of one TTL go
 // together: a PATH in a loop has to die.
 func (l *Layer) pack(nb *neighbor, src netip.Addr, list []softstate.Send) {
-	room := l.room(nb.key.iface)
+	grows := l.cfg.Overhead(nb.key.iface)
+	room := l.room(nb.key.iface) + grows
 	for len(list) > 0 {
 		ttl, size := list[0].TTL, header
 		var in []softstate.Send
 		var rest []softstate.Send
 		for _, s := range list {
-			if n := s.Msg.Length(); s.TTL == ttl && (len(in) == 0 || size+n <= room) {
+			if n := s.Msg.Length() + grows; s.TTL == ttl && (len(in) == 0 || size+n <= room) {
 				in = append(in, s)
 				size += n
 			} else {

@@ -83,6 +83,26 @@ func (m *Message) appendBundle(b []byte) ([]byte, error) {
 	return b, nil
 }
 
+// JoinBundle appends a Bundle message of whole messages, which are not changed:
+// what authentication has signed, or has let through, one by one.
+func JoinBundle(b []byte, flags, sendTTL uint8, subs [][]byte) ([]byte, error) {
+	if len(subs) == 0 {
+		return b, malformed(KindShort, 0, "bundle without a message")
+	}
+	start := len(b)
+	b = append(b, version<<4|flags&0x0f, uint8(Bundle), 0, 0, sendTTL, 0, 0, 0)
+	for _, sub := range subs {
+		if IsBundle(sub) {
+			return b[:start], malformed(KindType, 0, "bundle in a bundle")
+		}
+		if b = append(b, sub...); len(b)-start > MaxMessage {
+			return b[:start], malformed(KindTooLong, 0, "bundle above %d bytes", MaxMessage)
+		}
+	}
+	seal(b[start:])
+	return b, nil
+}
+
 // seal fills in length and checksum.
 func seal(msg []byte) {
 	binary.BigEndian.PutUint16(msg[6:], uint16(len(msg)))
