@@ -44,7 +44,7 @@ func (t *Table) adoptLinks() error {
 	}
 	for _, e := range entries {
 		name, pin := e.Name(), filepath.Join(t.dir, e.Name())
-		if name == flowsPin || name == leasePin {
+		if mapPin(name) {
 			continue
 		}
 		if !strings.HasPrefix(name, string(Egress)) && !strings.HasPrefix(name, string(Ingress)) {

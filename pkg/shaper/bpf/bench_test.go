@@ -39,7 +39,7 @@ func BenchmarkPut(b *testing.B) {
 	h := newHarness(b)
 	tr := plan.Treatment{Key: key4, Rate: 1e6, Bucket: 1e5, Police: true}
 	for b.Loop() {
-		if err := h.Put(h.ifindex, tr, mine, plan.BestEffort); err != nil {
+		if err := h.Put(h.ifindex, tr, mine, plan.BestEffort, 0); err != nil {
 			b.Fatal(err)
 		}
 	}

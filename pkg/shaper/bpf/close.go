@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -22,14 +23,15 @@ func (t *Table) Close() error {
 		errs = append(errs, a.close())
 	}
 	t.links = map[string]*attachment{}
-	if t.change != nil {
-		errs = append(errs, t.change.Close())
+	for _, p := range []*ebpf.Program{t.change, t.changeGroup} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
 	}
-	if t.flows != nil {
-		errs = append(errs, t.flows.Close())
-	}
-	if t.lease != nil {
-		errs = append(errs, t.lease.Close())
+	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease} {
+		if m != nil {
+			errs = append(errs, m.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -104,7 +106,7 @@ func dead(dir string) bool {
 	}
 	links := 0
 	for _, e := range entries {
-		if e.Name() == flowsPin || e.Name() == leasePin {
+		if mapPin(e.Name()) {
 			continue
 		}
 		l, err := link.LoadPinnedLink(filepath.Join(dir, e.Name()), nil)

@@ -84,10 +84,10 @@ func swap(v uint16) uint16 {
 // specOf is what the program needs to know of a treatment. Rates are rounded
 // up to whole bytes/s, so that what conforms is never punished for the
 // rounding.
-func specOf(t plan.Treatment, class, excess plan.ClassID) treatmentSpec {
+func specOf(t plan.Treatment, class, excess plan.ClassID, group uint32) treatmentSpec {
 	s := treatmentSpec{
 		MinUnit: t.MinUnit, MaxPacket: t.MaxPacket,
-		Class: uint32(class), Excess: uint32(excess), Dscp: uint32(t.DSCP),
+		Class: uint32(class), Excess: uint32(excess), Dscp: uint32(t.DSCP), Group: group,
 	}
 	s.Rate, s.Depth, s.Idle = bucket(t.Rate, t.Bucket)
 	if t.HasPeak() {

@@ -110,7 +110,7 @@ func (h *harness) send(b []byte, gso int) result {
 
 func (h *harness) put(tr plan.Treatment, class plan.ClassID) {
 	h.t.Helper()
-	if err := h.Put(h.ifindex, tr, class, plan.BestEffort); err != nil {
+	if err := h.Put(h.ifindex, tr, class, plan.BestEffort, 0); err != nil {
 		h.t.Fatal(err)
 	}
 }

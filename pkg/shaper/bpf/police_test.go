@@ -128,11 +128,11 @@ func TestPolicerIsExact(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := m.decide(v.Last, sizes...)
+			want := m.decide(v.Levels.Last, sizes...)
 			if got := r.priority == uint32(mine); got != want {
 				t.Fatalf("round %d packet %d sizes %v with %+v: conforms %t, want %t", round, i, sizes, tr, got, want)
 			}
-			if level := new(big.Rat).SetFrac64(v.Level, nsec); level.Cmp(m.level) != 0 {
+			if level := new(big.Rat).SetFrac64(v.Levels.Level, nsec); level.Cmp(m.level) != 0 {
 				t.Fatalf("round %d packet %d: level %s, want %s", round, i, level, m.level)
 			}
 			for _, n := range sizes {
@@ -211,7 +211,7 @@ func TestConformingTrafficIsInTheEnvelope(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events = append(events, event{v.Last, float64(n)})
+		events = append(events, event{v.Levels.Last, float64(n)})
 	}
 	if len(events) < 20 {
 		t.Fatalf("only %d packets conform", len(events))
@@ -234,11 +234,11 @@ func TestSpecRoundTrip(t *testing.T) {
 		Key: key6, Rate: 1e6, Bucket: 64000, Peak: math.Inf(1), MinUnit: 64, MaxPacket: 1500, DSCP: 46,
 		Mark: true, Police: true, Drop: true, Reserve: true, Cheated: true, RealTime: true,
 	}
-	if got := specOf(tr, mine, plan.BestEffort).treatment(key6); got != tr {
+	if got := specOf(tr, mine, plan.BestEffort, 0).treatment(key6); got != tr {
 		t.Errorf("read back %+v, want %+v", got, tr)
 	}
 	tr.Peak, tr.Police, tr.Reserve, tr.Cheated = 2e6, false, false, false
-	if got := specOf(tr, mine, plan.BestEffort).treatment(key6); got != tr {
+	if got := specOf(tr, mine, plan.BestEffort, 0).treatment(key6); got != tr {
 		t.Errorf("read back %+v, want %+v", got, tr)
 	}
 }

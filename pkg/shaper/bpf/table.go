@@ -16,14 +16,18 @@ import (
 
 // layout is the version of the maps' keys and values. Pins of another version
 // are not adopted but replaced.
-const layout = "1"
+const layout = "2"
 
 // The maps' pins in a Table's directory. The bpf file system reserves names with
 // dots.
 const (
-	flowsPin = "flows-" + layout
-	leasePin = "lease-" + layout
+	flowsPin  = "flows-" + layout
+	groupsPin = "groups-" + layout
+	leasePin  = "lease-" + layout
 )
+
+// mapPin tells whether a pin is that of one of our maps.
+func mapPin(name string) bool { return name == flowsPin || name == groupsPin || name == leasePin }
 
 // Table is the kernel's table of treatments and the programs that obey it.
 // Its methods may not be called concurrently, but for Renew, Counters and Each.
@@ -31,10 +35,13 @@ type Table struct {
 	dir    string
 	spec   *ebpf.CollectionSpec
 	flows  *ebpf.Map
+	groups *ebpf.Map
 	lease  *ebpf.Map
-	change *ebpf.Program
-	links  map[string]*attachment
-	alive  int // directory held locked, so that nobody sweeps it while its interfaces are gone; -1 if not
+	// The programs that change a flow or a group in place.
+	change, changeGroup *ebpf.Program
+
+	links map[string]*attachment
+	alive int // directory held locked, so that nobody sweeps it while its interfaces are gone; -1 if not
 	// Adopted tells that the table was found, not made.
 	Adopted bool
 }
@@ -72,7 +79,9 @@ func open(dir string, flows int) (*Table, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, explain("make the pin directory", err)
 	}
-	spec.Maps[treatmentMapFlows].MaxEntries = uint32(flows)
+	for _, name := range []string{treatmentMapFlows, treatmentMapGroups} {
+		spec.Maps[name].MaxEntries = uint32(flows)
+	}
 	t := &Table{dir: dir, spec: spec, links: map[string]*attachment{}, alive: -1}
 	for _, step := range []func() error{t.hold, t.openMaps, t.loadChange, t.adoptLinks} {
 		if err := step(); err != nil {
@@ -90,15 +99,21 @@ func (t *Table) hold() error {
 
 func (t *Table) openMaps() error {
 	var err error
-	if t.flows, t.Adopted, err = openMap(t.spec.Maps[treatmentMapFlows], filepath.Join(t.dir, flowsPin)); err != nil {
+	// Groups first: flows that name one that is not there are policed each for
+	// itself.
+	if t.groups, _, err = openMap(t.spec.Maps[treatmentMapGroups], filepath.Join(t.dir, groupsPin), copyGroups); err != nil {
 		return err
 	}
-	t.lease, _, err = openMap(t.spec.Maps[treatmentMapLease], filepath.Join(t.dir, leasePin))
+	if t.flows, t.Adopted, err = openMap(t.spec.Maps[treatmentMapFlows], filepath.Join(t.dir, flowsPin), copyFlows); err != nil {
+		return err
+	}
+	t.lease, _, err = openMap(t.spec.Maps[treatmentMapLease], filepath.Join(t.dir, leasePin), nil)
 	return err
 }
 
-// openMap takes the pinned map if it is like spec, and makes it if not.
-func openMap(spec *ebpf.MapSpec, pin string) (m *ebpf.Map, adopted bool, err error) {
+// openMap takes the pinned map if it is like spec, and makes it if not: filled
+// from the pinned one where that has the same values and another size.
+func openMap(spec *ebpf.MapSpec, pin string, fill func(to, from *ebpf.Map) error) (m *ebpf.Map, adopted bool, err error) {
 	old, err := ebpf.LoadPinnedMap(pin, nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -114,8 +129,11 @@ func openMap(spec *ebpf.MapSpec, pin string) (m *ebpf.Map, adopted bool, err err
 		return nil, false, explain("make the map "+spec.Name, err)
 	}
 	if old != nil {
-		if adopted, err = copyFlows(m, old); err != nil {
-			return nil, false, errors.Join(err, m.Close())
+		if fill != nil && old.KeySize() == m.KeySize() && old.ValueSize() == m.ValueSize() && old.Type() == m.Type() {
+			if err := fill(m, old); err != nil {
+				return nil, false, errors.Join(err, m.Close())
+			}
+			adopted = true
 		}
 		if err := os.Remove(pin); err != nil {
 			return nil, false, errors.Join(err, m.Close())
@@ -127,34 +145,42 @@ func openMap(spec *ebpf.MapSpec, pin string) (m *ebpf.Map, adopted bool, err err
 	return m, adopted, nil
 }
 
-// copyFlows fills a table of another size. What no longer fits is an ordinary
+func copyFlows(to, from *ebpf.Map) error {
+	return copyMap[treatmentFlowKey](to, from, func(v *treatmentFlow) { v.Lock.Val = 0 })
+}
+
+func copyGroups(to, from *ebpf.Map) error {
+	return copyMap[uint32](to, from, func(v *treatmentGroup) { v.Lock.Val = 0 })
+}
+
+// copyMap fills a table of another size. What no longer fits is an ordinary
 // flow from then on.
-func copyFlows(to, from *ebpf.Map) (bool, error) {
-	if from.KeySize() != to.KeySize() || from.ValueSize() != to.ValueSize() || from.Type() != to.Type() {
-		return false, nil
-	}
-	var key treatmentFlowKey
-	var value treatmentFlow
+func copyMap[K, V any](to, from *ebpf.Map, unlock func(*V)) error {
+	var key K
+	var value V
 	it := from.Iterate()
 	for it.Next(raw(&key), raw(&value)) {
-		value.Lock.Val = 0
+		unlock(&value)
 		err := to.Update(raw(&key), raw(&value), ebpf.UpdateAny)
 		if errors.Is(err, unix.E2BIG) {
 			break
 		}
 		if err != nil {
-			return false, fmt.Errorf("copy a treatment: %w", err)
+			return fmt.Errorf("copy a treatment: %w", err)
 		}
 	}
 	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
-		return false, fmt.Errorf("copy the treatments: %w", err)
+		return fmt.Errorf("copy the treatments: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 func (t *Table) loadChange() error {
 	var err error
-	t.change, err = t.load(treatmentProgChange)
+	if t.change, err = t.load(treatmentProgChange); err != nil {
+		return err
+	}
+	t.changeGroup, err = t.load(treatmentProgChangeGroup)
 	return err
 }
 
@@ -167,7 +193,9 @@ func (t *Table) load(name string) (*ebpf.Program, error) {
 		}
 	}
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{treatmentMapFlows: t.flows, treatmentMapLease: t.lease},
+		MapReplacements: map[string]*ebpf.Map{
+			treatmentMapFlows: t.flows, treatmentMapGroups: t.groups, treatmentMapLease: t.lease,
+		},
 	})
 	if err != nil {
 		return nil, explain("load the eBPF program "+name, err)
@@ -178,9 +206,10 @@ func (t *Table) load(name string) (*ebpf.Program, error) {
 }
 
 // Put installs a treatment or changes it in place. A change keeps the levels
-// of the buckets and the counters.
-func (t *Table) Put(ifindex int, tr plan.Treatment, class, excess plan.ClassID) error {
-	args := treatmentChangeArgs{Key: keyOf(ifindex, tr.Key), Spec: specOf(tr, class, excess)}
+// of the buckets and the counters. In a group, which must be there, the flow is
+// policed together with the others; group 0 is none.
+func (t *Table) Put(ifindex int, tr plan.Treatment, class, excess plan.ClassID, group uint32) error {
+	args := treatmentChangeArgs{Key: keyOf(ifindex, tr.Key), Spec: specOf(tr, class, excess, group)}
 	found, err := t.change.Run(&ebpf.RunOptions{Context: raw(&args)})
 	if err != nil {
 		return explain("change a treatment", err)
@@ -188,8 +217,7 @@ func (t *Table) Put(ifindex int, tr plan.Treatment, class, excess plan.ClassID) 
 	if found == 0 {
 		return nil
 	}
-	// The bucket starts full.
-	value := treatmentFlow{Spec: args.Spec, Level: int64(args.Spec.Depth), PeakLevel: int64(args.Spec.PeakDepth)}
+	value := treatmentFlow{Spec: args.Spec, Levels: args.Spec.full()}
 	return explain("install a treatment", t.flows.Update(raw(&args.Key), raw(&value), ebpf.UpdateNoExist))
 }
 
@@ -218,25 +246,41 @@ type Entry struct {
 	Treatment plan.Treatment // without the interface's name
 	Class     plan.ClassID
 	Excess    plan.ClassID
+	Number    uint32 // of its group, 0: none
 	Counters  Counters
 }
 
 // Each reads the whole table. Entries that come or go meanwhile may be missed.
 func (t *Table) Each(f func(Entry)) error {
+	groups := map[uint32]Group{}
+	if err := t.EachGroup(func(g Group) { groups[g.Number] = g }); err != nil {
+		return err
+	}
+	return eachOf(t.flows, func(key treatmentFlowKey, v *treatmentFlow) {
+		e := Entry{
+			Ifindex: int(key.Ifindex), Treatment: v.Spec.treatment(key.flowKey()),
+			Class: plan.ClassID(v.Spec.Class), Excess: plan.ClassID(v.Spec.Excess), Counters: v.counters(),
+		}
+		if g, ok := groups[v.Spec.Group]; ok && g.Ifindex == e.Ifindex {
+			e.Number, e.Treatment = g.Number, e.Treatment.WithTSpec(g.Treatment)
+			e.Treatment.Group = g.Treatment.Group
+		}
+		f(e)
+	})
+}
+
+// eachOf reads a map in batches.
+func eachOf[K, V any](m *ebpf.Map, f func(K, *V)) error {
 	const chunk = 512
-	keys, values := make([]treatmentFlowKey, chunk), make([]treatmentFlow, chunk)
+	keys, values := make([]K, chunk), make([]V, chunk)
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := t.flows.BatchLookup(&cursor, keys, values, &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)})
+		n, err := m.BatchLookup(&cursor, keys, values, &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)})
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return explain("read the treatments", err)
 		}
 		for i := range n {
-			k, v := keys[i].flowKey(), &values[i]
-			f(Entry{
-				Ifindex: int(keys[i].Ifindex), Treatment: v.Spec.treatment(k),
-				Class: plan.ClassID(v.Spec.Class), Excess: plan.ClassID(v.Spec.Excess), Counters: v.counters(),
-			})
+			f(keys[i], &values[i])
 		}
 		if err != nil {
 			return nil

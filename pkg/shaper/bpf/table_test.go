@@ -16,7 +16,7 @@ import (
 
 // raw gives the kernel the values' memory, so there may be no gap in them.
 func TestValuesHaveNoPadding(t *testing.T) {
-	for _, v := range []any{treatmentFlowKey{}, treatmentFlow{}, treatmentSpec{}, treatmentChangeArgs{}} {
+	for _, v := range []any{treatmentFlowKey{}, treatmentFlow{}, treatmentSpec{}, treatmentChangeArgs{}, treatmentGroup{}, treatmentGroupArgs{}, treatmentLevels{}} {
 		typ := reflect.TypeOf(v)
 		end := uintptr(0)
 		for f := range typ.Fields() {
@@ -44,13 +44,13 @@ func TestTableIsCopiedToAnotherSize(t *testing.T) {
 	for port := range uint16(10) {
 		k := key4
 		k.SrcPort = port
-		if err := small.Put(ifindex, plan.Treatment{Key: k, Mark: true, DSCP: uint8(port)}, mine, 0); err != nil {
+		if err := small.Put(ifindex, plan.Treatment{Key: k, Mark: true, DSCP: uint8(port)}, mine, 0, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	k := key4
 	k.SrcPort = 99
-	if err := small.Put(ifindex, plan.Treatment{Key: k}, mine, 0); !errors.Is(err, ErrFull) {
+	if err := small.Put(ifindex, plan.Treatment{Key: k}, mine, 0, 0); !errors.Is(err, ErrFull) {
 		t.Errorf("an eleventh of ten: %v", err)
 	}
 	if err := small.Close(); err != nil {
@@ -60,12 +60,12 @@ func TestTableIsCopiedToAnotherSize(t *testing.T) {
 	if !big.Adopted {
 		t.Error("the table was not adopted")
 	}
-	if err := big.Put(ifindex, plan.Treatment{Key: k}, mine, 0); err != nil {
+	if err := big.Put(ifindex, plan.Treatment{Key: k}, mine, 0, 0); err != nil {
 		t.Error(err)
 	}
 	for port := uint16(100); port < 1500; port++ { // more than one batch
 		k.SrcPort = port
-		if err := big.Put(ifindex, plan.Treatment{Key: k}, mine, 0); err != nil {
+		if err := big.Put(ifindex, plan.Treatment{Key: k}, mine, 0, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

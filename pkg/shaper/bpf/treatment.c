@@ -3,7 +3,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 //
 // The treatment of flows: one lookup by interface and five-tuple, then police
-// by TSpec, mark the DSCP, choose the HTB class and count.
+// by TSpec, mark the DSCP, choose the HTB class and count. Flows of a group
+// (RFC 2205 section 1.3, shared reservations) are policed together, which is a
+// second lookup.
 //
 // Built at development time, see generate.go; the object is committed.
 
@@ -62,15 +64,21 @@ struct spec {
 	__u32 excess;     // the same for what exceeds
 	__u32 flags;
 	__u32 dscp;
+	__u32 group; // whose bucket counts, 0: the flow's own
+	__u32 pad;
+};
+
+struct levels {
+	__s64 level; // of the (r, b) bucket; below 0 is debt
+	__s64 peak;  // of the (p, M) bucket
+	__u64 last;  // ns, when the levels were right
 };
 
 struct flow {
 	struct spec spec;
 	struct bpf_spin_lock lock;
 	__u32 pad;
-	__s64 level;      // of the (r, b) bucket; below 0 is debt
-	__s64 peak_level; // of the (p, M) bucket
-	__u64 last;       // ns, when the levels were right
+	struct levels levels; // not used in a group
 	__u64 packets, bytes;
 	__u64 conform_packets, conform_bytes;
 	__u64 exceed_packets, exceed_bytes;
@@ -84,6 +92,25 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+// What the flows of one reservation share. Class, mark and what becomes of the
+// excess are each flow's own.
+struct group {
+	struct spec spec; // the TSpec
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	struct levels levels;
+	struct flow_key name; // for the process that adopts the table
+	__u32 pad2;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 100000);
+	__type(key, __u32);
+	__type(value, struct group);
+} groups SEC(".maps");
 
 // Until when (CLOCK_MONOTONIC, ns) the treatment is valid. The daemon renews
 // it; if it died and nobody came back, flows become ordinary again.
@@ -294,31 +321,55 @@ ALWAYS_INLINE int fits(__s64 level, __u64 depth, __u64 cost, int merged)
 	return level >= (__s64)need;
 }
 
-ALWAYS_INLINE int police(struct flow *f, struct size *z, __u64 now)
+ALWAYS_INLINE void advance(struct spec *s, struct levels *l, __u64 now)
 {
-	struct spec *s = &f->spec;
-	__u64 passed = now - f->last, cost = z->policed * NSEC;
-	int merged = z->packets > 1;
+	__u64 passed = now - l->last;
 
 	// Two processors may read the clock in another order than they take the lock.
-	if (now < f->last)
+	if (now < l->last)
 		passed = 0;
 	else
-		f->last = now;
-	f->level = fill(f->level, s->rate, s->depth, s->idle, passed);
+		l->last = now;
+	l->level = fill(l->level, s->rate, s->depth, s->idle, passed);
 	if (s->peak)
-		f->peak_level = fill(f->peak_level, s->peak, s->peak_depth, s->peak_idle, passed);
+		l->peak = fill(l->peak, s->peak, s->peak_depth, s->peak_idle, passed);
+}
 
+ALWAYS_INLINE int police(struct spec *s, struct levels *l, struct size *z, __u64 now)
+{
+	__u64 cost = z->policed * NSEC;
+	int merged = z->packets > 1;
+
+	advance(s, l, now);
 	if (s->max_packet && z->largest > s->max_packet)
 		return 0;
-	if (!fits(f->level, s->depth, cost, merged))
+	if (!fits(l->level, s->depth, cost, merged))
 		return 0;
-	if (s->peak && !fits(f->peak_level, s->peak_depth, cost, merged))
+	if (s->peak && !fits(l->peak, s->peak_depth, cost, merged))
 		return 0;
-	f->level -= cost;
+	l->level -= cost;
 	if (s->peak)
-		f->peak_level -= cost;
+		l->peak -= cost;
 	return 1;
+}
+
+ALWAYS_INLINE __s64 rest(__s64 level, __s64 cost)
+{
+	if (level > cost)
+		return level - cost;
+	return level < 0 ? level : 0;
+}
+
+// charge is for a flow of a group that may not be policed: it takes from the
+// others what is there, and makes no debt for them.
+ALWAYS_INLINE void charge(struct spec *s, struct levels *l, struct size *z, __u64 now)
+{
+	__u64 cost = z->policed * NSEC;
+
+	advance(s, l, now);
+	l->level = rest(l->level, cost);
+	if (s->peak)
+		l->peak = rest(l->peak, cost);
 }
 
 // mark writes the DSCP and leaves ECN (RFC 3168) alone.
@@ -348,8 +399,9 @@ int egress(struct __sk_buff *skb)
 {
 	struct packet p = {};
 	struct size z;
+	struct group *g = 0;
 	__be16 type;
-	__u32 zero = 0, class, dscp, flags;
+	__u32 zero = 0, class, dscp, flags, number;
 	__u64 now, *valid;
 	int conforms = 1;
 
@@ -378,15 +430,32 @@ int egress(struct __sk_buff *skb)
 	if (!valid || now > *valid)
 		return TCX_NEXT;
 
-	measure(skb, &p, &f->spec, &z);
+	number = f->spec.group;
+	if (number)
+		g = bpf_map_lookup_elem(&groups, &number);
+	if (g) {
+		// One lock after the other: the kernel lets nobody hold two.
+		measure(skb, &p, &g->spec, &z);
+		flags = f->spec.flags;
+		bpf_spin_lock(&g->lock);
+		if (flags & FLOW_POLICE)
+			conforms = police(&g->spec, &g->levels, &z, now);
+		else
+			charge(&g->spec, &g->levels, &z, now);
+		bpf_spin_unlock(&g->lock);
+	} else {
+		measure(skb, &p, &f->spec, &z);
+	}
 	bpf_spin_lock(&f->lock);
 	flags = f->spec.flags;
 	class = f->spec.class;
 	dscp = f->spec.dscp;
 	f->packets += z.packets;
 	f->bytes += z.bytes;
-	if (flags & FLOW_POLICE)
-		conforms = police(f, &z, now);
+	if (!(flags & FLOW_POLICE))
+		conforms = 1; // even if it was policed a moment ago
+	else if (!g)
+		conforms = police(&f->spec, &f->levels, &z, now);
 	if (conforms) {
 		f->conform_packets += z.packets;
 		f->conform_bytes += z.bytes;
@@ -459,6 +528,28 @@ int change(struct change_args *c)
 	bpf_spin_lock(&f->lock);
 	f->spec = s;
 	bpf_spin_unlock(&f->lock);
+	return 0;
+}
+
+struct group_args {
+	__u32 number;
+	__u32 pad;
+	struct spec spec;
+};
+
+// change_group is change for what the flows of a group share.
+SEC("syscall")
+int change_group(struct group_args *c)
+{
+	struct spec s = c->spec;
+	__u32 number = c->number;
+	struct group *g = bpf_map_lookup_elem(&groups, &number);
+
+	if (!g)
+		return 2; // ENOENT
+	bpf_spin_lock(&g->lock);
+	g->spec = s;
+	bpf_spin_unlock(&g->lock);
 	return 0;
 }
 

@@ -28,9 +28,7 @@ type treatmentFlow struct {
 		Val uint32
 	}
 	Pad            uint32
-	Level          int64
-	PeakLevel      int64
-	Last           uint64
+	Levels         treatmentLevels
 	Packets        uint64
 	Bytes          uint64
 	ConformPackets uint64
@@ -52,6 +50,33 @@ type treatmentFlowKey struct {
 	Pad     [3]uint8
 }
 
+type treatmentGroup struct {
+	_    structs.HostLayout
+	Spec treatmentSpec
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad    uint32
+	Levels treatmentLevels
+	Name   treatmentFlowKey
+	Pad2   uint32
+}
+
+type treatmentGroupArgs struct {
+	_      structs.HostLayout
+	Number uint32
+	Pad    uint32
+	Spec   treatmentSpec
+}
+
+type treatmentLevels struct {
+	_     structs.HostLayout
+	Level int64
+	Peak  int64
+	Last  uint64
+}
+
 type treatmentSpec struct {
 	_         structs.HostLayout
 	Rate      uint64
@@ -66,6 +91,8 @@ type treatmentSpec struct {
 	Excess    uint32
 	Flags     uint32
 	Dscp      uint32
+	Group     uint32
+	Pad       uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -73,8 +100,10 @@ type treatmentSpec struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	treatmentMapFlows        = "flows"
+	treatmentMapGroups       = "groups"
 	treatmentMapLease        = "lease"
 	treatmentProgChange      = "change"
+	treatmentProgChangeGroup = "change_group"
 	treatmentProgEgress      = "egress"
 	treatmentProgIngress     = "ingress"
 	treatmentVarControlClass = "control_class"
@@ -123,17 +152,19 @@ type treatmentSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type treatmentProgramSpecs struct {
-	Change  *ebpf.ProgramSpec `ebpf:"change"`
-	Egress  *ebpf.ProgramSpec `ebpf:"egress"`
-	Ingress *ebpf.ProgramSpec `ebpf:"ingress"`
+	Change      *ebpf.ProgramSpec `ebpf:"change"`
+	ChangeGroup *ebpf.ProgramSpec `ebpf:"change_group"`
+	Egress      *ebpf.ProgramSpec `ebpf:"egress"`
+	Ingress     *ebpf.ProgramSpec `ebpf:"ingress"`
 }
 
 // treatmentMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type treatmentMapSpecs struct {
-	Flows *ebpf.MapSpec `ebpf:"flows"`
-	Lease *ebpf.MapSpec `ebpf:"lease"`
+	Flows  *ebpf.MapSpec `ebpf:"flows"`
+	Groups *ebpf.MapSpec `ebpf:"groups"`
+	Lease  *ebpf.MapSpec `ebpf:"lease"`
 }
 
 // treatmentVariableSpecs contains global variables before they are loaded into the kernel.
@@ -164,13 +195,15 @@ func (o *treatmentObjects) Close() error {
 //
 // It can be passed to loadTreatmentObjects or ebpf.CollectionSpec.LoadAndAssign.
 type treatmentMaps struct {
-	Flows *ebpf.Map `ebpf:"flows"`
-	Lease *ebpf.Map `ebpf:"lease"`
+	Flows  *ebpf.Map `ebpf:"flows"`
+	Groups *ebpf.Map `ebpf:"groups"`
+	Lease  *ebpf.Map `ebpf:"lease"`
 }
 
 func (m *treatmentMaps) Close() error {
 	return _TreatmentClose(
 		m.Flows,
+		m.Groups,
 		m.Lease,
 	)
 }
@@ -187,14 +220,16 @@ type treatmentVariables struct {
 //
 // It can be passed to loadTreatmentObjects or ebpf.CollectionSpec.LoadAndAssign.
 type treatmentPrograms struct {
-	Change  *ebpf.Program `ebpf:"change"`
-	Egress  *ebpf.Program `ebpf:"egress"`
-	Ingress *ebpf.Program `ebpf:"ingress"`
+	Change      *ebpf.Program `ebpf:"change"`
+	ChangeGroup *ebpf.Program `ebpf:"change_group"`
+	Egress      *ebpf.Program `ebpf:"egress"`
+	Ingress     *ebpf.Program `ebpf:"ingress"`
 }
 
 func (p *treatmentPrograms) Close() error {
 	return _TreatmentClose(
 		p.Change,
+		p.ChangeGroup,
 		p.Egress,
 		p.Ingress,
 	)

@@ -39,7 +39,24 @@ type Treatment struct {
 	// Their class shapes them to Rate instead.
 	Cheated  bool
 	RealTime bool // like voice: before other reserved flows, short queue
+	// Group, if it is not zero, has all treatments of an interface with the same
+	// Group share one policer and one class (RFC 2205 section 1.3): the TSpec is
+	// that of all of them together, and the last one given counts. It is a name
+	// that outlives the process, such as the key of a session, without source.
+	Group packet.FlowKey
 }
+
+// Grouped tells whether the treatment shares its policer and its class.
+func (t Treatment) Grouped() bool { return t.Group != packet.FlowKey{} }
+
+// WithTSpec is t with the TSpec of another treatment.
+func (t Treatment) WithTSpec(o Treatment) Treatment {
+	t.Rate, t.Bucket, t.Peak, t.MinUnit, t.MaxPacket = o.Rate, o.Bucket, o.Peak, o.MinUnit, o.MaxPacket
+	return t
+}
+
+// SameTSpec tells whether two treatments have the same TSpec.
+func (t Treatment) SameTSpec(o Treatment) bool { return t == t.WithTSpec(o) }
 
 // Policed tells whether packets are compared with the TSpec.
 func (t Treatment) Policed() bool { return t.Police && !t.Cheated }
