@@ -10,7 +10,8 @@ import (
 )
 
 // Install puts a treatment in force, or changes the one in force on the same
-// interface and key. It returns the flow's class, 0 if it has none of its own.
+// interface and key. In a group it brings the TSpec of all its members along,
+// and disturbs nothing else of them. It returns the flow's class, 0 if it has none of its own.
 // A packet sees the old treatment or the new one, and a new one's class is
 // ready before.
 func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, error) {
@@ -25,34 +26,81 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 	}
 	was := p.flows[t.Key]
 	f := &flow{Assigned: plan.Assigned{Treatment: t}}
-	var undo func() error
-	if t.Reserve && p.Capacity > 0 {
-		if undo, err = s.class(ctx, p, f, was); err != nil {
-			return 0, err
-		}
-	}
-	if err := s.table.Put(p.facts.Index, t, f.Class, p.excess()); err != nil {
-		if undo != nil {
-			err = errors.Join(err, undo())
-		}
+	undo, err := s.place(ctx, p, f, was)
+	if err != nil {
 		return 0, err
 	}
+	if err := s.table.Put(p.facts.Index, t, f.Class, p.excess(), f.number()); err != nil {
+		return 0, errors.Join(err, undo())
+	}
 	p.flows[t.Key] = f
-	if was != nil && was.Class != 0 && f.Class == 0 {
-		p.release(was.Class)
+	if g := f.group; g != nil {
+		p.groups[t.Group], g.spec, g.class = g, shared(t), f.Class
+		g.add(t)
+	}
+	if was != nil {
+		if f.group != nil && was.group == f.group {
+			f.group.count(was.Treatment, -1)
+		} else {
+			s.leave(ctx, p, was, f.Class)
+		}
 	}
 	return f.Class, nil
 }
 
-// class gives a flow its class: the one it had, an idle one, or a new one. The
-// function it returns puts things back.
-func (s *Shaper) class(ctx context.Context, p *port, f, was *flow) (undo func() error, err error) {
-	var held uint64
-	id := plan.ClassID(0)
-	if was != nil && was.Class != 0 {
-		id, held = was.Class, p.classes[was.Class].Rate
+// place gets ready what a flow needs before it is treated: its class, and its
+// group's policer. The function it returns puts things back.
+func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() error, err error) {
+	had, whole := plan.ClassID(0), f.Treatment
+	if was != nil && was.alone() {
+		had = was.Class
 	}
-	c := plan.FlowClass(p.Interface, p.facts, f.Treatment, id)
+	if f.Grouped() {
+		g, there := p.groups[f.Group]
+		if there {
+			had, whole = g.class, g.with(f.Treatment, was)
+		} else {
+			g = newGroup(s.freeNumber(), f.Treatment)
+		}
+		f.group = g
+	}
+	var steps []func() error
+	undo = func() error {
+		var errs []error
+		for i := len(steps) - 1; i >= 0; i-- {
+			errs = append(errs, steps[i]())
+		}
+		return errors.Join(errs...)
+	}
+	if f.Reserve && p.Capacity > 0 {
+		back, err := s.class(ctx, p, f, whole, had)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, back)
+	}
+	if g := f.group; g != nil && (g.spec != shared(f.Treatment) || len(g.members) == 0) {
+		if err := s.table.PutGroup(p.facts.Index, g.number, f.Treatment); err != nil {
+			return nil, errors.Join(err, undo())
+		}
+		steps = append(steps, func() error {
+			if len(g.members) == 0 {
+				return s.table.DeleteGroup(g.number)
+			}
+			return s.table.PutGroup(p.facts.Index, g.number, g.spec)
+		})
+	}
+	return undo, nil
+}
+
+// class gives a flow its class, made for the treatment whole: the one it had,
+// an idle one, or a new one. The function it returns puts things back.
+func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatment, id plan.ClassID) (undo func() error, err error) {
+	var held uint64
+	if id != 0 {
+		held = p.classes[id].Rate
+	}
+	c := plan.FlowClass(p.Interface, p.facts, whole, id)
 	p.rates -= held
 	err = p.room(c.Rate)
 	p.rates += held
@@ -68,7 +116,7 @@ func (s *Shaper) class(ctx context.Context, p *port, f, was *flow) (undo func() 
 	old, there := p.classes[id]
 	if there && c.Leaf.Kind == old.Leaf.Kind && held == 0 {
 		// A queue that is longer than needed is no reason for another request.
-		if !f.RealTime {
+		if !whole.RealTime {
 			c.Leaf.Limit = max(c.Leaf.Limit, old.Leaf.Limit)
 		}
 	}
@@ -121,12 +169,12 @@ func (s *Shaper) restore(ctx context.Context, facts map[string]plan.Facts, p *po
 
 // Remove ends a treatment: the flow is an ordinary one from its next packet on,
 // and its class is free for another.
-func (s *Shaper) Remove(_ context.Context, iface string, key packet.FlowKey) error {
-	return s.removeIf(iface, key, func(*flow) bool { return true })
+func (s *Shaper) Remove(ctx context.Context, iface string, key packet.FlowKey) error {
+	return s.removeIf(ctx, iface, key, func(*flow) bool { return true })
 }
 
 // removeIf is Remove for a flow that is still what the caller thinks.
-func (s *Shaper) removeIf(iface string, key packet.FlowKey, still func(*flow) bool) error {
+func (s *Shaper) removeIf(ctx context.Context, iface string, key packet.FlowKey, still func(*flow) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.managed(iface)
@@ -141,9 +189,7 @@ func (s *Shaper) removeIf(iface string, key packet.FlowKey, still func(*flow) bo
 		return err
 	}
 	delete(p.flows, key)
-	if f.Class != 0 {
-		p.release(f.Class)
-	}
+	s.leave(ctx, p, f, 0)
 	return nil
 }
 

@@ -50,7 +50,8 @@ func (s *Shaper) next(p plan.Plan, facts map[string]plan.Facts, have plan.State)
 func newPort(itf plan.Interface, f plan.Facts, is plan.Port) *port {
 	p := &port{
 		Interface: itf, facts: f, next: plan.FirstPooled,
-		flows: map[packet.FlowKey]*flow{}, classes: map[plan.ClassID]plan.Class{},
+		flows: map[packet.FlowKey]*flow{}, groups: map[packet.FlowKey]*group{},
+		classes: map[plan.ClassID]plan.Class{}, taken: map[plan.ClassID]bool{},
 	}
 	if itf.Capacity == 0 {
 		return p
@@ -65,14 +66,23 @@ func newPort(itf plan.Interface, f plan.Facts, is plan.Port) *port {
 	return p
 }
 
+// found is a flow that is treated, and its group's number.
+type found struct {
+	*flow
+	number uint32
+}
+
 // inForce lists the flows that are treated: those we know of, and in the
 // beginning those that an earlier process left. Those with a class come first,
 // so that nobody else gets it.
-func (s *Shaper) inForce(facts map[string]plan.Facts) ([]*flow, error) {
-	var list []*flow
+func (s *Shaper) inForce(facts map[string]plan.Facts) ([]found, error) {
+	var list []found
+	add := func(t plan.Treatment, class plan.ClassID, number uint32, adopted bool) {
+		list = append(list, found{&flow{Assigned: plan.Assigned{Treatment: t, Class: class}, adopted: adopted}, number})
+	}
 	for _, p := range s.ports {
 		for _, f := range p.flows {
-			list = append(list, &flow{Assigned: f.Assigned, adopted: f.adopted})
+			add(f.treatment(), f.Class, f.number(), f.adopted)
 		}
 	}
 	if !s.set && s.table.Adopted {
@@ -82,37 +92,60 @@ func (s *Shaper) inForce(facts map[string]plan.Facts) ([]*flow, error) {
 		}
 		err := s.table.Each(func(e bpf.Entry) {
 			e.Treatment.Interface = names[e.Ifindex]
-			list = append(list, &flow{Assigned: plan.Assigned{Treatment: e.Treatment, Class: e.Class}, adopted: true})
+			add(e.Treatment, e.Class, e.Number, true)
+			s.lastGroup = max(s.lastGroup, e.Number)
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	slices.SortFunc(list, func(a, b *flow) int { return cmp.Compare(b.Class, a.Class) })
+	slices.SortFunc(list, func(a, b found) int { return cmp.Compare(b.Class, a.Class) })
 	return list, nil
 }
 
 // take puts a flow in force on the port.
-func (p *port) take(f *flow, pool int) error {
-	p.flows[f.Key] = f
+func (p *port) take(f found, pool int) error {
+	p.flows[f.Key] = f.flow
+	whole := f.Treatment
+	if f.Grouped() {
+		g := p.groups[f.Group]
+		first := g == nil
+		if first {
+			g = newGroup(f.number, f.Treatment)
+			p.groups[f.Group] = g
+		}
+		f.group = g
+		g.add(f.Treatment)
+		if whole = g.whole(); !first {
+			f.Class = g.class
+			if g.class != 0 { // its rate is counted already
+				p.classes[g.class] = plan.FlowClass(p.Interface, p.facts, whole, g.class)
+			}
+			return nil
+		}
+	}
 	if !f.Reserve || p.Capacity == 0 {
 		f.Class = 0
 		return nil
 	}
-	if f.Class == 0 {
+	if f.Class == 0 || p.taken[f.Class] { // what shared it may have lost its group
 		id, err := p.free(pool)
 		if err != nil {
 			return err
 		}
 		f.Class = id
 	}
+	p.taken[f.Class] = true
 	p.next = max(p.next, f.Class+1)
-	c := plan.FlowClass(p.Interface, p.facts, f.Treatment, f.Class)
+	c := plan.FlowClass(p.Interface, p.facts, whole, f.Class)
 	if err := p.room(c.Rate); err != nil {
 		return fmt.Errorf("%s: %w", f.Key, err)
 	}
 	p.classes[c.ID] = c
 	p.rates += c.Rate
+	if f.group != nil {
+		f.group.class = f.Class
+	}
 	return nil
 }
 
@@ -122,6 +155,7 @@ func (p *port) settle() {
 	for _, f := range p.flows {
 		used[f.Class] = true
 	}
+	p.taken = nil
 	p.idle = p.idle[:0]
 	for id := range p.classes {
 		if !used[id] {
@@ -167,14 +201,69 @@ func assigned(ports map[string]*port) []plan.Assigned {
 	var list []plan.Assigned
 	for _, p := range ports {
 		for _, f := range p.flows {
-			list = append(list, f.Assigned)
+			if f.group == nil {
+				list = append(list, f.Assigned)
+			}
+		}
+		for _, g := range p.groups {
+			t := g.whole()
+			t.Interface = p.Name
+			list = append(list, plan.Assigned{Treatment: t, Class: g.class})
 		}
 	}
 	return list
 }
 
-// fill makes the table of treatments agree with the ports.
+// fill makes the table of treatments agree with the ports. Groups come before
+// the flows that name them, and go after them.
 func (s *Shaper) fill(ports map[string]*port) error {
+	stray, err := s.fillGroups(ports)
+	if err != nil {
+		return err
+	}
+	if err := s.fillFlows(ports); err != nil {
+		return err
+	}
+	for _, number := range stray {
+		if err := s.table.DeleteGroup(number); err != nil && !errors.Is(err, ErrNoFlow) {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillGroups returns the groups that nobody has.
+func (s *Shaper) fillGroups(ports map[string]*port) (stray []uint32, err error) {
+	is := map[uint32]bpf.Group{}
+	if err := s.table.EachGroup(func(g bpf.Group) { is[g.Number] = g }); err != nil {
+		return nil, err
+	}
+	for _, p := range ports {
+		for _, g := range p.groups {
+			have, ok := is[g.number]
+			delete(is, g.number)
+			want := bpf.Group{Ifindex: p.facts.Index, Number: g.number, Treatment: g.spec}
+			if have == want {
+				continue
+			}
+			if ok && (have.Ifindex != want.Ifindex || have.Treatment.Group != g.spec.Group) {
+				// Its interface was made again: the name must go with it.
+				if err := s.table.DeleteGroup(g.number); err != nil {
+					return nil, err
+				}
+			}
+			if err := s.table.PutGroup(p.facts.Index, g.number, g.spec); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for number := range is {
+		stray = append(stray, number)
+	}
+	return stray, nil
+}
+
+func (s *Shaper) fillFlows(ports map[string]*port) error {
 	type id struct {
 		index int
 		key   packet.FlowKey
@@ -190,10 +279,10 @@ func (s *Shaper) fill(ports map[string]*port) error {
 			e, ok := is[i]
 			delete(is, i)
 			e.Treatment.Interface = p.Name
-			if ok && e.Class == f.Class && e.Excess == p.excess() && e.Treatment == f.Treatment {
+			if ok && e.Class == f.Class && e.Excess == p.excess() && e.Treatment == f.treatment() && e.Number == f.number() {
 				continue
 			}
-			if err := s.table.Put(p.facts.Index, f.Treatment, f.Class, p.excess()); err != nil {
+			if err := s.table.Put(p.facts.Index, f.treatment(), f.Class, p.excess(), f.number()); err != nil {
 				return err
 			}
 		}

@@ -42,9 +42,11 @@ type Shaper struct {
 	plan    plan.Plan
 	set     bool // a Set has succeeded: ports is what is in force
 	ports   map[string]*port
-	stop    chan struct{}
-	stopped sync.WaitGroup
-	closed  bool
+	// lastGroup is the number that a group was given last.
+	lastGroup uint32
+	stop      chan struct{}
+	stopped   sync.WaitGroup
+	closed    bool
 
 	before func(plan.Op) error // tests make operations fail
 }
@@ -54,7 +56,9 @@ type port struct {
 	plan.Interface
 	facts   plan.Facts
 	flows   map[packet.FlowKey]*flow
+	groups  map[packet.FlowKey]*group   // by plan.Treatment.Group
 	classes map[plan.ClassID]plan.Class // pooled ones, in use or idle, as they are in the kernel
+	taken   map[plan.ClassID]bool       // while a port is being made: the classes in use
 	idle    []plan.ClassID
 	next    plan.ClassID // the next pooled class to make
 	rates   uint64       // sum of the rates of the classes in use, and of the fixed ones
@@ -64,7 +68,8 @@ type port struct {
 // flow is a treatment in force.
 type flow struct {
 	plan.Assigned
-	adopted bool // found at the start, and not asked for since
+	group   *group // nil: none
+	adopted bool   // found at the start, and not asked for since
 }
 
 // New connects to the kernel in the network namespace of the calling thread

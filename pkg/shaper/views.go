@@ -93,7 +93,7 @@ func (s *Shaper) Adopted() []plan.Treatment {
 	for _, p := range s.ports {
 		for _, f := range p.flows {
 			if f.adopted {
-				list = append(list, f.Treatment)
+				list = append(list, f.treatment())
 			}
 		}
 	}
@@ -111,11 +111,11 @@ func (s *Shaper) IsAdopted(iface string, key packet.FlowKey) bool {
 
 // Reconcile removes what Adopted lists: call it when the reservations that
 // should be there again had their time to come.
-func (s *Shaper) Reconcile(context.Context) error {
+func (s *Shaper) Reconcile(ctx context.Context) error {
 	var errs []error
 	for _, t := range s.Adopted() {
 		// Looked at again under the lock: it may have been claimed meanwhile.
-		if err := s.removeIf(t.Interface, t.Key, func(f *flow) bool { return f.adopted }); err != nil && !errors.Is(err, ErrNoFlow) {
+		if err := s.removeIf(ctx, t.Interface, t.Key, func(f *flow) bool { return f.adopted }); err != nil && !errors.Is(err, ErrNoFlow) {
 			errs = append(errs, err)
 		}
 	}

@@ -72,6 +72,9 @@ func (t Treatment) Validate() error {
 	if t.DSCP > 63 {
 		return bad("DSCP", float64(t.DSCP))
 	}
+	if t.Grouped() && !t.Reserve {
+		return fmt.Errorf("%w of %s: only reserved flows can share a reservation", ErrTreatment, t.Key)
+	}
 	if !t.Policed() && !t.Reserve {
 		return nil
 	}

@@ -1,0 +1,148 @@
+package shaper
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// group is what the treatments of one plan.Treatment.Group on one interface
+// share: a policer in the table, and a class.
+type group struct {
+	number   uint32         // in the table
+	spec     plan.Treatment // only Group and the TSpec
+	class    plan.ClassID   // 0: none
+	members  map[packet.FlowKey]bool
+	cheated  int // members that may not be policed
+	realTime int
+}
+
+func newGroup(number uint32, t plan.Treatment) *group {
+	return &group{number: number, spec: shared(t), members: map[packet.FlowKey]bool{}}
+}
+
+// shared is the part of a treatment that its group has.
+func shared(t plan.Treatment) plan.Treatment {
+	return plan.Treatment{Group: t.Group}.WithTSpec(t)
+}
+
+func (g *group) add(t plan.Treatment) {
+	g.members[t.Key] = true
+	g.count(t, 1)
+}
+
+func (g *group) drop(t plan.Treatment) {
+	delete(g.members, t.Key)
+	g.count(t, -1)
+}
+
+func (g *group) count(t plan.Treatment, n int) {
+	if t.Cheated {
+		g.cheated += n
+	}
+	if t.RealTime {
+		g.realTime += n
+	}
+}
+
+// whole is the treatment that the group's class is made for: one cheated flow
+// has it shape, one that cannot wait has all of them go first.
+func (g *group) whole() plan.Treatment {
+	t := g.spec
+	t.Reserve, t.Cheated, t.RealTime = true, g.cheated > 0, g.realTime > 0
+	return t
+}
+
+// with is whole if t were a member, in place of what it was before.
+func (g *group) with(t plan.Treatment, was *flow) plan.Treatment {
+	h := *g
+	h.spec = shared(t)
+	h.count(t, 1)
+	if was != nil && was.group == g {
+		h.count(was.Treatment, -1)
+	}
+	return h.whole()
+}
+
+// treatment is a flow's own, with the TSpec of its group as it is now.
+func (f *flow) treatment() plan.Treatment {
+	if f.group == nil {
+		return f.Treatment
+	}
+	return f.WithTSpec(f.group.spec)
+}
+
+// number is that of the flow's group in the table, 0 if it has none.
+func (f *flow) number() uint32 {
+	if f.group == nil {
+		return 0
+	}
+	return f.group.number
+}
+
+// alone tells whether nobody shares the flow's class.
+func (f *flow) alone() bool { return f.group == nil || len(f.group.members) == 1 }
+
+// freeNumber is one that no group has.
+func (s *Shaper) freeNumber() uint32 {
+	for {
+		s.lastGroup++
+		if s.lastGroup != 0 && !s.numberInUse(s.lastGroup) {
+			return s.lastGroup
+		}
+	}
+}
+
+func (s *Shaper) numberInUse(n uint32) bool {
+	for _, p := range s.ports {
+		for _, g := range p.groups {
+			if g.number == n {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// leave follows a flow's end, or its move to another class, in the books of what
+// it was in: the last one takes the group along.
+func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID) {
+	g := was.group
+	if g == nil {
+		if was.Class != 0 && was.Class != now {
+			p.release(was.Class)
+		}
+		return
+	}
+	g.drop(was.Treatment)
+	if len(g.members) > 0 {
+		s.refit(ctx, p, g)
+		return
+	}
+	delete(p.groups, g.spec.Group)
+	if g.class != 0 && g.class != now {
+		p.release(g.class)
+	}
+	if err := s.table.DeleteGroup(g.number); err != nil {
+		// Nobody names it any more: a few bytes, until the next Set.
+		s.log.Warn("a group of treatments that nobody is in stays in the table", zap.Error(err))
+	}
+}
+
+// refit brings the class of a group in line with those who are left in it.
+func (s *Shaper) refit(ctx context.Context, p *port, g *group) {
+	if g.class == 0 {
+		return
+	}
+	old := p.classes[g.class]
+	c := plan.FlowClass(p.Interface, p.facts, g.whole(), g.class)
+	if err := s.applyAll(ctx, map[string]plan.Facts{p.Name: p.facts}, plan.DiffClass(p.Name, old, true, c)); err != nil {
+		// It still has its rate; the next Set repairs it.
+		s.log.Warn("the class of a group of treatments stays as it was", zap.Stringer("class", g.class), zap.Error(err))
+		return
+	}
+	p.classes[g.class] = c
+}
