@@ -22,6 +22,9 @@ type Request struct {
 	// keep over a path with the error terms Ctot (bytes) and Dtot (microseconds).
 	Delay      time.Duration
 	Ctot, Dtot uint32
+	// Replaces names entries whose place this one takes, see [Control.Hold]. They
+	// go if it is admitted, and stay if not.
+	Replaces []ID
 }
 
 // Control is admission control. It may be used by several goroutines.
@@ -66,8 +69,18 @@ func (c *Control) Admit(r Request) Decision {
 	if err != nil {
 		return Decision{Code: CodeTCSystem, Value: ValueLedger, Reason: "ledger: " + err.Error()}
 	}
+	replaced, err := c.setAside(r.Replaces)
+	if err != nil {
+		return Decision{Code: CodeTCSystem, Value: ValueLedger, Reason: "ledger: " + err.Error()}
+	}
+	r.Replaces = nil
 	d := c.admit(r, old, had)
 	d.InPlace = had && !d.Admitted
+	if !d.Admitted {
+		if err := c.putBack(replaced); err != nil {
+			d.Reason += "; ledger: " + err.Error()
+		}
+	}
 	return d
 }
 

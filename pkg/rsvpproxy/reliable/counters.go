@@ -26,6 +26,7 @@ type Counters struct {
 	Duplicates     uint64 // dropped; acknowledged again
 	RefusedBy      uint64 // errors 13 that told of a neighbour without MESSAGE_ID
 	Restarts       uint64 // neighbours that came with another epoch
+	Asked          uint64 // neighbours that were asked for what they had told an earlier process
 	LimitNeighbors uint64
 	LimitSent      uint64
 	LimitReceived  uint64

@@ -49,6 +49,7 @@ func (l *Layer) message(now time.Time, p Packet, bundle *wire.Message) {
 		return
 	case m.Type == wire.Srefresh:
 		if nb != nil {
+			l.follow(now, nb, m)
 			l.summarized(now, nb, p, m)
 			l.acknowledgeIf(now, nb, p, m)
 		}
@@ -90,11 +91,7 @@ func stateOf(m *wire.Message) []stateKey {
 // handed on, and sees to its acknowledgment.
 func (l *Layer) inOrder(now time.Time, nb *neighbor, p Packet, m *wire.Message) bool {
 	id := *m.MessageID
-	if nb.epochSeen && nb.epoch != id.Epoch {
-		l.count.Restarts++
-		l.restarted(now, nb)
-	}
-	nb.epoch, nb.epochSeen = id.Epoch, true
+	l.epochOf(now, nb, id.Epoch)
 	list := stateOf(m)
 	for _, k := range list {
 		if r := nb.kept[k]; r != nil && r.id.epoch == id.Epoch && id.Before(wire.MessageID{ID: r.id.id}) {
@@ -115,6 +112,26 @@ func (l *Layer) inOrder(now time.Time, nb *neighbor, p Packet, m *wire.Message) 
 		l.forget(nb.kept[k])
 	}
 	return true
+}
+
+// epochOf notes a neighbour's epoch: another one is a restart.
+func (l *Layer) epochOf(now time.Time, nb *neighbor, epoch uint32) {
+	if nb.epochSeen && nb.epoch != epoch {
+		l.count.Restarts++
+		l.restarted(now, nb)
+	}
+	nb.epoch, nb.epochSeen = epoch, true
+}
+
+// follow takes the epoch from a Srefresh, which may be the first that is heard
+// of a neighbour since it has started.
+func (l *Layer) follow(now time.Time, nb *neighbor, m *wire.Message) {
+	switch {
+	case m.MessageID != nil:
+		l.epochOf(now, nb, m.MessageID.Epoch)
+	case len(m.Lists) > 0:
+		l.epochOf(now, nb, m.Lists[0].Epoch)
+	}
 }
 
 // restarted: a neighbour that comes with another epoch has lost what we told

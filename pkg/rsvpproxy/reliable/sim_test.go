@@ -110,6 +110,47 @@ func TestRestartRFC2961Section4_5(t *testing.T) {
 	}
 }
 
+// A node that restarts and asks its neighbours is told all at once (the recovery
+// of RFC 5063, with the means of RFC 2961).
+func TestAskRFC2961Section4_5(t *testing.T) {
+	for _, loss := range []float64{0, 0.2} {
+		seeds(t, func(t *testing.T, seed uint64) {
+			w := newNetwork(t, seed, 5, softstate.Config{}, true)
+			for i := range 20 {
+				w.add(i)
+			}
+			w.run(5 * time.Minute)
+			w.wantReserved(100)
+			w.loss = loss
+			n := w.nodes[2]
+			n.start(true)
+			n.n.Recover(w.now, w.now.Add(time.Minute))
+			ask := func() {
+				n.wire(n.l.Ask(w.now, left, linkAddr(2, 1)))
+				n.wire(n.l.Ask(w.now, right, linkAddr(3, 2)))
+			}
+			for _, d := range []time.Duration{0, time.Second, 3 * time.Second} {
+				w.after(d, ask)
+			}
+			took := w.until(5*time.Minute, func() bool { return n.n.Counters().Reservations == 20 })
+			t.Logf("loss %g: back after %v", loss, took)
+			if took > 10*time.Second {
+				t.Errorf("loss %g: took %v", loss, took)
+			}
+			w.loss = 0
+			w.run(2 * time.Minute)
+			w.wantReserved(100)
+			for i, m := range w.nodes {
+				for _, v := range m.n.Sessions(w.now) {
+					if v.Failure != nil {
+						t.Errorf("node %d heard of a failure: %v", i, v.Failure)
+					}
+				}
+			}
+		})
+	}
+}
+
 // RFC 2961 sections 4.8 and 5.6: a neighbour that lacks it is spoken to as RFC
 // 2205 has it, wherever in the line it is.
 func TestFallbackRFC2961Section4_8(t *testing.T) {

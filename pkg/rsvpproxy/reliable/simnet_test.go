@@ -135,7 +135,7 @@ func (n *node) Hop(softstate.IfIndex) intserv.Hop {
 func (n *node) Aware(netip.Addr, softstate.IfIndex) bool { return !n.last }
 
 func (n *node) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
-	return softstate.ReserveSpec{FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: i.TSpec}}, true
+	return softstate.ReserveSpec{FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: i.TSpec}}, n.last
 }
 
 func newNetwork(t testing.TB, seed uint64, nodes int, cfg softstate.Config, reliable bool) *network {

@@ -54,6 +54,8 @@ type Counters struct {
 	Reserves, Refused, Releases uint64
 	// ErrorsLimited are PathErr and ResvErr messages not sent: [Config.ErrorRate].
 	ErrorsLimited uint64
+	// Postponed are RESV messages that had to wait for their PATH: [Node.Recover].
+	Postponed uint64
 
 	// What is held now.
 	Sessions, Senders, Reservations, Neighbors int
@@ -67,7 +69,7 @@ type counters struct {
 
 	pathTimeouts, resvTimeouts  uint64
 	reserves, refused, releases uint64
-	limited                     uint64
+	limited, postponed          uint64
 }
 
 // Counters returns the figures of n.
@@ -77,7 +79,7 @@ func (n *Node) Counters() Counters {
 		In: map[wire.MsgType]uint64{}, Out: map[wire.MsgType]uint64{}, Dropped: map[Drop]uint64{},
 		Malformed: maps.Clone(c.malformed), PathErrs: maps.Clone(c.pathErrs), ResvErrs: maps.Clone(c.resvErrs),
 		PathTimeouts: c.pathTimeouts, ResvTimeouts: c.resvTimeouts,
-		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, ErrorsLimited: c.limited,
+		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, ErrorsLimited: c.limited, Postponed: c.postponed,
 		Sessions: len(n.sessions), Senders: n.senders, Reservations: len(n.byID), Neighbors: len(n.neighbors),
 	}
 	for t := wire.Path; t <= wire.ResvConf; t++ {

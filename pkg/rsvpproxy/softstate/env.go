@@ -39,7 +39,8 @@ type Environment interface {
 	Aware(dst netip.Addr, out IfIndex) bool
 	// ReceiverProxy says whether policy makes us answer a PATH on behalf of a
 	// receiver that does not speak RSVP, and with what. It is asked again with
-	// every PATH, so that a changed policy takes effect within one refresh.
+	// every PATH, so that a changed policy takes effect within one refresh; where
+	// somebody behind Out speaks RSVP too, until he asks for himself.
 	ReceiverProxy(PathInfo) (ReserveSpec, bool)
 }
 

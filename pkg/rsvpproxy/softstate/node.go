@@ -34,6 +34,11 @@ type Node struct {
 	lastDrop   Drop // of the latest message
 	hasDropped bool
 
+	// What Recover has begun: RESV messages that wait for their PATH.
+	recovery time.Time
+	early    map[wire.Session][]Received
+	earlyLen int
+
 	restyling bool // the receiver proxy is changing a session's style
 }
 

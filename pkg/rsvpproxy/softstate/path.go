@@ -81,6 +81,9 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	if moved || created {
 		n.joinHop(now, p, moved)
 	}
+	if created {
+		n.catchUp(now, p.s.id)
+	}
 	n.touch(p)
 }
 

@@ -21,6 +21,9 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 		return
 	}
 	s := n.sessions[m.Session.Key()]
+	if n.early != nil && !s.knows(m, out) && n.postpone(now, rx) {
+		return
+	}
 	var refusal *Refusal
 	switch existing, reserved := s.style(); {
 	case s == nil && n.dstPortConflict(m.Session):
@@ -47,6 +50,21 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 			n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: &m.Flows[i], why: refusal})
 		}
 	}
+}
+
+// knows says whether all senders that a RESV names have path state.
+func (s *session) knows(m *wire.Message, out IfIndex) bool {
+	if s == nil {
+		return false
+	}
+	for i := range m.Flows {
+		for _, f := range m.Flows[i].Filters {
+			if s.psbs[f] == nil {
+				return false
+			}
+		}
+	}
+	return m.Style != wire.WF || slices.ContainsFunc(s.order, func(p *psb) bool { return p.carries(out) })
 }
 
 // lih finds the outgoing interface that a message from downstream is about: the

@@ -1,0 +1,51 @@
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Hold counts a reservation that is in force already, whatever its link has
+// left: what an earlier process granted must not be granted again while its
+// neighbours may still claim it.
+func (c *Control) Hold(r Request) error {
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
+	c.mu.RLock()
+	link, ok := c.links[r.Link]
+	c.mu.RUnlock()
+	if !ok {
+		return fmt.Errorf("link %q is not configured", r.Link)
+	}
+	f := r.FlowSpec
+	return c.putBack([]Entry{{
+		ID: r.ID, Link: r.Link, Bandwidth: units(f.TSpec.LinkRate(f.Bandwidth(), link.Overhead)),
+		Burst: link.burst(f), Request: r,
+	}})
+}
+
+// setAside takes entries out of the account while a decision is made.
+func (c *Control) setAside(list []ID) (out []Entry, err error) {
+	for _, id := range list {
+		e, ok, err := c.ledger.Remove(id)
+		if err != nil {
+			return nil, errors.Join(err, c.putBack(out))
+		}
+		if ok {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// putBack counts entries whatever their links have left.
+func (c *Control) putBack(list []Entry) error {
+	var errs []error
+	for _, e := range list {
+		if _, _, err := c.ledger.Commit(e, math.MaxInt64); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
