@@ -19,10 +19,7 @@ const (
 	idleUDP     = 60 * time.Second
 	idleTCP     = 5 * time.Minute
 	idleCheated = 5 * time.Minute
-	// recovery is how long the reservations of an earlier process have to come
-	// again before their treatment goes, in refresh periods: the lifetime L of
-	// RFC 2205 section 3.7 with K = 3. The neighbour's period counts too, and
-	// its default is 30 s.
+	// recovery and neighborRefresh: see recoveryTime.
 	recovery        = 5.25
 	neighborRefresh = 30 * time.Second
 )
@@ -32,7 +29,7 @@ const (
 func (d *Daemon) janitor(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
-	reconcile := time.After(time.Duration(recovery * float64(max(d.cfg.Load().RSVP.Refresh, neighborRefresh))))
+	reconcile := time.After(recoveryTime(d.cfg.Load()))
 	orphans := map[shaper.FlowID]bool{}
 	for {
 		select {
@@ -51,19 +48,6 @@ func (d *Daemon) janitor(ctx context.Context) {
 		case now := <-t.C:
 			orphans = d.sweep(ctx, now, orphans)
 		}
-	}
-}
-
-// reconcile removes the treatments of an earlier process that nobody has asked
-// for again.
-func (d *Daemon) reconcile(ctx context.Context) {
-	left := len(d.shape.Adopted())
-	if left == 0 {
-		return
-	}
-	d.log.Info("removing what an earlier process left and nobody has claimed", zap.Int("treatments", left))
-	if err := d.shape.Reconcile(ctx); err != nil {
-		d.log.Warn("not all of it was removed", zap.Error(err))
 	}
 }
 

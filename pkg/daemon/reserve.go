@@ -59,6 +59,7 @@ type trafficControl struct {
 	mu    sync.Mutex // held over kernel calls; never while the flow table's lock is
 	held  map[uint64]*reservation
 	byKey map[packet.FlowKey]*reservation
+	left  map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 }
 
 // reservation is what was done for one ID. A fixed-filter reservation has one
@@ -74,7 +75,7 @@ type reservation struct {
 }
 
 func newTrafficControl() *trafficControl {
-	return &trafficControl{held: map[uint64]*reservation{}, byKey: map[packet.FlowKey]*reservation{}}
+	return &trafficControl{held: map[uint64]*reservation{}, byKey: map[packet.FlowKey]*reservation{}, left: map[shaper.FlowID]plan.Treatment{}}
 }
 
 func admissionID(id uint64) admission.ID { return admission.ID(strconv.FormatUint(id, 10)) }
@@ -95,7 +96,10 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 			Text: fmt.Sprintf("%s would be shared by %d senders, which is not in this version", r.Style, len(r.Filters)),
 		}
 	}
-	d := t.admit.Admit(admission.Request{ID: admissionID(r.ID), Link: iface, FlowSpec: r.FlowSpec, Senders: r.SenderTSpec})
+	keys := flowKeys(r.Session, r.Filters)
+	d := t.admit.Admit(admission.Request{
+		ID: admissionID(r.ID), Link: iface, FlowSpec: r.FlowSpec, Senders: r.SenderTSpec, Replaces: t.claimed(iface, keys),
+	})
 	if !d.Admitted {
 		t.refused.add()
 		t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.String("reason", d.Reason))
@@ -105,8 +109,10 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	defer t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
-	now := &reservation{id: r.ID, iface: iface, flow: d.Installed, ask: r, keys: flowKeys(r.Session, r.Filters)}
-	if err := t.program(ctx, now); err != nil {
+	now := &reservation{id: r.ID, iface: iface, flow: d.Installed, ask: r, keys: keys}
+	err := t.program(ctx, now)
+	t.settle(iface, keys, err == nil)
+	if err != nil {
 		t.refused.add()
 		if errors.Is(err, shaper.ErrCapacity) {
 			// Admission counts IP bytes; small packets have more headers than there is
@@ -287,6 +293,7 @@ func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.
 // take removes a flow's treatment altogether. Another may have been faster: a
 // flow's end is seen by its packets and by RSVP.
 func (t *trafficControl) take(ctx context.Context, iface string, key packet.FlowKey) {
+	t.disown(iface, key)
 	if err := t.kernel.Remove(ctx, iface, key); err != nil && !errors.Is(err, shaper.ErrNoFlow) {
 		t.log.Warn("treatment not removed", zap.Stringer("flow", key), zap.String("interface", iface), zap.Error(err))
 	}

@@ -23,8 +23,9 @@ import (
 
 // fakeKernel is a table of treatments that fails when it is told to.
 type fakeKernel struct {
-	have map[packet.FlowKey]plan.Treatment
-	fail error
+	have    map[packet.FlowKey]plan.Treatment
+	adopted map[packet.FlowKey]bool
+	fail    error
 }
 
 func (k *fakeKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassID, error) {
@@ -32,6 +33,7 @@ func (k *fakeKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassID,
 		return 0, k.fail
 	}
 	k.have[t.Key] = t
+	delete(k.adopted, t.Key)
 	if t.Reserve {
 		return plan.FirstPooled, nil
 	}
@@ -40,10 +42,11 @@ func (k *fakeKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassID,
 
 func (k *fakeKernel) Remove(_ context.Context, _ string, key packet.FlowKey) error {
 	delete(k.have, key)
+	delete(k.adopted, key)
 	return nil
 }
 
-func (k *fakeKernel) IsAdopted(string, packet.FlowKey) bool { return false }
+func (k *fakeKernel) IsAdopted(_ string, key packet.FlowKey) bool { return k.adopted[key] }
 
 // fakeCheat notes what is started.
 type fakeCheat struct {

@@ -86,6 +86,8 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		}
 		return err
 	}
+	left := leftovers(d.shape.Adopted())
+	d.tc.hold(left)
 	// Rooms outlive ctx: they are ended one after the other.
 	alive := context.WithoutCancel(ctx)
 	failed := make(chan error, 1)
@@ -104,6 +106,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		tasks.start("janitor", func(ctx context.Context) error { d.janitor(ctx); return nil })
 		tasks.start("console", func(ctx context.Context) error { return d.serve(ctx, listener) })
 		tasks.start("reload", func(ctx context.Context) error { d.hangups(ctx, hup); return nil })
+		d.recover(time.Now(), left)
 		d.ready()
 		select {
 		case <-ctx.Done():

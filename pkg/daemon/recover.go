@@ -1,0 +1,195 @@
+package daemon
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/admission"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+	"github.com/qosproxy/qosproxy/pkg/shaper"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// A box that comes back finds the treatments of the process before it in the
+// kernel (the data plane that RFC 5063 keeps over a restart). They stay in force
+// and are counted in the ledger, so that nobody else gets their place, until
+// their reservations have come again or the time for that is over.
+
+// recoveryTime is how long that may take: as long as a neighbour's state lives
+// without a refresh (RFC 2205 section 3.7 with K = 3; the neighbour's period
+// counts too, and its default is 30 s), but never longer than `on_crash`.
+func recoveryTime(c *config.Config) time.Duration {
+	d := time.Duration(recovery * float64(max(c.RSVP.Refresh, neighborRefresh)))
+	if c.OnCrash > 0 {
+		d = min(d, c.OnCrash)
+	}
+	return d
+}
+
+// leftovers are the reservations among the treatments of an earlier process.
+func leftovers(adopted []plan.Treatment) (left []plan.Treatment) {
+	for _, t := range adopted {
+		if t.Reserve {
+			left = append(left, t)
+		}
+	}
+	return left
+}
+
+// recover has the network tell what the treatments of an earlier process are
+// for. They are in the ledger already.
+func (d *Daemon) recover(now time.Time, left []plan.Treatment) {
+	if len(left) == 0 {
+		return
+	}
+	hosts := make([]netip.Addr, 0, 2*len(left))
+	for i := range left {
+		hosts = append(hosts, left[i].Key.SrcAddr(), left[i].Key.DstAddr())
+	}
+	within := recoveryTime(d.cfg.Load())
+	d.log.Info("an earlier process left reservations: they stay until they are claimed", zap.Int("treatments", len(left)), zap.Duration("within", within))
+	if err := d.rsvp.Recover(now.Add(within), hosts); err != nil {
+		d.log.Warn("neighbours are not asked for what they know", zap.Error(err))
+	}
+	routes := route.NewTable()
+	for i := range left {
+		d.speakFor(now, routes, &left[i])
+	}
+}
+
+// speakFor begins again to speak for the sender of a reserved flow, without
+// waiting for its next packet.
+func (d *Daemon) speakFor(now time.Time, routes *route.Table, t *plan.Treatment) {
+	l := d.links.Load()
+	p := d.flows.policyOf(t.Key)
+	out := l.named(t.Interface)
+	if p == nil || p.Reserve == nil || !p.Reserve.HasSender() || out == nil || out.cfg.Zone != config.ZoneNetwork {
+		return
+	}
+	hop, err := routes.Lookup(now, t.Key.SrcAddr())
+	if in := l.byIndex[hop.Index]; err != nil || hop.Local || in == nil || in.cfg.Zone != config.ZoneHosts {
+		return
+	}
+	d.flows.ensure(now, t.Key, hop.Index, out.Index, p)
+	d.flows.update(t.Key, func(_ *conn, f *flow) { f.treated = true })
+	if f, _, ok := d.flows.get(t.Key); ok && f.role == roleSender {
+		d.first.ask(f)
+	}
+}
+
+// named returns the link of that name; nil if there is none.
+func (l *links) named(name string) *link {
+	for i := range l.list {
+		if l.list[i].Name == name {
+			return &l.list[i]
+		}
+	}
+	return nil
+}
+
+func heldID(f shaper.FlowID) admission.ID {
+	return admission.ID("left by an earlier process: " + f.Interface + " " + f.Key.String())
+}
+
+// hold counts treatments of an earlier process in the ledger.
+func (t *trafficControl) hold(list []plan.Treatment) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range list {
+		t.holdOne(&list[i])
+	}
+}
+
+func (t *trafficControl) holdOne(tr *plan.Treatment) {
+	id := shaper.FlowID{Interface: tr.Interface, Key: tr.Key}
+	f := intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: intserv.TSpec{
+		Rate: tr.Rate, Bucket: tr.Bucket, Peak: tr.Peak, MinUnit: tr.MinUnit, MaxPacket: tr.MaxPacket,
+	}}
+	if f.TSpec.Peak == 0 {
+		f.TSpec.Peak = math.Inf(1)
+	}
+	if tr.Share > 0 {
+		f.Service, f.RSpec = intserv.Guaranteed, intserv.RSpec{Rate: tr.Share}
+	}
+	if err := t.admit.Hold(admission.Request{ID: heldID(id), Link: tr.Interface, FlowSpec: f}); err != nil {
+		t.log.Warn("a reservation of an earlier process is not counted", zap.Stringer("flow", tr.Key), zap.String("interface", tr.Interface), zap.Error(err))
+		return
+	}
+	t.left[id] = *tr
+}
+
+// claimed lists the ledger's entries whose place a reservation of these flows
+// takes.
+func (t *trafficControl) claimed(iface string, keys []packet.FlowKey) (ids []admission.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range keys {
+		id := shaper.FlowID{Interface: iface, Key: key}
+		if _, ok := t.left[id]; ok {
+			ids = append(ids, heldID(id))
+		}
+	}
+	return ids
+}
+
+// settle follows the answer to a reservation that would take the place of an
+// earlier process's: that has gone from the ledger, but what of it could not be
+// programmed is still in the kernel and is counted again. t.mu is held.
+func (t *trafficControl) settle(iface string, keys []packet.FlowKey, granted bool) {
+	for _, key := range keys {
+		id := shaper.FlowID{Interface: iface, Key: key}
+		tr, ok := t.left[id]
+		if !ok {
+			continue
+		}
+		delete(t.left, id)
+		if !granted && t.kernel.IsAdopted(iface, key) {
+			t.holdOne(&tr)
+		}
+	}
+}
+
+// disown ends what an earlier process left of a flow in the ledger. t.mu is held.
+func (t *trafficControl) disown(iface string, key packet.FlowKey) {
+	id := shaper.FlowID{Interface: iface, Key: key}
+	if _, ok := t.left[id]; !ok {
+		return
+	}
+	delete(t.left, id)
+	if _, err := t.admit.Release(heldID(id)); err != nil {
+		t.log.Error("ledger did not release", zap.Stringer("flow", key), zap.Error(err))
+	}
+}
+
+// reconcile removes the treatments of an earlier process that nobody has asked
+// for again.
+func (d *Daemon) reconcile(ctx context.Context) {
+	left := d.shape.Adopted()
+	if len(left) == 0 {
+		return
+	}
+	d.log.Info("removing what an earlier process left and nobody has claimed", zap.Int("treatments", len(left)))
+	if err := d.shape.Reconcile(ctx); err != nil {
+		d.log.Warn("not all of it was removed", zap.Error(err))
+	}
+	d.tc.forfeit()
+}
+
+// forfeit ends all that is still held for an earlier process and not in the
+// kernel any more.
+func (t *trafficControl) forfeit() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range t.left {
+		if !t.kernel.IsAdopted(id.Interface, id.Key) {
+			t.disown(id.Interface, id.Key)
+		}
+	}
+}

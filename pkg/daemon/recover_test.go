@@ -1,0 +1,135 @@
+package daemon
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/admission"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+)
+
+// adopt has the kernel hold a treatment of an earlier process.
+func (r rig) adopt(key packet.FlowKey, rate float64) {
+	f := spec(rate).TSpec
+	tr := plan.Treatment{
+		Key: key, Interface: "wan0", Rate: f.Rate, Bucket: f.Bucket, Peak: f.Peak, MinUnit: f.MinUnit, MaxPacket: f.MaxPacket,
+		DSCP: 26, Mark: true, Police: true, Reserve: true,
+	}
+	if r.fake.adopted == nil {
+		r.fake.adopted = map[packet.FlowKey]bool{}
+	}
+	r.fake.have[key], r.fake.adopted[key] = tr, true
+	r.hold(leftovers([]plan.Treatment{tr, {Key: key.Reverse(), Interface: "wan0"}}))
+}
+
+func (r rig) used(t *testing.T) admission.LinkUsage {
+	t.Helper()
+	u, ok, err := r.admit.Usage("wan0")
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	return u
+}
+
+// What an earlier process granted is counted until it is claimed, and only once
+// then: nobody else gets its place.
+func TestAdoptedIsCountedUntilClaimed(t *testing.T) {
+	r := testControl(t)
+	free := r.used(t).Free
+	r.adopt(imagingKey, free*0.8)
+	other := request(7, free*0.5)
+	other.Session.DstPort++
+	if refusal := r.Reserve(other); refusal == nil {
+		t.Fatal("over-admission")
+	}
+	if u := r.used(t); u.Reservations != 1 {
+		t.Fatalf("%+v", u)
+	}
+	if refusal := r.Reserve(request(1, free*0.9)); refusal != nil {
+		t.Fatalf("its own place is its own: %v", refusal)
+	}
+	if u := r.used(t); u.Reservations != 1 || u.Free > free*0.11 {
+		t.Errorf("%+v", u)
+	}
+	r.forfeit()
+	if u := r.used(t); u.Reservations != 1 {
+		t.Errorf("what was claimed stays: %+v", u)
+	}
+	r.Release(1)
+	if u := r.used(t); u.Reservations != 0 || u.Free != free {
+		t.Errorf("%+v", u)
+	}
+}
+
+// A claim that is refused, or that cannot be programmed, leaves the ledger with
+// what is still in the kernel.
+func TestAdoptedStaysWhenTheClaimFails(t *testing.T) {
+	r := testControl(t)
+	free := r.used(t).Free
+	r.adopt(imagingKey, free*0.5)
+	if refusal := r.Reserve(request(1, free*1.2)); refusal == nil {
+		t.Fatal("granted more than there is")
+	}
+	if u := r.used(t); u.Reservations != 1 || u.Free > free*0.51 {
+		t.Errorf("refused: %+v", u)
+	}
+	r.fake.fail = errors.New("out of memory")
+	if refusal := r.Reserve(request(2, free*0.5)); refusal == nil {
+		t.Fatal("granted without a kernel")
+	}
+	if u := r.used(t); u.Reservations != 1 || u.Free > free*0.51 {
+		t.Errorf("not programmed: %+v", u)
+	}
+	r.fake.fail = nil
+	if refusal := r.Reserve(request(3, free*0.5)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if u := r.used(t); u.Reservations != 1 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// What nobody claims goes from the ledger with its treatment: at the end of the
+// recovery time, or with its flow.
+func TestAdoptedUnclaimed(t *testing.T) {
+	r := testControl(t)
+	free := r.used(t).Free
+	r.adopt(imagingKey, 1e5)
+	second := packet.MakeKey(packet.ProtoTCP, netip.MustParseAddrPort("10.1.0.2:4001"), netip.MustParseAddrPort("10.2.0.2:104"))
+	r.adopt(second, 1e5)
+	r.forfeit()
+	if u := r.used(t); u.Reservations != 2 {
+		t.Fatalf("the kernel still has them: %+v", u)
+	}
+	r.uncount(t.Context(), second, "wan0")
+	if u := r.used(t); u.Reservations != 1 {
+		t.Errorf("the flow has ended: %+v", u)
+	}
+	delete(r.fake.adopted, imagingKey) // Reconcile
+	r.forfeit()
+	if u := r.used(t); u.Reservations != 0 || u.Free != free || len(r.left) != 0 {
+		t.Errorf("%+v, %v", u, r.left)
+	}
+}
+
+// The recovery time is the lifetime of a neighbour's state, and never longer
+// than on_crash.
+func TestRecoveryTime(t *testing.T) {
+	c := &config.Config{OnCrash: 10 * time.Minute}
+	c.RSVP.Refresh = 10 * time.Second
+	if d := recoveryTime(c); d != 157500*time.Millisecond {
+		t.Errorf("%v: the neighbour's period may be longer than ours", d)
+	}
+	c.RSVP.Refresh = 40 * time.Second
+	if d := recoveryTime(c); d != 210*time.Second {
+		t.Error(d)
+	}
+	c.OnCrash = 5 * time.Second
+	if d := recoveryTime(c); d != 5*time.Second {
+		t.Error(d)
+	}
+}
