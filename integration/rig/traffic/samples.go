@@ -14,6 +14,7 @@ type Distribution struct {
 	Min   time.Duration `json:"min_ns"`
 	P50   time.Duration `json:"p50_ns"`
 	P99   time.Duration `json:"p99_ns"`
+	P999  time.Duration `json:"p999_ns"` // 99.9 %
 	Max   time.Duration `json:"max_ns"`
 	Mean  time.Duration `json:"mean_ns"`
 }
@@ -65,6 +66,7 @@ func (s *samples) distribution() Distribution {
 		Min:   s.min,
 		P50:   quantile(s.kept, 0.50),
 		P99:   quantile(s.kept, 0.99),
+		P999:  quantile(s.kept, 0.999),
 		Max:   s.max,
 		Mean:  s.sum / time.Duration(s.count),
 	}
