@@ -31,7 +31,7 @@ func (n *Node) check() error {
 			if p.local == (p.life.idx != 0) {
 				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.idx != 0)
 			}
-			for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime} {
+			for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime, &p.limitTime} {
 				live[t] = true
 			}
 		}

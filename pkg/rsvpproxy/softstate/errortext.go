@@ -24,6 +24,12 @@ func codeText(c wire.ErrorCode, value uint16) string {
 		}
 		return "admission control failure"
 	case wire.ErrPolicy:
+		switch value {
+		case wire.PolicyPreempted:
+			return "preempted by a reservation of higher priority"
+		case wire.PolicyPartialPreempted:
+			return "reduced in favour of another reservation"
+		}
 		return "refused by policy"
 	case wire.ErrNoPath:
 		return "no path state for this reservation"

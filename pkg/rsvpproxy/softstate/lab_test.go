@@ -23,7 +23,8 @@ import (
 //	resv c R1 FF S1{4},S2{3}
 //	resv d R2 SE S1,S2{3}   WF *{3} [S1,S2]   the list is SCOPE
 //	resvtear c R1 FF S1
-//	resverr P1 WF *{4} 1    code 1; "1i": with InPlace
+//	resverr P1 WF *{4} 1    code 1; "1i": with InPlace; "2r": a reduction in place
+//	reduce 2                leaves 2 B of the first reservation
 //	patherr c S1 2
 //	resvconf FF S1{3}       towards R1
 //	members c d             where the group has listeners
@@ -197,8 +198,11 @@ func (l *lab) do(order string) []Effect {
 		m.Type, m.Hop, m.Style = wire.ResvErr, &wire.Hop{Addr: l.addr(f[1]), LIH: 9}, styles[f[2]]
 		m.Flows, m.Scope = l.flows(m.Style, f[3]), l.scope(f)
 		last := f[len(f)-1]
-		code, _ := strconv.Atoi(strings.TrimSuffix(last, "i"))
+		code, _ := strconv.Atoi(strings.Trim(last, "ir"))
 		m.ErrorSpec = &wire.ErrorSpec{Node: l.addr(f[1]), Code: wire.ErrorCode(code), Value: 2}
+		if strings.HasSuffix(last, "r") {
+			m.ErrorSpec.Value = wire.PolicyPartialPreempted
+		}
 		if strings.HasSuffix(last, "i") {
 			m.ErrorSpec.Flags = wire.InPlace
 		}
@@ -250,6 +254,13 @@ func (l *lab) do(order string) []Effect {
 		return l.settle(l.checked(l.n.RemoveSender(l.now, l.group, l.filter(f[1]))))
 	case "withdraw":
 		return l.settle(l.checked(l.n.Withdraw(l.now, l.n.sessions[l.group].sorted()[0].id, Refusal{})))
+	case "reduce":
+		_, ts := units("*{" + f[1] + "}")
+		es, err := l.n.Reduce(l.now, l.n.sessions[l.group].sorted()[0].id, intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: ts})
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		return l.settle(l.checked(es))
 	case "reroute":
 		l.n.RouteChanged(l.now, netip.PrefixFrom(l.group.Dst, 8))
 		return l.settle(l.run(DefaultRepair))
@@ -315,6 +326,14 @@ func (l *lab) describe(m *wire.Message) (s string) {
 	return s
 }
 
+func errorName(e *wire.ErrorSpec) string {
+	s := strconv.Itoa(int(e.Code))
+	if reduction(e.Code, e.Value) {
+		s += "r"
+	}
+	return s
+}
+
 // tell puts messages, and with tc traffic control's part, into words.
 func (l *lab) tell(es []Effect) (msgs, tc []string) {
 	ids := map[uint64]bool{}
@@ -327,9 +346,9 @@ func (l *lab) tell(es []Effect) (msgs, tc []string) {
 			case wire.Path, wire.PathTear:
 				msgs = append(msgs, fmt.Sprintf("%s %s %s", ifname(e.Out), kind, l.name(m.SenderTemplate.Src)))
 			case wire.PathErr:
-				msgs = append(msgs, fmt.Sprintf("%s %s %d %s", l.name(e.Dst), kind, m.ErrorSpec.Code, l.name(m.SenderTemplate.Src)))
+				msgs = append(msgs, fmt.Sprintf("%s %s %s %s", l.name(e.Dst), kind, errorName(m.ErrorSpec), l.name(m.SenderTemplate.Src)))
 			case wire.ResvErr:
-				s := fmt.Sprintf("%s %s %d", l.name(e.Dst), kind, m.ErrorSpec.Code)
+				s := fmt.Sprintf("%s %s %s", l.name(e.Dst), kind, errorName(m.ErrorSpec))
 				if m.ErrorSpec.Flags&wire.InPlace != 0 {
 					s += "i"
 				}

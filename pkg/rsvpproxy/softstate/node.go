@@ -191,6 +191,8 @@ func (n *Node) Advance(now time.Time) []Effect {
 		case timerFailure:
 			t.p.failure, t.p.blockade = nil, nil
 			n.touch(t.p)
+		case timerLimit:
+			n.unlimit(now, t.p)
 		}
 	}
 	return n.flush()

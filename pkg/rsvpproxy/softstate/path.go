@@ -169,6 +169,7 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 	p.up = upstream{s: s, p: p}
 	p.up.timer = timer{kind: timerResvRefresh, u: &p.up}
 	p.failureTime = timer{kind: timerFailure, p: p}
+	p.limitTime = timer{kind: timerLimit, p: p}
 	s.insert(p)
 	n.senders++
 	return p, nil
@@ -179,7 +180,7 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 // downstream, and did it upstream (RFC 2205 section 3.1.5).
 func (n *Node) deletePSB(now time.Time, p *psb) {
 	s, outs := p.s, p.outs
-	for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime} {
+	for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime, &p.limitTime} {
 		n.timers.stop(t)
 	}
 	s.remove(p)

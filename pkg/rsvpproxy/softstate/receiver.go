@@ -61,6 +61,9 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		spec.Style, refusal = n.proxyStyle(now, p, spec)
 	}
 	flow := spec.FlowSpec.Wire()
+	if p.limit != nil {
+		flow = flow.AtMost(*p.limit)
+	}
 	if refusal == nil && p.s.conflicts(proxyKey(p, out, spec.Style), flow.Service) {
 		refusal = &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: intserv.ErrServiceConflict.Error()}
 	}

@@ -122,6 +122,9 @@ type tcsb struct {
 	installed, asked, refused *demand
 	quiet                     bool             // asked because path state went: nobody is told (RFC 2205 section 3.1.5)
 	fwd                       intserv.FlowSpec // merged request that goes upstream, if installed
+
+	limit      *intserv.FlowSpec // what is left after a reduction in place (RFC 4495), until limitUntil
+	limitUntil time.Time
 }
 
 // demand is what is asked of traffic control.

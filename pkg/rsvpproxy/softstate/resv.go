@@ -113,6 +113,9 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 	}
 	changed := r.take(rx.Msg, fd)
 	n.updateTC(now, t, true)
+	if r.next == nil {
+		n.tellReduction(t, r) // again: it was lost, or not understood
+	}
 	t.senders(func(p *psb) { n.settled(p, false) })
 	if changed && t.installed != nil {
 		if t.shared() {

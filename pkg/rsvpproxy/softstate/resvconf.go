@@ -102,11 +102,14 @@ func (n *Node) confirmed(m *wire.Message) {
 			return
 		}
 		found = true
-		p.confirmed, p.confirm, p.failure, p.blockade = true, netip.Addr{}, nil, nil
+		p.confirmed, p.confirm, p.blockade = true, netip.Addr{}, nil
 		if u := n.upOf(p); u != nil {
 			u.quick = 0
 		}
-		n.timers.stop(&p.failureTime)
+		if p.limit == nil { // what is confirmed is all that policy wants
+			p.failure = nil
+			n.timers.stop(&p.failureTime)
+		}
 		n.touch(p)
 	}
 	s := n.sessions[m.Session.Key()]

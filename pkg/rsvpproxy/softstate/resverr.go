@@ -38,6 +38,8 @@ type complaint struct {
 	flow  *wire.FlowDescriptor
 	why   *Refusal
 	flags uint8
+	// policy goes along (RFC 4495 section 5.1).
+	policy []wire.Object
 }
 
 // sendResvErr starts a ResvErr at this node.
@@ -49,6 +51,7 @@ func (n *Node) sendResvErr(s wire.Session, out IfIndex, to netip.Addr, c complai
 	m := &wire.Message{
 		Type: wire.ResvErr, Session: s.Key(), Hop: n.hop(out, s.Dst), Style: c.style, Scope: c.scope,
 		ErrorSpec: &wire.ErrorSpec{Node: n.addr(out, s.Dst), Flags: c.flags, Code: c.why.Code, Value: c.why.Value},
+		Policy:    c.policy,
 	}
 	if c.flow != nil {
 		m.Flows = []wire.FlowDescriptor{{FlowSpec: c.flow.FlowSpec, Filters: c.flow.Filters, Raw: c.flow.Raw}}
@@ -169,9 +172,13 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 		return // RFC 2205 section 3.4: an empty SCOPE is not sent
 	}
 	guilty := e.Code == wire.ErrAdmission && fd.FlowSpec != nil && e.Flags&wire.InPlace != 0
-	for _, r := range t.rsbs {
+	less := reduction(e.Code, e.Value) && fd.FlowSpec != nil
+	for _, r := range slices.Clone(t.rsbs) {
 		if guilty && fd.FlowSpec.StrictlyAbove(r.wanted().flow) {
 			continue // the failure was not this one's (section 3.5 rule 5)
+		}
+		if less && r.wanted().flow.Within(*fd.FlowSpec) {
+			continue // asks for no more than what is left (RFC 4495 section 5.2)
 		}
 		var filters []wire.Filter // those of the reservation here (section 3.1.8)
 		for _, p := range here {
@@ -185,6 +192,9 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 			for _, p := range here {
 				if b, _ := p.find(t.key.out); b.proxy {
 					n.tellSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace, m.Policy)
+					if less {
+						n.limitProxy(n.now, p, *fd.FlowSpec, Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node, Upstream: true})
+					}
 				}
 			}
 		case t.style == wire.SE && len(filters) == 0:

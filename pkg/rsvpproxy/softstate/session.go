@@ -52,6 +52,8 @@ type psb struct {
 	retryAt         time.Time     // receiver proxy: not to be asked for again before
 	failure         *Failure
 	blockade        *intserv.FlowSpec // Qb, until the failure timer fires
+	limit           *intserv.FlowSpec // of the receiver proxy's request, after a reduction in place (RFC 4495)
+	limitTime       timer
 	created         time.Time
 	shown           shown
 	dirty           bool

@@ -10,6 +10,7 @@ const (
 	timerResvRefresh
 	timerResvLife
 	timerFailure
+	timerLimit
 )
 
 // timer is one entry of the heap, embedded in the state that it belongs to:

@@ -83,7 +83,7 @@ func (n *Node) want(t *tcsb) (demand, error) {
 		}
 	})
 	d.tspec = intserv.Sum(tspecs...)
-	d.flow = d.merged.Installed(d.tspec)
+	d.flow = n.reduced(t, d.merged.Installed(d.tspec))
 	d.police.Merge = len(d.filters) > 1
 	t.group(func(o *tcsb) {
 		if o != t && o.installed != nil && !d.merged.Covers(o.fwd) {
@@ -144,6 +144,9 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 		}
 	}
 	n.yield(t)
+	if asked {
+		t.endReduction()
+	}
 	if t.fwd != t.installed.merged {
 		t.fwd = t.installed.merged
 		n.recheck(t)
@@ -177,7 +180,7 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 // upstream stay until they are out of date, unless all is set.
 func (n *Node) settled(p *psb, all bool) {
 	n.touch(p)
-	if p.failure == nil || p.failure.Upstream && !all {
+	if p.failure == nil || p.failure.Upstream && !all || p.limit != nil && reduction(p.failure.Code, p.failure.Value) {
 		return
 	}
 	met := p.installed() != nil
