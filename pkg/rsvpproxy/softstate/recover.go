@@ -8,7 +8,7 @@ import (
 
 // Recover tells that the neighbours may still have the state of an earlier
 // process, and tell it again until then (the recovery period of RFC 5063
-// section 5.1). A RESV may so come before the PATH that it answers: it waits,
+// section 4.5.2). A RESV may so come before the PATH that it answers: it waits,
 // where it would be refused else, and its next hop would give up.
 func (n *Node) Recover(now, until time.Time) {
 	if until.After(now) {
