@@ -9,6 +9,7 @@ import (
 
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
+	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -33,6 +34,15 @@ func isIPv4(f []byte) bool { return len(f) >= ethernet+20 && f[12] == 8 && f[13]
 func isIPv6(f []byte) bool { return len(f) >= ethernet+40 && f[12] == 0x86 && f[13] == 0xdd }
 
 func isRSVP(f []byte) bool { return isIPv4(f) && f[ethernet+9] == 46 }
+
+// isRSVP6 takes the fragments of messages too.
+func isRSVP6(f []byte) bool {
+	if !isIPv6(f) {
+		return false
+	}
+	v, err := packet.Parse(f[ethernet:])
+	return err == nil && v.Proto() == packet.ProtoRSVP
+}
 
 // toPort accepts TCP or UDP frames to a port, over either IP version without options.
 func toPort(port uint16) func([]byte) bool {
@@ -63,12 +73,11 @@ func dscpOf(f []byte) byte { return tos(f) >> 2 }
 
 // message decodes a captured RSVP message.
 func message(f []byte) (*wire.Message, error) {
-	header := int(f[ethernet]&15) * 4
-	total := int(binary.BigEndian.Uint16(f[ethernet+2:]))
-	if ethernet+total > len(f) || header > total {
-		return nil, fmt.Errorf("frame of %d bytes has an IP packet of %d", len(f), total)
+	v, err := packet.Parse(f[ethernet:])
+	if err != nil || v.Fragment() {
+		return nil, fmt.Errorf("frame of %d bytes, fragment %v: %w", len(f), v.Fragment(), err)
 	}
-	return wire.Parse(f[ethernet+header : ethernet+total])
+	return wire.Parse(v.Transport())
 }
 
 // waitMessage waits for a message of a type and returns its frame too.

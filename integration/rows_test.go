@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -50,12 +51,18 @@ func (b *box) waitNoSession(t *testing.T, dport uint16) {
 // destination port.
 func (b *box) flow(t *testing.T, port uint16) (console.FlowRow, error) {
 	t.Helper()
+	return b.flowFrom(t, addrA, port)
+}
+
+// flowFrom is flow for a source address.
+func (b *box) flowFrom(t *testing.T, src netip.Addr, port uint16) (console.FlowRow, error) {
+	t.Helper()
 	rows, err := b.Flows(t.Context())
 	if err != nil {
 		return console.FlowRow{}, err
 	}
 	for _, row := range rows {
-		if row.Src == addrA.String() && (row.Dport == port || row.Sport == port) {
+		if row.Src == src.String() && (row.Dport == port || row.Sport == port) {
 			return row, nil
 		}
 	}
@@ -65,9 +72,15 @@ func (b *box) flow(t *testing.T, port uint16) (console.FlowRow, error) {
 // waitFlow waits until a flow's row is as wanted, and returns it.
 func (b *box) waitFlow(t *testing.T, port uint16, what string, want func(console.FlowRow) bool) console.FlowRow {
 	t.Helper()
+	return b.waitFlowFrom(t, addrA, port, what, want)
+}
+
+// waitFlowFrom is waitFlow for a source address.
+func (b *box) waitFlowFrom(t *testing.T, src netip.Addr, port uint16, what string, want func(console.FlowRow) bool) console.FlowRow {
+	t.Helper()
 	var row console.FlowRow
 	eventually(t, 8*time.Second, fmt.Sprintf("%s: flow with port %d %s", b.name, port, what), func() (err error) {
-		if row, err = b.flow(t, port); err == nil && !want(row) {
+		if row, err = b.flowFrom(t, src, port); err == nil && !want(row) {
 			err = fmt.Errorf("it is %+v", row)
 		}
 		return err

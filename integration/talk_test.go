@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,7 +15,13 @@ type call struct{ sent, lost, again int }
 // returned function is called: that waits for what is on its way.
 func (l *lab) talk(t *testing.T, port uint16, most time.Duration) (end func() call) {
 	t.Helper()
-	server, client := listenUDP(t, l.b, at(addrB, port)), dialUDP(t, l.a, at(addrB, port))
+	return l.talkTo(t, at(addrB, port), most)
+}
+
+// talkTo is talk to either address of B.
+func (l *lab) talkTo(t *testing.T, to netip.AddrPort, most time.Duration) (end func() call) {
+	t.Helper()
+	server, client := listenUDP(t, l.b, to), dialUDP(t, l.a, to)
 	for _, c := range []interface{ SetDeadline(time.Time) error }{server, client} {
 		if err := c.SetDeadline(time.Now().Add(most + 15*time.Second)); err != nil {
 			t.Fatal(err)

@@ -107,8 +107,8 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	d.tc.config, d.tc.links, d.tc.log = d.cfg.Load, d.links.Load, log
 	d.rsvp = rsvpproxy.New(rsvpproxy.Config{
 		Node: softstate.Config{
-			Refresh: c.RSVP.Refresh,
-			Limits:  softstate.Limits{Sessions: c.Limits.Sessions, Neighbors: c.Limits.Neighbors, PerSession: c.Limits.Sessions},
+			Refresh: c.RSVP.Refresh, IPv6: true,
+			Limits: softstate.Limits{Sessions: c.Limits.Sessions, Neighbors: c.Limits.Neighbors, PerSession: c.Limits.Sessions},
 		},
 		Rate: c.Limits.RSVPRate, Control: dscpControl, Reliable: c.RSVP.Reliable, FollowRoutes: true,
 	}, rsvpproxy.Hooks{

@@ -207,8 +207,6 @@ func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 	switch {
 	case !srcKnown || !dstKnown:
 		f.reason = "it enters or leaves by an interface that the configuration does not have"
-	case !f.key.Is4():
-		f.reason = "reservations for IPv6 flows are not in this version"
 	case src == dst && src == config.ZoneHosts:
 		f.reason = "both ends are on the hosts' side: nothing to reserve"
 	case src == dst:

@@ -22,6 +22,18 @@ func fragmentable(pkt []byte) bool {
 	return !v.Fragment() && (v.Proto() == packet.ProtoRSVP || v.Proto() == packet.ProtoRSVPE2E)
 }
 
+// least6 is what every link of IPv6 carries (RFC 8200 section 5).
+const least6 = 1280
+
+// long6 tells whether a packet is RSVP over IPv6 and longer than every link
+// carries. No router fragments it, and who is told of a link that is too small
+// is the source, which for PATH is a host that knows nothing of it: such a
+// packet is cut at once, as RFC 8200 section 5 has it for nodes that do without
+// the discovery of path MTUs.
+func long6(pkt []byte) bool {
+	return len(pkt) > least6 && pkt[0]>>4 == 6 && fragmentable(pkt)
+}
+
 // fragment cuts a fragmentable packet to parts of at most mtu bytes. id is used
 // where the packet has no identification: the kernel would give each part one
 // of its own.

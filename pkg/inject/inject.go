@@ -96,7 +96,8 @@ func wrap(what string, err error) error {
 // Send sends a packet on the way that the kernel's routes give its destination.
 // The kernel computes the IPv4 header checksum and, if it is 0 and DF is not set,
 // chooses the identification. A packet longer than the MTU is sent in fragments if it may
-// be: IPv4 without DF, and RSVP over IPv6, whose sender we are. Errors wrap
+// be: IPv4 without DF, and RSVP over IPv6, whose sender we are; this in fragments
+// that every link of IPv6 carries. Errors wrap
 // EMSGSIZE, ENOBUFS and so on.
 func (s *Sender) Send(pkt []byte) error { return s.send(pkt, 0) }
 
@@ -122,7 +123,10 @@ func (s *Sender) Close() error {
 }
 
 func (s *Sender) send(pkt []byte, ifindex int) error {
-	err := s.transmit(pkt, ifindex)
+	var err error = unix.EMSGSIZE
+	if !long6(pkt) {
+		err = s.transmit(pkt, ifindex)
+	}
 	if err == unix.EMSGSIZE { //nolint:errorlint // a bare errno of transmit
 		err = s.sendFragments(pkt, ifindex)
 	}

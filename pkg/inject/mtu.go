@@ -14,9 +14,11 @@ func (s *Sender) sendFragments(pkt []byte, ifindex int) error {
 	if !fragmentable(pkt) {
 		return unix.EMSGSIZE
 	}
-	mtu, err := s.mtu(pkt, ifindex)
-	if err != nil {
-		return fmt.Errorf("inject: MTU towards the destination: %w", err)
+	mtu, err := least6, error(nil)
+	if pkt[0]>>4 == 4 {
+		if mtu, err = s.mtu(pkt, ifindex); err != nil {
+			return fmt.Errorf("inject: MTU towards the destination: %w", err)
+		}
 	}
 	parts, err := fragment(pkt, mtu, s.fragmentID.Add(1))
 	if err != nil {
@@ -31,18 +33,11 @@ func (s *Sender) sendFragments(pkt []byte, ifindex int) error {
 	return nil
 }
 
-// mtu asks the routes for the MTU towards a packet's destination, in bytes.
+// mtu asks the routes for the MTU towards an IPv4 packet's destination, in bytes.
 func (s *Sender) mtu(pkt []byte, ifindex int) (mtu int, err error) {
-	family, level, name := unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU
-	var to unix.Sockaddr
-	if pkt[0]>>4 == 4 {
-		to = &unix.SockaddrInet4{Port: 9, Addr: [4]byte(pkt[16:20])}
-	} else {
-		family, level, name = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU
-		to = &unix.SockaddrInet6{Port: 9, Addr: [16]byte(pkt[24:40]), ZoneId: uint32(ifindex)}
-	}
+	to := &unix.SockaddrInet4{Port: 9, Addr: [4]byte(pkt[16:20])}
 	// A connected socket knows its route. Connecting a UDP socket sends nothing.
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -58,5 +53,5 @@ func (s *Sender) mtu(pkt []byte, ifindex int) (mtu int, err error) {
 	if err := unix.Connect(fd, to); err != nil {
 		return 0, err
 	}
-	return unix.GetsockoptInt(fd, level, name)
+	return unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU)
 }

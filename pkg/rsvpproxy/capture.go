@@ -94,12 +94,13 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 }
 
 // concernsUs is RFC 2209's first step: Path, PathTear and ResvConf are handled
-// by every hop, the others only by the node that they are addressed to. RSVP
-// for IPv6, and what comes by an interface that is none of ours, is left to
-// others. A Srefresh with Router Alert is addressed to a session and meant for
+// by every hop, the others only by the node that they are addressed to. What
+// comes by an interface that is none of ours, or that has no address of the
+// message's family, is left to others: this is a hop without RSVP then. A Srefresh with Router Alert is addressed to a session and meant for
 // the next node that takes it (RFC 2961 section 5.2).
 func (p *Proxy) concernsUs(t wire.MsgType, dst netip.Addr, iface int, alert bool) bool {
-	if _, ours := p.ifaces.Load().byIndex[iface]; !ours || !dst.Is4() {
+	i, ours := p.ifaces.Load().byIndex[iface]
+	if !ours || dst.Is6() && (!p.cfg.Node.IPv6 || !i.Addr6.IsValid()) {
 		return false
 	}
 	switch t {

@@ -55,7 +55,8 @@ func (e *environment) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.
 	return nil, false
 }
 
-// Addr6 is our IPv6 address on an interface.
+// Addr6 is our IPv6 address on an interface: link-local only if there is no
+// other.
 func (e *environment) Addr6(i softstate.IfIndex) netip.Addr {
 	return e.p.ifaces.Load().byIndex[int(i)].Addr6
 }

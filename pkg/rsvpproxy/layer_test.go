@@ -1,6 +1,7 @@
 package rsvpproxy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -157,3 +158,44 @@ func TestSettleLayerIsBounded(t *testing.T) {
 		t.Errorf("%d tears, want 2", n)
 	}
 }
+
+// RFC 2961 section 4 over IPv6: the acknowledgment comes from our IPv6 address.
+func TestReliableIPv6RFC2961Section4(t *testing.T) {
+	var sent []packet.View
+	p := New(Config{Reliable: true, Node: softstate.Config{IPv6: true}}, Hooks{
+		Send: senderFunc(func(b []byte) error {
+			v, err := packet.Parse(bytes.Clone(b))
+			sent = append(sent, v)
+			return err
+		}), Log: zap.NewNop(), Event: func(softstate.Event) {},
+		ReceiverProxy: func(softstate.PathInfo) (softstate.ReserveSpec, bool) { return softstate.ReserveSpec{}, false },
+	})
+	ours, theirs := netip.MustParseAddr("fd00:9::1"), netip.MustParseAddr("fd00:9::2")
+	p.SetInterfaces([]Interface{{Link: route.Link{Index: 1, MTU: 9000, Addr6: ours}}})
+	b, err := (&wire.Message{
+		Type: wire.Path, Flags: wire.RefreshReduction, SendTTL: 9,
+		MessageID: &wire.MessageID{Epoch: 7, ID: 3, AckDesired: true},
+		Session:   wire.Session{Dst: netip.MustParseAddr("fd00:2::2"), Protocol: 17, DstPort: 9},
+		Hop:       &wire.Hop{Addr: theirs}, TimeValues: &wire.TimeValues{Refresh: 30000},
+		SenderTemplate: &wire.Filter{Src: netip.MustParseAddr("fd00:1::2"), SrcPort: 8},
+		SenderTSpec:    &intserv.TSpec{Rate: 1000, Bucket: 1000, Peak: 2000, MinUnit: 64, MaxPacket: 1500},
+	}).Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	p.receive(captured{at: now, iface: 1, src: netip.MustParseAddr("fd00:1::2"), dst: netip.MustParseAddr("fd00:2::2"), ttl: 9, message: b})
+	at, _ := p.deadline()
+	p.advanceLayer(at)
+	if len(sent) != 1 || sent[0].Src() != ours || sent[0].Dst() != theirs || sent[0].Proto() != packet.ProtoRSVP || hasRouterAlert(sent[0]) {
+		t.Fatalf("sent %+v, want an ACK from %s to %s", sent, ours, theirs)
+	}
+	m, err := wire.Options{RefreshReduction: true}.Parse(sent[0].Transport())
+	if err != nil || !slices.Contains(m.Acks, wire.MessageIDAck{Epoch: 7, ID: 3}) {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+type senderFunc func([]byte) error
+
+func (f senderFunc) SendVia(b []byte, _ int) error { return f(b) }

@@ -148,7 +148,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 	s := &interfaces{byIndex: map[int]Interface{}, local: map[netip.Addr]bool{}}
 	for _, i := range list {
 		s.byIndex[i.Index] = i
-		for _, a := range []netip.Addr{i.Addr4, i.Addr6} {
+		for _, a := range append([]netip.Addr{i.Addr4, i.Addr6}, i.Addrs...) {
 			if a.IsValid() {
 				s.local[a] = true
 			}

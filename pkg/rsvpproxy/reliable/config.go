@@ -56,8 +56,9 @@ type Limits struct {
 
 // Environment is what a [Layer] has to know about the machine.
 type Environment interface {
-	// Addr returns our address on an interface.
+	// Addr and Addr6 return our IPv4 and IPv6 address on an interface.
 	Addr(softstate.IfIndex) netip.Addr
+	Addr6(softstate.IfIndex) netip.Addr
 	// MTU returns an interface's MTU in bytes, 0 if it is not known.
 	MTU(softstate.IfIndex) int
 	// NextHop returns the address of the next hop towards dst, which is dst

@@ -2,6 +2,7 @@ package reliable
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
@@ -101,14 +102,31 @@ func (l *Layer) jitter(d time.Duration) time.Duration {
 	return time.Duration((0.5 + l.rng.Float64()) * float64(d))
 }
 
-// room is how long a message may be that is to travel unfragmented.
-func (l *Layer) room(out softstate.IfIndex) int {
-	const header = 24 // IPv4 with Router Alert
+// addr is our address on an interface, of the family of like.
+func (l *Layer) addr(i softstate.IfIndex, like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return l.env.Addr(i)
+	}
+	return l.env.Addr6(i)
+}
+
+const (
+	header4 = 24   // IPv4 with Router Alert
+	header6 = 48   // the same of IPv6
+	least6  = 1280 // every link of IPv6 carries that much (RFC 8200 section 5)
+)
+
+// room is how long a message to dst may be that is to travel unfragmented.
+// Over IPv6 nobody on the way would fragment it.
+func (l *Layer) room(out softstate.IfIndex, dst netip.Addr) int {
 	mtu := l.env.MTU(out)
 	if mtu <= 0 || mtu > wire.MaxMessage {
 		mtu = 1500
 	}
-	return max(mtu-header-l.cfg.Overhead(out), 256)
+	if !dst.Is4() {
+		return min(mtu, least6) - header6 - l.cfg.Overhead(out)
+	}
+	return max(mtu-header4-l.cfg.Overhead(out), 256)
 }
 
 // Waiting says whether a tear or an error is not acknowledged yet, or something

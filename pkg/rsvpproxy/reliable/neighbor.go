@@ -70,7 +70,7 @@ func (l *Layer) evict() bool {
 // hears notes that a neighbour spoke, and what its flag says.
 func (l *Layer) hears(now time.Time, k neighborKey, flags uint8) *neighbor {
 	a := k.addr
-	if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == l.env.Addr(k.iface) {
+	if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == l.addr(k.iface, a) {
 		return nil
 	}
 	nb := l.neighbor(k)

@@ -87,7 +87,7 @@ func (nb *neighbor) take(now time.Time, all bool) (list []wire.MessageIDAck) {
 
 // carry puts acknowledgments into s as far as there is room, the rest back.
 func (l *Layer) carry(nb *neighbor, s *softstate.Send, list []wire.MessageIDAck) {
-	n := min(max(l.room(s.Out)-s.Msg.Length(), 0)/ackSize, len(list))
+	n := min(max(l.room(s.Out, s.Dst)-s.Msg.Length(), 0)/ackSize, len(list))
 	if n > 0 {
 		m := *s.Msg
 		m.Acks = append(slices.Clip(m.Acks), list[:n]...)
@@ -124,9 +124,9 @@ func (l *Layer) flush(now time.Time, nb *neighbor, all bool) {
 			break
 		}
 	}
-	out, src := nb.key.iface, l.env.Addr(nb.key.iface)
+	out, src := nb.key.iface, l.addr(nb.key.iface, nb.key.addr)
 	for len(acks) > 0 {
-		n := min((l.room(out)-header)/ackSize, len(acks))
+		n := min((l.room(out, nb.key.addr)-header)/ackSize, len(acks))
 		l.count.AckMessages++
 		l.counted(acks[:n])
 		list = append(list, softstate.Send{
@@ -146,7 +146,7 @@ func (l *Layer) flush(now time.Time, nb *neighbor, all bool) {
 // together: a PATH in a loop has to die.
 func (l *Layer) pack(nb *neighbor, src netip.Addr, list []softstate.Send) {
 	grows := l.cfg.Overhead(nb.key.iface)
-	room := l.room(nb.key.iface) + grows
+	room := l.room(nb.key.iface, nb.key.addr) + grows
 	for len(list) > 0 {
 		ttl, size := list[0].TTL, header
 		var in []softstate.Send

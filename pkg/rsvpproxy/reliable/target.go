@@ -38,7 +38,7 @@ func (l *Layer) summaryFor(e *sent) (targetKey, bool) {
 	if !e.acked || e.once || !e.keyed || e.peer == nil || !e.peer.capable || e.send.Dst.IsMulticast() {
 		return targetKey{}, false
 	}
-	k := targetKey{out: e.send.Out, src: l.env.Addr(e.send.Out), dst: e.peer.key.addr}
+	k := targetKey{out: e.send.Out, src: l.addr(e.send.Out, e.peer.key.addr), dst: e.peer.key.addr}
 	if e.key.kind == wire.Path && (!e.direct || e.nb != e.peer) {
 		// Changes of the next hop would not be noticed: the primary method.
 		k.dst, k.alert = e.send.Dst, true
@@ -89,7 +89,7 @@ func (t *target) fire(l *Layer, now time.Time) {
 	if t.next == 0 {
 		t.least = maxPeriod
 	}
-	size := wire.MaxListed(l.room(t.key.out))
+	size := wire.MaxListed(l.room(t.key.out, t.key.dst))
 	for range burst {
 		ids := make([]wire.ListedID, 0, min(size, len(t.list)-t.next))
 		for ; t.next < len(t.list) && len(ids) < size; t.next++ {

@@ -17,7 +17,10 @@ type Link struct {
 	Name  string
 	MTU   int        // bytes
 	Addr4 netip.Addr // first global IPv4 address; invalid if there is none
-	Addr6 netip.Addr // first global IPv6 address; invalid if there is none
+	// Addr6 is the IPv6 address to be known by: a global one, else the link-local
+	// one; invalid if there is none.
+	Addr6 netip.Addr
+	Addrs []netip.Addr // all addresses
 	Up    bool
 }
 
@@ -39,16 +42,38 @@ func ByName(name string) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("addresses of %s: %w", name, err)
 	}
+	best := 0
 	for _, addr := range addrs {
 		ip, ok := netip.AddrFromSlice(addr.IP)
+		if !ok {
+			continue
+		}
 		ip = ip.Unmap()
+		out.Addrs = append(out.Addrs, ip)
 		switch {
-		case !ok || addr.Scope != unix.RT_SCOPE_UNIVERSE:
-		case ip.Is4() && !out.Addr4.IsValid():
+		case ip.Is6() && merit(addr) > best:
+			out.Addr6, best = ip, merit(addr)
+		case ip.Is4() && addr.Scope == unix.RT_SCOPE_UNIVERSE && !out.Addr4.IsValid():
 			out.Addr4 = ip
-		case ip.Is6() && !out.Addr6.IsValid():
-			out.Addr6 = ip
 		}
 	}
 	return out, nil
+}
+
+// merit ranks IPv6 addresses to be known by, 0: not at all. Neighbours keep the
+// address and answer to it, so that it has to last.
+func merit(a netlink.Addr) int {
+	const short = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE
+	switch {
+	case a.Flags&unix.IFA_F_DADFAILED != 0:
+		return 0
+	case a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&short == 0:
+		return 3
+	case a.Scope == unix.RT_SCOPE_UNIVERSE:
+		return 2
+	case a.Scope == unix.RT_SCOPE_LINK:
+		return 1
+	default:
+		return 0
+	}
 }

@@ -130,22 +130,35 @@ func (b *builder) prerouting() {
 	for _, proto := range []uint8{packet.ProtoRSVP, packet.ProtoRSVPE2E} {
 		b.rule(c, "control", matchProto(expr.CmpOpEq, proto), b.queueTo(b.want.Control))
 	}
+	b.unreachable(c)
+	// What reaches this box's own stack, by an interface that is none of ours or
+	// while the rules are open, is not answered so either.
+	b.unreachable(b.chain("output", nftables.ChainHookOutput))
+}
+
+// unreachable swallows the ICMP errors by which a host without RSVP answers a
+// message: its peer would believe it. The quoted header starts at byte 8.
+func (b *builder) unreachable(c *nftables.Chain) {
 	drop := []expr.Any{&expr.Counter{}, verdict(expr.VerdictDrop)}
 	for _, proto := range []uint8{packet.ProtoRSVP, packet.ProtoRSVPE2E} {
 		if b.lay == layout4 {
-			// RFC 792: destination unreachable, protocol unreachable. A host
-			// that speaks no RSVP answers a PATH so, and its peer would believe
-			// it. The quoted header starts at byte 8.
+			// RFC 792: destination unreachable, protocol unreachable.
 			b.rule(c, "rsvp unreachable", matchProto(expr.CmpOpEq, packet.ProtoICMP),
 				matchTransport(0, 3, 2), matchTransport(8+9, proto), drop)
 			continue
 		}
 		// RFC 4443 section 3.4: parameter problem, unrecognized next header. A
-		// PATH has a hop-by-hop header with the Router Alert, the others do not.
-		b.rule(c, "rsvp unreachable", matchProto(expr.CmpOpEq, packet.ProtoICMPv6),
-			matchTransport(0, 4, 1), matchTransport(8+6, proto), drop)
-		b.rule(c, "rsvp unreachable", matchProto(expr.CmpOpEq, packet.ProtoICMPv6),
-			matchTransport(0, 4, 1), matchTransport(8+6, packet.ProtoHopByHop), matchTransport(8+40, proto), drop)
+		// PATH has a hop-by-hop header with the Router Alert, the others do not;
+		// some stacks quote a fragment as it came.
+		for _, headers := range [][]uint8{{}, {packet.ProtoHopByHop}, {packet.ProtoFragment}, {packet.ProtoHopByHop, packet.ProtoFragment}} {
+			parts := [][]expr.Any{matchProto(expr.CmpOpEq, packet.ProtoICMPv6), matchTransport(0, 4, 1)}
+			next := uint32(8 + 6)
+			for i, h := range headers {
+				parts = append(parts, matchTransport(next, h))
+				next = uint32(8 + 40 + 8*i)
+			}
+			b.rule(c, "rsvp unreachable", append(parts, matchTransport(next, proto), drop)...)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package nft
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,67 @@ func TestControlQueueGetsRSVP(t *testing.T) {
 	if ttl := got.packets[0][8]; ttl != 64 {
 		t.Errorf("TTL %d: it was decremented before the queue", ttl)
 	}
+}
+
+// RFC 2711 section 2.1: a PATH over IPv6 has a hop-by-hop header before it. It is
+// caught whole or in fragments, unicast and, as IPv4 too, to a group, with its
+// hop limit as it came.
+func TestControlQueueGetsRouterAlertRFC2711Section2_1(t *testing.T) {
+	l := newLab(t)
+	want := testQueue
+	want.Reassemble = true
+	q := l.open(t, want)
+	q.beating(t)
+	got := l.collect(t, want.Control)
+	group, group4 := netip.MustParseAddr("ff3e::4321"), netip.MustParseAddr("239.1.2.3")
+	for _, tt := range []struct {
+		dst  netip.Addr
+		size int
+	}{{dstAddr6, 100}, {dstAddr6, 4000}, {group, 100}, {group4, 100}, {dstAddr, 4000}} {
+		before := got.n.Load()
+		l.sendAlert(t, tt.dst, make([]byte, tt.size))
+		waitFor(t, func() bool { return got.n.Load() == before+1 })
+		v, err := packet.Parse(got.packets[before])
+		if err != nil || v.Fragment() || v.Proto() != packet.ProtoRSVP || len(v.Transport()) != tt.size || v.TTL() != 64 || v.Dst() != tt.dst {
+			t.Errorf("%+v: %v, protocol %d, %d bytes, hop limit %d", tt, err, v.Proto(), len(v.Transport()), v.TTL())
+		}
+	}
+}
+
+// sendAlert sends a message with the Router Alert from the source, hop limit 64.
+func (l *lab) sendAlert(t testing.TB, dst netip.Addr, payload []byte) {
+	t.Helper()
+	must(t, l.Source.Do(func() error {
+		family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: dst.As16()})
+		level, hops, options := unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, unix.IPV6_HOPOPTS
+		alert := []byte{0, 0, 5, 2, 0, 1, 1, 0}
+		if dst.Is4() {
+			family, to = unix.AF_INET, &unix.SockaddrInet4{Addr: dst.As4()}
+			level, hops, options = unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, unix.IP_OPTIONS
+			alert = []byte{0x94, 4, 0, 0}
+		}
+		fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, packet.ProtoRSVP)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }() // nothing to lose in a test
+		return errors.Join(unix.SetsockoptInt(fd, level, hops, 64), unix.SetsockoptString(fd, level, options, string(alert)), unix.Sendto(fd, payload, 0, to))
+	}))
+}
+
+// What no queue takes reaches this box's own stack, which has no RSVP socket: it
+// must not tell the neighbour that the protocol is unreachable.
+func TestOwnUnreachableIsSwallowed(t *testing.T) {
+	l := newLab(t)
+	q := l.open(t, testQueue) // without a beat the rules are open
+	c := &counts{q: q}
+	c.since(t)
+	for _, dst := range []string{"10.1.0.1", "fd01::1"} {
+		rawSend(t, l.Source, packet.ProtoRSVP, netip.MustParseAddr(dst), []byte("a message"))
+		waitFor(t, func() bool { return c.since(t)["rsvp unreachable"] == 1 })
+	}
+	l.sendAlert(t, netip.MustParseAddr("fd01::1"), make([]byte, 2000))
+	waitFor(t, func() bool { return c.since(t)["rsvp unreachable"] == 1 })
 }
 
 // RFC 2205 section 3.3: a message may be longer than the MTU and comes in
@@ -169,10 +231,10 @@ func TestProtocolUnreachableIsSwallowed(t *testing.T) {
 	}
 	// RFC 4443 section 3.4, with and without the hop-by-hop header of a PATH.
 	quote6 := func(code byte, next ...byte) []byte {
-		b := make([]byte, 8+40+8)
+		b := make([]byte, 8+40+16)
 		b[0], b[1], b[8], b[8+6] = 4, code, 0x60, next[0]
-		if len(next) > 1 {
-			b[8+40] = next[1]
+		for i, n := range next[1:] {
+			b[8+40+8*i] = n
 		}
 		return b
 	}
@@ -181,6 +243,7 @@ func TestProtocolUnreachableIsSwallowed(t *testing.T) {
 		swallowed uint64
 	}{
 		{quote6(1, 46), 1}, {quote6(1, 0, 46), 1}, {quote6(1, 0, 134), 1}, {quote6(1, 0, 17), 0}, {quote6(0, 46), 0},
+		{quote6(1, 44, 46), 1}, {quote6(1, 0, 44, 134), 1}, {quote6(1, 0, 44, 17), 0}, {quote6(1, 44, 17), 0}, {quote6(1, 17, 46), 0},
 	} {
 		rawSend(t, l.Sink, unix.IPPROTO_ICMPV6, srcAddr6, tt.payload)
 		time.Sleep(5 * time.Millisecond)

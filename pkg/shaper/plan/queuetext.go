@@ -33,6 +33,8 @@ func queueTableText(q Queue, family string) string {
 		icmp = []string{
 			"icmpv6 type 4 icmpv6 code 1 @th,112,8 { 46, 134 } drop",
 			"icmpv6 type 4 icmpv6 code 1 @th,112,8 0 @th,384,8 { 46, 134 } drop",
+			"icmpv6 type 4 icmpv6 code 1 @th,112,8 44 @th,384,8 { 46, 134 } drop",
+			"icmpv6 type 4 icmpv6 code 1 @th,112,8 0 @th,384,8 44 @th,448,8 { 46, 134 } drop",
 		}
 	}
 	line(0, "table %s %s {", family, QueueTable)
@@ -47,6 +49,12 @@ func queueTableText(q Queue, family string) string {
 	line(2, "type filter hook prerouting priority mangle; policy accept;")
 	line(2, "not in @alive accept")
 	line(2, "meta l4proto { 46, 134 } queue num %d bypass", q.Control)
+	for _, rule := range icmp {
+		line(2, "%s", rule)
+	}
+	line(1, "}")
+	line(1, "chain output {")
+	line(2, "type filter hook output priority mangle; policy accept;")
 	for _, rule := range icmp {
 		line(2, "%s", rule)
 	}
