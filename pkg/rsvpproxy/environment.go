@@ -93,6 +93,14 @@ func (e *environment) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec
 	return e.p.hooks.ReceiverProxy(i)
 }
 
+// Reverse asks the policies about the other direction.
+func (e *environment) Reverse(i softstate.PathInfo) (intserv.TSpec, bool) {
+	if e.p.hooks.Reverse == nil {
+		return intserv.TSpec{}, false
+	}
+	return e.p.hooks.Reverse(i)
+}
+
 // heard notes that a host sent RSVP itself: from now on PATH is passed to it, and
 // what is asked for on its behalf stands only until it asks itself (RFC 5946
 // section 4.1). first: it was not known to.

@@ -72,6 +72,9 @@ type Hooks struct {
 	Send    Sender
 	// ReceiverProxy says whether a receiver behind this box is spoken for.
 	ReceiverProxy func(softstate.PathInfo) (softstate.ReserveSpec, bool)
+	// Reverse says whether a PATH makes this box speak for its receiver as the
+	// sender of the other direction, and with what. nil: never.
+	Reverse func(softstate.PathInfo) (intserv.TSpec, bool)
 	// Rest tells what can still be reserved on an interface, in bytes/s; 0: not
 	// known. It must not block. nil: never known.
 	Rest func(ifindex int) float64

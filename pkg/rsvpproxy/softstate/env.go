@@ -44,6 +44,15 @@ type Environment interface {
 	ReceiverProxy(PathInfo) (ReserveSpec, bool)
 }
 
+// Reverser is an [Environment] with the path-triggered sender proxy for the
+// reverse direction (RFC 5945 section 4.2).
+type Reverser interface {
+	// Reverse says whether a PATH that has reached its receiver's side makes us
+	// speak for that receiver as the sender of the other direction, with what
+	// TSpec. It is asked again with every PATH.
+	Reverse(PathInfo) (intserv.TSpec, bool)
+}
+
 // PathInfo is what is known of a sender when its PATH ends here.
 type PathInfo struct {
 	Session wire.Session

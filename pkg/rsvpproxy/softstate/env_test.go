@@ -50,6 +50,8 @@ type testEnv struct {
 	mtu     uint32
 
 	guaranteed bool
+	// turn is the trigger for the other direction; nil: never.
+	turn func(PathInfo) (intserv.TSpec, bool)
 
 	addrs6 map[IfIndex]netip.Addr
 	// groups: where a group's packets from a source come in and leave; nil:
@@ -115,6 +117,13 @@ func (e *testEnv) ReceiverProxy(i PathInfo) (ReserveSpec, bool) {
 		return ReserveSpec{}, false
 	}
 	return e.proxy(i)
+}
+
+func (e *testEnv) Reverse(i PathInfo) (intserv.TSpec, bool) {
+	if e.turn == nil {
+		return intserv.TSpec{}, false
+	}
+	return e.turn(i)
 }
 
 // sayYes is a policy that asks for what the sender announces.

@@ -31,6 +31,9 @@ func FuzzNode(f *testing.F) {
 				return s, rng.IntN(8) != 0
 			}
 		}
+		if rng.IntN(3) == 0 {
+			r.env.turn = func(i PathInfo) (intserv.TSpec, bool) { return i.TSpec, rng.IntN(8) != 0 }
+		}
 		var members []IfIndex
 		r.env.groups = func(_, _ addrT, in IfIndex) []IfIndex {
 			return slices.DeleteFunc(slices.Clone(members), func(i IfIndex) bool { return i == in })

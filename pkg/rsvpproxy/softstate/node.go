@@ -14,6 +14,7 @@ type Node struct {
 	cfg Config
 	env Environment
 	rng *rand.Rand
+	rev Reverser // nil: env is none
 
 	sessions  map[wire.Session]*session
 	ports     map[portKey]*portUse
@@ -44,8 +45,9 @@ type Node struct {
 
 // New returns a Node without state. rng spreads the refreshes.
 func New(cfg Config, env Environment, rng *rand.Rand) *Node {
+	rev, _ := env.(Reverser)
 	return &Node{
-		cfg: cfg.withDefaults(), env: env, rng: rng,
+		cfg: cfg.withDefaults(), env: env, rng: rng, rev: rev,
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
 		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{

@@ -81,6 +81,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	if moved || created {
 		n.joinHop(now, p, moved)
 	}
+	n.reverse(now, p)
 	if created {
 		n.catchUp(now, p.s.id)
 	}
@@ -196,6 +197,9 @@ func (n *Node) deletePSB(now time.Time, p *psb) {
 	if len(s.order) == 0 {
 		delete(n.sessions, s.id)
 		n.usePort(s.id, -1)
+	}
+	if p.turned {
+		n.endReverse(now, p)
 	}
 }
 

@@ -35,33 +35,50 @@ var (
 // gap, until [Node.RemoveSender].
 func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
 	n.now = now
+	if err := n.declare(now, s, false); err != nil {
+		return nil, err
+	}
+	return n.flush(), nil
+}
+
+// declare is AddSender for the owner of n, and for the PATH of the other
+// direction.
+func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 	if s.Session.Dst.IsValid() && !n.supports(s.Session.Dst, s.Filter.Src, s.In) {
-		return nil, fmt.Errorf("session %v: address family or multicast: %w", s.Session, ErrUnsupported)
+		return fmt.Errorf("session %v: address family or multicast: %w", s.Session, ErrUnsupported)
 	}
 	if err := s.check(); err != nil {
-		return nil, err
+		return err
 	}
 	p := n.lookup(s.Session, s.Filter)
 	tspec := s.TSpec.Wire()
 	if p != nil && !p.local {
-		p.own = &declared{tspec, s.In}
-		return nil, fmt.Errorf("%v: %w", s.Filter, ErrSpeaksRSVP)
+		p.own = &declared{tspec: tspec, in: s.In, owned: true}
+		return fmt.Errorf("%v: %w", s.Filter, ErrSpeaksRSVP)
 	}
 	changed := p == nil || p.tspec != tspec || p.in != s.In
 	if p == nil {
 		var refusal *Refusal
 		if p, refusal = n.newPSB(now, s.Session, s.Filter); refusal != nil {
 			if refusal.Code == wire.ErrRSVPSystem {
-				return nil, ErrTooMany
+				return ErrTooMany
 			}
-			return nil, fmt.Errorf("%v: %w", s.Session, ErrPorts)
+			return fmt.Errorf("%v: %w", s.Session, ErrPorts)
 		}
 		p.local = true
 	}
-	if !changed {
-		return nil, nil
+	if p.own == nil {
+		p.own = &declared{}
 	}
-	p.own = &declared{tspec, s.In}
+	if triggered {
+		p.own.triggered = now
+	} else {
+		p.own.owned = true
+	}
+	if !changed {
+		return nil
+	}
+	p.own.tspec, p.own.in = tspec, s.In
 	p.tspec, p.in = tspec, s.In
 	p.retryAt = time.Time{}
 	n.reroute(p)
@@ -69,7 +86,7 @@ func (n *Node) AddSender(now time.Time, s Sender) ([]Effect, error) {
 	n.answer(now, p)
 	p.reservations(func(t *tcsb) { n.updateTC(now, t, false) })
 	n.touch(p)
-	return n.flush(), nil
+	return nil
 }
 
 // supports says whether sessions with dst can be dealt with here.
@@ -103,12 +120,8 @@ func (s *Sender) check() error {
 // reservation is released. It does nothing for a sender that is not ours.
 func (n *Node) RemoveSender(now time.Time, id wire.Session, f wire.Filter) []Effect {
 	n.now = now
-	p := n.lookup(id, f)
-	if p != nil {
-		p.own = nil
-	}
-	if p != nil && p.local {
-		n.teardown(now, p, nil)
+	if p := n.lookup(id, f); p != nil && p.own != nil {
+		n.disown(now, p)
 	}
 	return n.flush()
 }
@@ -135,6 +148,9 @@ func (n *Node) Shutdown(now time.Time) []Effect {
 	n.now = now
 	for _, v := range n.Sessions(now) { // in an order that can be repeated
 		p := n.lookup(v.Session, v.Sender)
+		if p == nil {
+			continue // went with the PATH of the other direction
+		}
 		for _, t := range p.s.sorted() {
 			n.deleteTCSB(t)
 			n.resvChanged(now, t, nil)

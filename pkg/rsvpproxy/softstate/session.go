@@ -45,6 +45,7 @@ type psb struct {
 	flags           uint8 // of SESSION
 	outs            []branch
 	end             bool // PATH is not sent on at all: the receivers are here or do not speak RSVP
+	turned, barred  bool // its PATH has made, or may not make, a sender of the other direction: reverse.go
 	confirmed       bool
 	confirm         netip.Addr    // RESV_CONFIRM of the receiver proxy until it is confirmed
 	pathR           time.Duration // R announced last, for the slew limit

@@ -12,6 +12,10 @@ import (
 type declared struct {
 	tspec intserv.TSpec
 	in    IfIndex
+	// owned: by AddSender. triggered: since when by the PATH of the other
+	// direction, or since when by that alone; zero: not.
+	owned     bool
+	triggered time.Time
 }
 
 // speakAgain goes on for a sender that has stopped to speak RSVP itself and is
