@@ -73,7 +73,7 @@ func (c chain) measure(ctx context.Context) (r row, err error) {
 		return r, err
 	}
 	if n := full.Figures.Reservations; n != c.sessions {
-		return r, fmt.Errorf("%d of %d reservations are in place at X", n, c.sessions)
+		return r, fmt.Errorf("%d of %d reservations are in place at X: %s", n, c.sessions, full.Figures.Why)
 	}
 	r.memory(c.sessions, empty.Figures, full.Figures)
 	if c.hold > 0 {
@@ -86,7 +86,7 @@ func (c chain) measure(ctx context.Context) (r row, err error) {
 		}
 		r.refreshes(full.Figures, held.Figures)
 		if n := held.Figures.Reservations; n != c.sessions {
-			return r, fmt.Errorf("%d of %d reservations were left after %s", n, c.sessions, c.hold)
+			return r, fmt.Errorf("%d of %d reservations were left after %s: %s", n, c.sessions, c.hold, held.Figures.Why)
 		}
 	}
 	for _, n := range []*peer{g, x, s} {

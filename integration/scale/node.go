@@ -209,7 +209,17 @@ func (n *node) serve(path string) error {
 
 // answer is the receiver proxy of S.
 func (n *node) answer(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
-	return softstate.ReserveSpec{Style: wire.FF, FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: tspec}}, n.setup.Hosts != ""
+	return softstate.ReserveSpec{Style: wire.FF, FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: tspec}}, n.hosts(int(i.Out))
+}
+
+// hosts says whether an interface is towards the hosts.
+func (n *node) hosts(index int) bool {
+	for _, i := range n.ifaces {
+		if i.Index == index {
+			return i.Hosts
+		}
+	}
+	return false
 }
 
 // event notes at G that a reservation stands.
@@ -229,10 +239,10 @@ func (n *node) event(e softstate.Event) {
 	}
 }
 
-// sender number i: 50,000 ports each of as many hosts as it takes.
+// sender number i: 60,000 ports each of as many hosts as it takes.
 func (n *node) sender(i int) softstate.Sender {
-	port := uint16(1024 + i%50_000)
-	src := netip.AddrFrom4([4]byte{10, 1, 1, byte(i / 50_000)})
+	port := uint16(1024 + i%60_000)
+	src := netip.AddrFrom4([4]byte{10, 1, 1, byte(i / 60_000)})
 	dst := netip.AddrFrom4([4]byte{10, 2, 1 + byte(i/250%200), byte(1 + i%250)})
 	return softstate.Sender{
 		Session: wire.Session{Dst: dst, Protocol: 17, DstPort: port},
@@ -315,6 +325,7 @@ func (n *node) figures() (f figures, err error) {
 	for _, d := range v.Counters.Dropped {
 		f.Lost += d
 	}
+	f.Why = fmt.Sprintf("%+v %+v %+v", v.Counters, n.proxy.CaptureCounters(), n.proxy.SendCounters())
 	v = rsvpproxy.View{} // its rows are no state of the protocol's
 	sent, taken := n.proxy.SendCounters(), n.proxy.CaptureCounters()
 	f.Datagrams, f.Captured = sent.Sent, taken.Taken

@@ -53,6 +53,7 @@ type figures struct {
 	Lost          uint64 // messages that the node dropped or could not send
 	Reservations  int
 	Treat         []time.Duration // of each treatment, sorted
+	Why           string          // the counters that tell of trouble
 }
 
 // peer is a node seen from the parent.
