@@ -60,6 +60,10 @@ func TestUsageIsExitCode2(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{}, {"nonsense"}, {"check"}, {"check", "a", "b"}, {"flows", "x"}, {"status", "--nonsense"}, {"run"}, {"plan"}, {"demo", "a", "b"}, {"-s"}, {"rsvp"}, {"rsvp", "nonsense"}, {"rsvp", "counters", "x"},
+		{"reserve"}, {"reserve", "udp", "10.1.0.2:1", "10.2.0.2:2"}, {"reserve", "udp", "10.1.0.2:1", "--bandwidth", "1mbit"},
+		{"reserve", "udp", "x", "10.2.0.2:2", "--bandwidth", "1mbit"}, {"reserve", "--conn", "1", "udp", "a", "b", "--bandwidth", "1mbit"},
+		{"reserve", "--conn", "1", "--bandwidth", "1mbit", "--wait", "--no-wait"}, {"reserve", "--conn", "1", "--bandwidth", "1mbit", "--timeout", "0s"},
+		{"reserve", "--conn", "1", "--bandwidth", "1mbit", "--priority", "x"}, {"release"}, {"release", "1", "2"}, {"reservations", "x"},
 	} {
 		got := all.exec(t, nil, args...)
 		if got.code != exitUsage || got.out != "" || !strings.HasPrefix(got.err, "qosproxy: ") || !strings.Contains(got.err, "--help") {
@@ -130,6 +134,7 @@ func TestViews(t *testing.T) {
 	sock := daemon(t, b)
 	for verb, want := range map[string]string{
 		"status": "process 4711", "flows": "left-alone", "sessions": "sender-proxy", "links": "best-effort", "policies": "imaging", "stats": "handshake not seen",
+		"reservations": "the monday meeting",
 	} {
 		got := run(t, verb, "-s", sock)
 		if got.code != exitOK || !strings.Contains(got.out, want) || got.err != "" {

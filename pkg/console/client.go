@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"syscall"
 	"time"
 )
@@ -67,10 +69,42 @@ func (c *Client) RSVPCounters(ctx context.Context) (RSVPStats, error) {
 	return get[RSVPStats](ctx, c, "rsvp/counters")
 }
 
+// Reservations returns what was reserved by hand.
+func (c *Client) Reservations(ctx context.Context) ([]ReservationRow, error) {
+	return get[[]ReservationRow](ctx, c, "reservations")
+}
+
+// Reservation returns one of them.
+func (c *Client) Reservation(ctx context.Context, id string) (ReservationRow, error) {
+	return get[ReservationRow](ctx, c, "reservations/"+url.PathEscape(id))
+}
+
+// Reserve asks for a reservation by hand.
+func (c *Client) Reserve(ctx context.Context, r ReservationRequest) (row ReservationRow, err error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return row, &Error{Code: "bad_request", Message: err.Error()}
+	}
+	data, err := c.do(ctx, http.MethodPost, "reservations", body)
+	if err != nil {
+		return row, err
+	}
+	return row, decode(data, &row)
+}
+
+// Release ends a reservation by hand and returns what it was.
+func (c *Client) Release(ctx context.Context, id string) (row ReservationRow, err error) {
+	data, err := c.do(ctx, http.MethodDelete, "reservations/"+url.PathEscape(id), nil)
+	if err != nil {
+		return row, err
+	}
+	return row, decode(data, &row)
+}
+
 // Reload makes the daemon read its config file again and returns its status.
 func (c *Client) Reload(ctx context.Context) (Status, error) {
 	var st Status
-	data, err := c.do(ctx, http.MethodPost, "reload")
+	data, err := c.do(ctx, http.MethodPost, "reload", nil)
 	if err != nil {
 		return st, err
 	}
@@ -79,7 +113,7 @@ func (c *Client) Reload(ctx context.Context) (Status, error) {
 
 func get[T any](ctx context.Context, c *Client, what string) (T, error) {
 	var v T
-	data, err := c.do(ctx, http.MethodGet, what)
+	data, err := c.do(ctx, http.MethodGet, what, nil)
 	if err != nil {
 		return v, err
 	}
@@ -94,8 +128,8 @@ func decode(data []byte, v any) error {
 }
 
 // do sends one request. Every error that it returns is an *Error.
-func (c *Client) do(ctx context.Context, method, what string) (data []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://qosproxy/v1/"+what, http.NoBody)
+func (c *Client) do(ctx context.Context, method, what string, body []byte) (data []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://qosproxy/v1/"+what, bytes.NewReader(body))
 	if err != nil {
 		return nil, &Error{Code: "bad_request", Message: err.Error()}
 	}
@@ -112,15 +146,15 @@ func (c *Client) do(ctx context.Context, method, what string) (data []byte, err 
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode/100 == 2 {
 		return data, nil
 	}
-	var body ErrorBody
-	if err := json.Unmarshal(data, &body); err != nil || body.Error == nil {
+	var refusal ErrorBody
+	if err := json.Unmarshal(data, &refusal); err != nil || refusal.Error == nil {
 		return nil, &Error{Code: "bad_answer", Status: resp.StatusCode, Message: fmt.Sprintf("%s answers %s: is this a qosproxy?", c.socket, resp.Status)}
 	}
-	body.Error.Status = resp.StatusCode
-	return nil, body.Error
+	refusal.Error.Status = resp.StatusCode
+	return nil, refusal.Error
 }
 
 func (c *Client) unreachable(err error) *Error {

@@ -25,13 +25,14 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/rsvp/counters", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats().RSVP) })
 	get("/healthz", s.healthz)
 	s.route(mux, "/v1/reload", map[string]handler{http.MethodPost: s.reload})
+	s.route(mux, "/v1/reservations", map[string]handler{http.MethodGet: s.reservations, http.MethodPost: s.reserve})
+	s.route(mux, "/v1/reservations/{id}", map[string]handler{http.MethodGet: s.reservation, http.MethodDelete: s.releaseReservation})
 	if s.metrics != nil {
 		get("/metrics", s.metrics.ServeHTTP)
 	}
 	// In the contract, built later.
 	for path, method := range map[string]string{
 		"/v1/connections": http.MethodGet, "/v1/events": http.MethodGet, "/{$}": http.MethodGet,
-		"/v1/reservations": http.MethodPost, "/v1/reservations/{id}": http.MethodDelete,
 	} {
 		s.route(mux, path, map[string]handler{method: s.later})
 	}

@@ -23,6 +23,15 @@ type Backend interface {
 	Links() []LinkRow
 	Policies() []PolicyRow
 	Stats() Stats
+	// Reservations lists what was reserved by hand, and Reservation finds one by
+	// its id. The errors of these and of the next two are *Error with the HTTP
+	// status, or faults of the daemon.
+	Reservations() ([]ReservationRow, error)
+	Reservation(id string) (ReservationRow, error)
+	// Reserve begins a reservation: what becomes of it is told by its row.
+	Reserve(ctx context.Context, r ReservationRequest) (ReservationRow, error)
+	// Release ends it and returns what it was.
+	Release(ctx context.Context, id string) (ReservationRow, error)
 	// Reload reads the config file again. After an error the old config is
 	// still in use.
 	Reload(ctx context.Context) error

@@ -56,7 +56,7 @@ func indent(t *testing.T, data []byte) []byte {
 
 func TestGolden(t *testing.T) {
 	s := console.New(consoletest.Example(), nil, nil)
-	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters"} {
+	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters", "reservations"} {
 		w := ask(t, s, http.MethodGet, "/v1/"+what)
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", what, w.Code, w.Header())
@@ -70,7 +70,7 @@ func TestNothingIsNullThatIsAList(t *testing.T) {
 	b := &consoletest.Backend{LinkRows: make([]console.LinkRow, 1), PolicyRows: make([]console.PolicyRow, 1)}
 	s := console.New(b, nil, nil)
 	for what, want := range map[string][]string{
-		"flows": {"[]\n"}, "sessions": {"[]\n"}, "status": {`"problems":[]`}, "stats": {`"queues":[]`, `"left_alone":{}`},
+		"flows": {"[]\n"}, "sessions": {"[]\n"}, "reservations": {"[]\n"}, "status": {`"problems":[]`}, "stats": {`"queues":[]`, `"left_alone":{}`},
 		"links":    {`"classes":[]`},
 		"policies": {`"from":[]`, `"to":[]`, `"from_port":[]`, `"to_port":[]`},
 	} {
@@ -109,8 +109,10 @@ func TestErrors(t *testing.T) {
 		{"GET", "/v1/reload", 405, "method_not_allowed"},
 		{"GET", "/v1/connections", 501, "not_implemented"},
 		{"GET", "/v1/events", 501, "not_implemented"},
-		{"POST", "/v1/reservations", 501, "not_implemented"},
-		{"DELETE", "/v1/reservations/5", 501, "not_implemented"},
+		{"POST", "/v1/reservations", 400, "bad_request"},
+		{"PUT", "/v1/reservations", 405, "method_not_allowed"},
+		{"GET", "/v1/reservations/5", 404, "no_reservation"},
+		{"DELETE", "/v1/reservations/5", 404, "no_reservation"},
 		{"GET", "/", 501, "not_implemented"},
 	} {
 		w := ask(t, s, tt.method, tt.path)
@@ -194,6 +196,7 @@ func TestKeysAreDocumented(t *testing.T) {
 	}
 	for _, v := range []any{
 		console.Status{}, console.FlowRow{}, console.SessionRow{}, console.LinkRow{}, console.PolicyRow{}, console.Stats{}, console.ErrorBody{}, console.Health{},
+		console.ReservationRequest{}, console.ReservationRow{},
 	} {
 		walk(reflect.TypeOf(v), func(key string) {
 			if !bytes.Contains(doc, []byte("`"+key+"`")) {

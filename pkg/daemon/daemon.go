@@ -59,6 +59,8 @@ type Daemon struct {
 	sender *inject.Sender
 	rsvp   *rsvpproxy.Proxy
 	tc     *trafficControl
+	hands  *hands
+	signal signaller // RSVP for those who speak by policy
 	first  *firstHandler
 	cheat  *cheatWorkers
 	queues []*queue
@@ -115,8 +117,9 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 		Traffic: d.tc, Send: d.sender, ReceiverProxy: d.tc.receiverProxy, Reverse: d.tc.reverse, Rest: d.tc.rest, Event: d.sessionEvent, Log: log.Named("rsvp"),
 	})
 	d.rsvp.SetInterfaces(l.rsvp())
+	d.byHand(c)
 	d.first = &firstHandler{
-		flows: d.flows, tc: d.tc, ended: d.news.end, rsvp: d.rsvp, cheat: d.cheat, links: d.links.Load, log: log,
+		flows: d.flows, tc: d.tc, ended: d.news.end, rsvp: d.signal, cheat: d.cheat, links: d.links.Load, log: log,
 		steer: func() steering {
 			if t := d.table.Load(); t != nil {
 				return t
@@ -213,6 +216,9 @@ func (d *Daemon) sessionEvent(e softstate.Event) {
 	key := flowKey(e.Session, e.Sender)
 	d.log.Info("session", zap.Stringer("flow", key), zap.Stringer("role", e.Role), zap.Stringer("state", e.State),
 		zap.Bool("gone", e.Gone), zap.Stringer("error", e.Failure))
+	if e.Gone {
+		d.hands.gone(key)
+	}
 	d.flows.told(time.Now(), key, e)
 }
 

@@ -22,6 +22,7 @@ type flowTable struct {
 
 	file     string // of the configuration, for reasons
 	policies *policies
+	hand     *handTable          // comes before the policies
 	zones    map[int]config.Zone // by interface index
 	shards   int
 	draining bool              // nothing new is cheated
@@ -29,7 +30,7 @@ type flowTable struct {
 }
 
 func newFlowTable(limit, shards int) *flowTable {
-	return &flowTable{conns: make(map[packet.FlowKey]*conn), limit: limit, shards: shards, policies: newPolicies(&config.Config{}), matched: map[string]uint64{}}
+	return &flowTable{conns: make(map[packet.FlowKey]*conn), limit: limit, shards: shards, policies: newPolicies(&config.Config{}), hand: newHandTable(), matched: map[string]uint64{}}
 }
 
 // configure swaps in a generation of policies. Flows keep the decision that
@@ -175,7 +176,8 @@ func (t *flowTable) choose(c *conn, syn bool, d *decision) {
 			f.caveat = "; not cheated: the other direction of this connection is"
 		default:
 			c.shard = int(f.key.Hash() % uint32(t.shards))
-			d.watch, d.resume = f.key, !f.reserved.IsZero()
+			// By hand it may have been reserved before the connection was.
+			d.watch, d.resume = f.key, !f.reserved.IsZero() || isByHand(f.policy)
 		}
 	}
 }
@@ -190,13 +192,15 @@ func (d *decision) add(f *flow) {
 // claim fills in what the policies say of one direction.
 func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 	*f = flow{key: f.key, present: true, in: in, out: out, state: stateLeftAlone, asked: now}
-	p := t.policies.match(f.key)
+	p := t.match(t.policies, f.key)
 	if p == nil {
 		f.reason = "no policy is for this direction"
 		return
 	}
 	f.policy = p
-	t.matched[p.Name]++
+	if !isByHand(p) {
+		t.matched[p.Name]++
+	}
 	if p.Reserve == nil {
 		f.state, f.dscp, f.marked = stateManaged, p.DSCP, p.Marked
 		f.reason = "marked as " + where(t.file, p) + " says"
@@ -295,11 +299,58 @@ func (t *flowTable) size() (conns int, full uint64) {
 
 // policyOf finds the policy for data in the direction of key; nil if none.
 func (t *flowTable) policyOf(key packet.FlowKey) *config.Policy {
-	t.mu.Lock()
-	p := t.policies
-	t.mu.Unlock()
+	return t.match(t.current(), key)
+}
+
+// match finds what a flow's reservation by hand says, or else a policy; nil if
+// there is neither.
+func (t *flowTable) match(p *policies, key packet.FlowKey) *config.Policy {
+	if h := t.hand.policy(key); h != nil {
+		return h
+	}
 	return p.match(key)
 }
+
+// moved is what becomes of a flow whose policy is another one now.
+type moved uint8
+
+const (
+	movedNot    moved = iota // it is not known, or its policy is the same
+	movedInside              // its row says what the new policy wants
+	movedAnew                // it has to be decided anew
+)
+
+// repolicy looks whether another policy claims a flow now. A flow that is not
+// cheated, by neither of them, keeps its row.
+func (t *flowTable) repolicy(key packet.FlowKey) moved {
+	canon, _ := key.Canonical()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.conns[canon]
+	if c == nil || !c.dir(key).present {
+		return movedNot
+	}
+	f := c.dir(key)
+	next := t.match(t.policies, key)
+	switch {
+	case f.policy == next:
+		return movedNot
+	case c.shard >= 0 || f.policy != nil && cheats(f.policy.TCP) || next != nil && cheats(next.TCP):
+		return movedAnew
+	}
+	was := *f
+	t.claim(was.asked, f, was.in, was.out)
+	f.treated, f.counts, f.fin = was.treated, was.counts, was.fin
+	f.class, f.dscp, f.marked, f.rate, f.reserved = was.class, was.dscp, was.marked, was.rate, was.reserved
+	if !f.reserved.IsZero() {
+		f.state, f.reason = was.state, was.reason
+	}
+	return movedInside
+}
+
+// claimed says whether a policy or a reservation by hand has one of the
+// directions.
+func (c *conn) claimed() bool { return c.dirs[0].policy != nil || c.dirs[1].policy != nil }
 
 // ensure makes an entry for a flow that RSVP knows before a packet was queued,
 // so that it is shown and counted. It does nothing where the table is full.

@@ -47,6 +47,7 @@ func (d *Daemon) janitor(ctx context.Context) {
 			}
 		case now := <-t.C:
 			orphans = d.sweep(ctx, now, orphans)
+			d.hands.sweep(ctx, time.Now().Round(0)) // their ends are told by the wall clock
 		}
 	}
 }
@@ -67,6 +68,10 @@ func (d *Daemon) forget(ctx context.Context, key packet.FlowKey) {
 		if iface := d.links.Load().name(f.out); f.treated && iface != "" {
 			d.tc.uncount(ctx, f.key, iface)
 		}
+		if d.flows.hand.policy(f.key) != nil {
+			// What was reserved by hand outlives the connection: it is policed again.
+			d.tc.reprogram(ctx, f.key)
+		}
 	}
 }
 
@@ -79,7 +84,7 @@ func (d *Daemon) removeSenders(key packet.FlowKey) {
 			continue
 		}
 		session, filter := sessionOf(k)
-		if err := d.rsvp.RemoveSender(session, filter); err != nil {
+		if err := d.signal.RemoveSender(session, filter); err != nil {
 			d.log.Debug("sender not removed", zap.Stringer("flow", k), zap.Error(err))
 		}
 	}
@@ -123,6 +128,7 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 			}
 			// A reservation that others asked for lives as long as they refresh it.
 			held = held || f.role != roleSender && !f.reserved.IsZero()
+			held = held || isByHand(f.policy)
 		}
 		if !held && now.Sub(last) > c.idle(last) {
 			idle = append(idle, c.dirs[0].key)

@@ -62,7 +62,12 @@ func (p *policies) prefilters() []plan.Prefilter {
 }
 
 // where names the configuration line that decided, for `flows` and logs.
-func where(c string, p *config.Policy) string { return fmt.Sprintf("%s:%d", c, p.Line) }
+func where(c string, p *config.Policy) string {
+	if isByHand(p) {
+		return p.Name
+	}
+	return fmt.Sprintf("%s:%d", c, p.Line)
+}
 
 // tspecOf is the traffic specification that a policy declares.
 func tspecOf(t config.TSpec) intserv.TSpec {

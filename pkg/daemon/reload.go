@@ -147,7 +147,7 @@ func (t *flowTable) adopt(file string, p *policies, zones map[int]config.Zone) (
 			if !f.present {
 				continue
 			}
-			next := p.match(f.key)
+			next := t.match(p, f.key)
 			if f.role == roleSender || f.reserved.IsZero() {
 				same = same && samePolicy(f.policy, next)
 			}

@@ -272,14 +272,18 @@ func (t *trafficControl) Release(id uint64) {
 // giveBack takes a flow's treatment away. A flow that still lives is counted on.
 func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.FlowKey, why string) {
 	delete(t.byKey, key)
-	shard, cheated := -1, false
+	shard, cheated, claimed := -1, false, false
 	known := t.flows.update(key, func(c *conn, f *flow) {
-		shard, cheated = c.shard, c.shard >= 0 && f.role == roleSender
+		shard, cheated, claimed = c.shard, c.shard >= 0 && f.role == roleSender, c.claimed()
 		f.reserved, f.class, f.marked, f.dscp, f.rate = time.Time{}, 0, false, 0, 0
 		f.state, f.reason = stateWatched, why
 	})
 	if cheated {
 		t.cheat.stop(shard, key)
+	}
+	if known && !claimed && shard < 0 {
+		t.flows.remove(key) // it was here for the reservation alone
+		known = false
 	}
 	if !known {
 		t.take(ctx, iface, key)
@@ -322,5 +326,9 @@ func (t *trafficControl) receiverProxy(i softstate.PathInfo) (softstate.ReserveS
 	if p == nil || p.Reserve == nil || !p.Reserve.HasReceiver() {
 		return softstate.ReserveSpec{}, false
 	}
-	return askFor(p.Reserve, i), true
+	out := askFor(p.Reserve, i)
+	if h, ok := t.flows.hand.get(flowKey(i.Session, i.Sender)); ok {
+		h.style(&out)
+	}
+	return out, true
 }

@@ -80,7 +80,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if err != nil {
 		// What an earlier process left is not ours to remove.
 		clean := c.OnStop == config.OnStopClean && len(d.shape.Adopted()) == 0
-		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.sender.Close())
+		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.sender.Close(), d.hands.file.close())
 		if ctx.Err() != nil {
 			return nil // told to stop before it began
 		}
@@ -97,6 +97,9 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	}
 	rsvp.start("rsvp", d.rsvp.Run)
 	err = d.openRules(want.Queue)
+	if err == nil {
+		d.hands.restore(alive)
+	}
 	var listener net.Listener
 	if err == nil {
 		listener, err = d.listen(ctx)
@@ -133,7 +136,7 @@ func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 	if t := d.table.Load(); t != nil {
 		errs = append(errs, t.Close())
 	}
-	errs = append(errs, queues.stop(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close())
+	errs = append(errs, queues.stop(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close(), d.hands.file.close())
 	if d.state.Load() != "starting" {
 		d.log.Info("stopped") // a start that failed is told by its error alone
 	}

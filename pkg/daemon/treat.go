@@ -97,6 +97,17 @@ func (t *trafficControl) restart(key packet.FlowKey) {
 		return
 	}
 	if tr, p, shard := t.treatment(key, r); tr.Cheated {
+		if tr != r.put { // it was policed until now, which a cheated flow must not be
+			ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
+			defer cancel()
+			class, err := t.kernel.Install(ctx, tr)
+			if err != nil {
+				t.log.Warn("connection not cheated: its treatment stays", zap.Stringer("flow", key), zap.Error(err))
+				return
+			}
+			r.put, r.class = tr, class
+			t.note(key, r, p)
+		}
 		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec))
 	}
 }

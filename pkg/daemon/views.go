@@ -113,9 +113,7 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 	}
 	if s.FlowSpec != nil {
 		row.Service = s.FlowSpec.Service.String()
-		row.FlowSpec = &console.FlowSpec{
-			TSpec: *consoleTSpec(s.FlowSpec.TSpec), Rate: s.FlowSpec.RSpec.Rate, Slack: s.FlowSpec.RSpec.Slack,
-		}
+		row.FlowSpec = consoleFlowSpec(s.FlowSpec)
 	}
 	if p := d.flows.policyOf(flowKey(s.Session, s.Sender)); p != nil {
 		row.Policy = p.Name
@@ -287,6 +285,9 @@ func (d *Daemon) problems() []string {
 			out = append(out, fmt.Sprintf("queue %d (%s) lost %d packets: the box is too slow for this traffic",
 				q.num, q.role, c.Kernel.QueueDropped+c.Kernel.UserDropped))
 		}
+	}
+	if err := d.hands.problem; err != nil {
+		out = append(out, err.Error())
 	}
 	if _, full := d.flows.size(); full > 0 {
 		out = append(out, fmt.Sprintf("%d flows found no room (limits.flows) and passed untouched", full))

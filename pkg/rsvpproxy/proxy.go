@@ -241,6 +241,33 @@ type View struct {
 	At       time.Time
 }
 
+// Session asks the event loop for one sender of a session; false if it has none.
+func (p *Proxy) Session(session wire.Session, sender wire.Filter) (softstate.SessionView, bool, error) {
+	type answer struct {
+		view  softstate.SessionView
+		known bool
+	}
+	a, err := ask(p, func(now time.Time, n *softstate.Node) (a answer) {
+		a.view, a.known = n.Session(now, session, sender)
+		return a
+	})
+	return a.view, a.known, err
+}
+
+// ask has the event loop look at the machine, and waits for what it sees.
+func ask[T any](p *Proxy, look func(now time.Time, n *softstate.Node) T) (v T, err error) {
+	reply := make(chan T, 1)
+	if err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect { reply <- look(now, n); return nil }); err != nil {
+		return v, err
+	}
+	select {
+	case v := <-reply:
+		return v, nil
+	case <-time.After(5 * time.Second):
+		return v, errors.New("rsvp did not answer within 5 s")
+	}
+}
+
 // View asks the event loop for its state.
 func (p *Proxy) View() (View, error) {
 	reply := make(chan View, 1)

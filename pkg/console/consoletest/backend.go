@@ -2,22 +2,29 @@ package consoletest
 
 import (
 	"context"
+	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/console"
 )
 
 // Backend answers with what its fields hold.
 type Backend struct {
-	StatusValue   console.Status
-	FlowRows      []console.FlowRow
-	SessionRows   []console.SessionRow
-	LinkRows      []console.LinkRow
-	PolicyRows    []console.PolicyRow
-	StatsValue    console.Stats
-	ReloadErr     error
-	HealthErr     error
-	Reloads       int
-	BeforeAnswers func() // called before each answer, when set
+	StatusValue console.Status
+	FlowRows    []console.FlowRow
+	SessionRows []console.SessionRow
+	LinkRows    []console.LinkRow
+	PolicyRows  []console.PolicyRow
+	StatsValue  console.Stats
+	ReloadErr   error
+	HealthErr   error
+	Reloads     int
+	// ReservationRows answer Reservations; Reserve appends AddedRow unless
+	// ReserveErr is set, and notes what was asked for.
+	ReservationRows []console.ReservationRow
+	ReserveErr      error
+	AddedRow        console.ReservationRow
+	Asked           []console.ReservationRequest
+	BeforeAnswers   func() // called before each answer, when set
 }
 
 func (b *Backend) before() {
@@ -49,6 +56,43 @@ func (b *Backend) Reload(context.Context) error { b.Reloads++; return b.ReloadEr
 
 // Healthy returns HealthErr.
 func (b *Backend) Healthy() error { return b.HealthErr }
+
+// Reservations returns ReservationRows.
+func (b *Backend) Reservations() ([]console.ReservationRow, error) {
+	b.before()
+	return b.ReservationRows, nil
+}
+
+// Reservation finds one of ReservationRows.
+func (b *Backend) Reservation(id string) (console.ReservationRow, error) {
+	b.before()
+	for _, r := range b.ReservationRows {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return console.ReservationRow{}, &console.Error{Status: 404, Code: "no_reservation", Message: "there is no reservation " + id}
+}
+
+// Reserve notes r and appends AddedRow, or returns ReserveErr.
+func (b *Backend) Reserve(_ context.Context, r console.ReservationRequest) (console.ReservationRow, error) {
+	b.before()
+	b.Asked = append(b.Asked, r)
+	if b.ReserveErr != nil {
+		return console.ReservationRow{}, b.ReserveErr
+	}
+	b.ReservationRows = append(b.ReservationRows, b.AddedRow)
+	return b.AddedRow, nil
+}
+
+// Release removes one of ReservationRows.
+func (b *Backend) Release(_ context.Context, id string) (console.ReservationRow, error) {
+	r, err := b.Reservation(id)
+	if err == nil {
+		b.ReservationRows = slices.DeleteFunc(slices.Clone(b.ReservationRows), func(o console.ReservationRow) bool { return o.ID == id })
+	}
+	return r, err
+}
 
 // Example returns a backend that shows a box in the middle of its work: one
 // cheated transfer, one voice stream, one flow left alone.
@@ -127,6 +171,21 @@ func Example() *Backend {
 				DSCP: 44, PHB: "voice-admit", TCPMode: "none", Excess: "drop", Flows: 1, Reservations: 1, Matched: 1,
 			},
 			{Name: "rest", Line: 40, From: []string{"10.1.0.0/16", "2001:db8:1::/48"}, DSCP: -1, TCPMode: "none", Excess: "best-effort"},
+		},
+		ReservationRows: []console.ReservationRow{
+			{
+				ID: "3", Owner: "ops", Comment: "the monday meeting", Protocol: "udp", Src: "10.1.0.7", Sport: 5008, Dst: "10.2.0.7", Dport: 5008,
+				Side: "both", Role: "sender-proxy", Service: "controlled-load", Style: "ff", TSpec: &voice, DSCP: 44, PHB: "voice-admit",
+				TCPMode: "none", Excess: "best-effort", State: console.SessionReserved, FlowSpec: &console.FlowSpec{TSpec: voice}, Class: "1:12",
+				Since: "2026-01-02T03:04:05Z", Expires: "2026-01-02T05:04:05Z", AgeS: 125,
+			},
+			{
+				ID: "7", Protocol: "tcp", Src: "10.1.0.5", Sport: 40200, Dst: "10.2.0.9", Dport: 104,
+				Side: "sender", Role: "sender-proxy", Service: "controlled-load", Style: "ff", TSpec: &imaging, DSCP: 26, PHB: "af31",
+				Priority: console.Priority{Setup: 1, Hold: 2}, TCPMode: "reliable", Excess: "drop", State: console.SessionRejected,
+				Error: "requested bandwidth unavailable (code 1 value 2) at 192.0.2.2", ErrorCode: 1, ErrorValue: 2, ErrorNode: "192.0.2.2",
+				Since: "2026-01-02T03:05:05Z", AgeS: 65,
+			},
 		},
 		StatsValue: exampleStats(),
 	}

@@ -1,0 +1,197 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/byhand"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+)
+
+// byHand joins the reservations made by hand to the other rooms.
+func (d *Daemon) byHand(c *config.Config) {
+	d.signal = ofSender{table: d.flows.hand, rsvp: d.rsvp}
+	routes := route.NewTable()
+	d.hands = &hands{
+		table: d.flows.hand, file: handFile{dir: c.StateDir}, rsvp: d.rsvp, flows: d.flows, links: d.links.Load,
+		watch: func() watchlist {
+			if t := d.table.Load(); t != nil {
+				return t
+			}
+			return nil
+		},
+		moved: d.moved, now: time.Now,
+		route: func(a netip.Addr) (route.Hop, error) { return routes.Lookup(time.Now(), a) }, told: func(string, byhand.Reservation) {}, log: d.log,
+	}
+	d.hands.load(c.Limits.Sessions)
+}
+
+// moved brings a flow's row and treatment to what its policy says now.
+func (d *Daemon) moved(ctx context.Context, key packet.FlowKey) {
+	switch d.flows.repolicy(key) {
+	case movedNot:
+	case movedInside:
+		d.tc.reprogram(ctx, key)
+	case movedAnew:
+		d.retire(ctx, key)
+	}
+}
+
+// Reserve makes a reservation by hand.
+func (d *Daemon) Reserve(ctx context.Context, ask console.ReservationRequest) (console.ReservationRow, error) {
+	r, err := reservationOf(&ask, time.Now())
+	if err != nil {
+		return console.ReservationRow{}, err
+	}
+	// Once begun it is not given up half-way, whoever asked for it.
+	if r, err = d.hands.add(context.WithoutCancel(ctx), r); err != nil {
+		return console.ReservationRow{}, err
+	}
+	return d.handRow(&r)
+}
+
+// Release ends a reservation by hand.
+func (d *Daemon) Release(ctx context.Context, id string) (console.ReservationRow, error) {
+	n, err := handID(id)
+	if err != nil {
+		return console.ReservationRow{}, err
+	}
+	// What it was; an id that is not there is refused by remove.
+	row, _ := d.Reservation(id)
+	_, err = d.hands.remove(context.WithoutCancel(ctx), n)
+	return row, err
+}
+
+// Reservations lists the reservations made by hand, the oldest first.
+func (d *Daemon) Reservations() ([]console.ReservationRow, error) {
+	list := d.hands.list()
+	if len(list) == 0 {
+		return nil, nil
+	}
+	v, err := d.rsvp.View()
+	if err != nil {
+		return nil, err
+	}
+	byFlow := make(map[packet.FlowKey]*softstate.SessionView, len(v.Sessions))
+	for i := range v.Sessions {
+		byFlow[flowKey(v.Sessions[i].Session, v.Sessions[i].Sender)] = &v.Sessions[i]
+	}
+	rows := make([]console.ReservationRow, 0, len(list))
+	for i := range list {
+		rows = append(rows, d.rowOf(&list[i], byFlow[list[i].Flow]))
+	}
+	return rows, nil
+}
+
+// Reservation finds one of them.
+func (d *Daemon) Reservation(id string) (console.ReservationRow, error) {
+	n, err := handID(id)
+	if err != nil {
+		return console.ReservationRow{}, err
+	}
+	r, err := d.hands.get(n)
+	if err != nil {
+		return console.ReservationRow{}, err
+	}
+	return d.handRow(&r)
+}
+
+func (d *Daemon) handRow(r *byhand.Reservation) (console.ReservationRow, error) {
+	session, filter := sessionOf(r.Flow)
+	v, known, err := d.rsvp.Session(session, filter)
+	if err != nil {
+		return console.ReservationRow{}, err
+	}
+	if !known {
+		return d.rowOf(r, nil), nil
+	}
+	return d.rowOf(r, &v), nil
+}
+
+// rowOf is the row of a reservation whose session, if there is one, is s.
+func (d *Daemon) rowOf(r *byhand.Reservation, s *softstate.SessionView) console.ReservationRow {
+	row := console.ReservationRow{
+		ID: handNumber(r.ID), Owner: r.Owner, Comment: r.Comment, Protocol: packet.ProtoName(r.Flow.Proto),
+		Src: r.Flow.SrcAddr().String(), Sport: r.Flow.SrcPort, Dst: r.Flow.DstAddr().String(), Dport: r.Flow.DstPort,
+		Side: string(r.Side), Service: r.Service.String(), Style: string(r.Style), TSpec: consoleTSpec(r.TSpec),
+		DelayUS: uint64(r.Delay.Microseconds()), Priority: console.Priority(r.Priority),
+		DSCP: d.handMark(r), TCPMode: string(r.TCP), Excess: config.ExcessBestEffort.String(), State: console.SessionInactive,
+		Since: r.Made.UTC().Format(time.RFC3339), AgeS: seconds(time.Since(r.Made)),
+	}
+	row.PHB = dscp.Name(row.DSCP)
+	if r.Drop {
+		row.Excess = config.ExcessDrop.String()
+	}
+	if !r.Expires.IsZero() {
+		row.Expires = r.Expires.UTC().Format(time.RFC3339)
+	}
+	f, _ := d.flows.hand.get(r.Flow)
+	row.Reason = handReason(r, &f, s)
+	if s == nil {
+		return row
+	}
+	row.Role, row.State, row.Error = s.Role.String(), s.State.String(), s.Error()
+	if s.FlowSpec != nil {
+		row.FlowSpec = consoleFlowSpec(s.FlowSpec)
+	}
+	if e := s.Failure; e != nil {
+		row.ErrorCode, row.ErrorValue = uint8(e.Code), e.Value
+		if e.Node.IsValid() {
+			row.ErrorNode = e.Node.String()
+		}
+	}
+	if held, ok := d.tc.view(s.Reservation); ok {
+		row.Class = held.class.String()
+	}
+	return row
+}
+
+func (d *Daemon) handMark(r *byhand.Reservation) uint8 {
+	m := d.cfg.Load().Mapping
+	switch {
+	case r.Marked:
+		return r.DSCP
+	case r.Service == intserv.Guaranteed:
+		return m.Guaranteed
+	default:
+		return m.ControlledLoad
+	}
+}
+
+// handReason says what a reservation by hand waits for.
+func handReason(r *byhand.Reservation, f *handFlow, s *softstate.SessionView) string {
+	switch {
+	case f.problem != "":
+		return f.problem
+	case s == nil && f.sender:
+		return "PATH is about to be sent"
+	case s == nil:
+		return "waiting for PATH from the sender's side"
+	case f.sender && (s.Role == softstate.Transit || s.Role == softstate.ReceiverProxy):
+		return "the sender speaks RSVP itself: its own PATH is used"
+	}
+	switch s.State {
+	case softstate.Inactive:
+		return "there is no route to send PATH"
+	case softstate.PathOnly:
+		if s.Role == softstate.Transit && r.Side != byhand.Sender {
+			return "the receiver speaks RSVP itself: waiting for its RESV"
+		}
+		return "waiting for RESV from the receiver's side"
+	case softstate.Requested:
+		return "waiting for traffic control"
+	default:
+		return ""
+	}
+}
+
+func consoleFlowSpec(f *intserv.FlowSpec) *console.FlowSpec {
+	return &console.FlowSpec{TSpec: *consoleTSpec(f.TSpec), Rate: f.RSpec.Rate, Slack: f.RSpec.Slack}
+}
