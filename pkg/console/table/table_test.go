@@ -27,7 +27,7 @@ func printers(b *consoletest.Backend) map[string]func(io.Writer) error {
 		"policies": func(w io.Writer) error { return Policies(w, b.Policies()) },
 		"stats":    func(w io.Writer) error { return Stats(w, b.Stats()) },
 
-		"reservations": func(w io.Writer) error { rows, _ := b.Reservations(); return Reservations(w, rows) },
+		"reservations":  func(w io.Writer) error { rows, _ := b.Reservations(); return Reservations(w, rows) },
 		"rsvp-counters": func(w io.Writer) error { return RSVPCounters(w, b.Stats().RSVP) },
 	}
 }
