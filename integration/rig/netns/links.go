@@ -213,6 +213,17 @@ func (n *NetNS) HardwareAddr(name string) (net.HardwareAddr, error) {
 	return link.Attrs().HardwareAddr, nil
 }
 
+// Has says whether the namespace has an interface.
+func (n *NetNS) Has(name string) bool {
+	h, err := n.handle()
+	if err != nil {
+		return false
+	}
+	defer h.Close()
+	_, err = h.LinkByName(name)
+	return err == nil
+}
+
 // IsAbsent tells that an error means "this kernel or namespace has no such thing".
 func IsAbsent(err error) bool {
 	return errors.Is(err, unix.ENOENT)

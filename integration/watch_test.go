@@ -1,0 +1,65 @@
+package integration
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/qosproxy/qosproxy/integration/rig/traffic"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
+)
+
+// watch records every RSVP message that the boxes send by some interfaces. At
+// the end of the test an implementation that is not ours has to understand all
+// of them.
+func (l *lab) watch(t *testing.T, interfaces ...string) {
+	t.Helper()
+	tshark := roottest.Tool(t, "tshark")
+	var taps []*traffic.Capture
+	for _, b := range l.boxes {
+		for _, name := range interfaces {
+			if !b.ns.Has(name) {
+				continue
+			}
+			c, err := traffic.StartCapture(b.ns, name, anyRSVP)
+			if err != nil {
+				t.Fatal(err)
+			}
+			taps = append(taps, c)
+		}
+	}
+	t.Cleanup(func() {
+		var sent []traffic.Frame
+		for _, c := range taps {
+			frames, omitted := c.Frames()
+			if err := c.Close(); err != nil || omitted > 0 {
+				t.Errorf("capture: %v, %d frames left out", err, omitted)
+			}
+			for _, f := range frames {
+				if f.Outgoing {
+					sent = append(sent, f)
+				}
+			}
+		}
+		if len(sent) == 0 {
+			t.Error("no box sent any RSVP message")
+			return
+		}
+		slices.SortStableFunc(sent, func(a, b traffic.Frame) int { return a.At.Compare(b.At) })
+		file := filepath.Join(t.TempDir(), "sent.pcap")
+		writePcap(t, file, sent)
+		t.Logf("%d messages sent, all read by tshark: %v", len(sent), readByTshark(t, tshark, file, len(sent)))
+	})
+}
+
+// anyRSVP accepts RSVP over IPv4 and IPv6, there behind a hop-by-hop header
+// with Router Alert too.
+func anyRSVP(f []byte) bool {
+	switch {
+	case isIPv4(f):
+		return f[ethernet+9] == 46
+	case isIPv6(f):
+		return f[ethernet+6] == 46 || f[ethernet+6] == 0 && f[ethernet+40] == 46
+	}
+	return false
+}
