@@ -92,7 +92,7 @@ func writePcap(t *testing.T, file string, frames []traffic.Frame) {
 // over what it objects to.
 func readByTshark(t *testing.T, tshark, file string, want int) map[wire.MsgType]int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second) //nolint:usetesting // also at the end of a test, when its context is over
 	defer cancel()
 	out, err := exec.CommandContext(ctx, tshark, "-r", file, "-o", "ip.check_checksum:TRUE", "-T", "json",
 		"-e", "_ws.malformed", "-e", "_ws.expert.message", "-e", "rsvp.msg").Output()

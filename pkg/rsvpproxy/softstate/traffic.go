@@ -83,7 +83,13 @@ func (n *Node) want(t *tcsb) (demand, error) {
 		}
 	})
 	d.tspec = intserv.Sum(tspecs...)
-	d.flow = n.reduced(t, d.merged.Installed(d.tspec))
+	d.flow = d.merged.Installed(d.tspec)
+	if mtu := n.env.Hop(t.key.out).MTU; mtu != 0 && d.flow.TSpec.MaxPacket > mtu {
+		// Receivers that name no M, and a sender that names one of its own
+		// (Cisco's is 2^31-1): no packet that leaves here is larger than the MTU.
+		d.flow.TSpec.MaxPacket = mtu
+	}
+	d.flow = n.reduced(t, d.flow)
 	d.police.Merge = len(d.filters) > 1
 	t.group(func(o *tcsb) {
 		if o != t && o.installed != nil && !d.merged.Covers(o.fwd) {
