@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -21,7 +22,13 @@ func (l *lab) watch(t *testing.T, interfaces ...string) {
 			if !b.ns.Has(name) {
 				continue
 			}
-			c, err := traffic.StartCapture(b.ns, name, anyRSVP)
+			mac, err := b.ns.HardwareAddr(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := traffic.StartCapture(b.ns, name, func(f []byte) bool {
+				return bytes.Equal(f[6:12], mac) && anyRSVP(f)
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,11 +42,7 @@ func (l *lab) watch(t *testing.T, interfaces ...string) {
 			if err := c.Close(); err != nil || omitted > 0 {
 				t.Errorf("capture: %v, %d frames left out", err, omitted)
 			}
-			for _, f := range frames {
-				if f.Outgoing {
-					sent = append(sent, f)
-				}
-			}
+			sent = append(sent, frames...)
 		}
 		if len(sent) == 0 {
 			t.Error("no box sent any RSVP message")
