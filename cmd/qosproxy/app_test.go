@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
@@ -64,6 +65,7 @@ func TestUsageIsExitCode2(t *testing.T) {
 		{"reserve", "udp", "x", "10.2.0.2:2", "--bandwidth", "1mbit"}, {"reserve", "--conn", "1", "udp", "a", "b", "--bandwidth", "1mbit"},
 		{"reserve", "--conn", "1", "--bandwidth", "1mbit", "--wait", "--no-wait"}, {"reserve", "--conn", "1", "--bandwidth", "1mbit", "--timeout", "0s"},
 		{"reserve", "--conn", "1", "--bandwidth", "1mbit", "--priority", "x"}, {"release"}, {"release", "1", "2"}, {"reservations", "x"},
+		{"rsvp", "trace"}, {"rsvp", "trace", "10.2.0.9", "x"}, {"rsvp", "trace", "here"}, {"rsvp", "trace", "10.2.0.9", "--proto", "x"},
 	} {
 		got := all.exec(t, nil, args...)
 		if got.code != exitUsage || got.out != "" || !strings.HasPrefix(got.err, "qosproxy: ") || !strings.Contains(got.err, "--help") {
@@ -228,5 +230,34 @@ func TestRSVPViews(t *testing.T) {
 		if got.code != exitOK || strings.TrimSpace(got.out) != strings.TrimSpace(string(golden)) {
 			t.Errorf("%s --json: %+v", verb, got)
 		}
+	}
+}
+
+func TestRSVPTrace(t *testing.T) {
+	b := consoletest.Example()
+	sock := daemon(t, b)
+	golden, err := os.ReadFile("../../pkg/console/testdata/rsvp-trace.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The example is not complete: it is shown, and the exit code tells.
+	got := run(t, "rsvp", "trace", "10.2.0.9", "--proto", "tcp", "--dport", "104", "--hop-by-hop", "--timeout", "200ms", "-s", sock)
+	if got.code != exitFailed || !strings.Contains(got.out, "does not answer") || got.err != "" {
+		t.Errorf("%+v", got)
+	}
+	if q := b.TraceAsked; q.Dst.String() != "10.2.0.9" || q.Protocol != 6 || q.Dport != 104 || !q.HopByHop || q.Timeout != 200*time.Millisecond || q.Attempts != 0 {
+		t.Errorf("asked for %+v", q)
+	}
+	got = run(t, "rsvp", "trace", "10.2.0.9", "-s", sock, "--json")
+	if got.code != exitFailed || strings.TrimSpace(got.out) != strings.TrimSpace(string(golden)) {
+		t.Errorf("%+v", got)
+	}
+	b.TraceValue.Complete = true
+	if got = run(t, "rsvp", "trace", "10.2.0.9", "-s", sock); got.code != exitOK || strings.Contains(got.out, "not complete") {
+		t.Errorf("%+v", got)
+	}
+	b.TraceErr = &console.Error{Status: 409, Code: "ambiguous", Message: "2 senders and sessions match: name one of them"}
+	if got = run(t, "rsvp", "trace", "10.2.0.9", "-s", sock); got.code != exitFailed || !strings.Contains(got.err, "name one of them") {
+		t.Errorf("%+v", got)
 	}
 }

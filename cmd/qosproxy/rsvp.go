@@ -24,6 +24,7 @@ func (a *app) rsvpCommand() *cobra.Command {
 	}
 	group.AddCommand(
 		view(a, "counters", "Messages received and sent, and those that were not taken", (*console.Client).RSVPCounters, table.RSVPCounters),
+		a.traceCommand(),
 	)
 	return group
 }

@@ -23,6 +23,7 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/policies", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.policies()) })
 	get("/v1/stats", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats()) })
 	get("/v1/rsvp/counters", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats().RSVP) })
+	get("/v1/rsvp/trace", s.trace)
 	get("/healthz", s.healthz)
 	s.route(mux, "/v1/reload", map[string]handler{http.MethodPost: s.reload})
 	s.route(mux, "/v1/reservations", map[string]handler{http.MethodGet: s.reservations, http.MethodPost: s.reserve})

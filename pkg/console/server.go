@@ -32,6 +32,9 @@ type Backend interface {
 	Reserve(ctx context.Context, r ReservationRequest) (ReservationRow, error)
 	// Release ends it and returns what it was.
 	Release(ctx context.Context, id string) (ReservationRow, error)
+	// Trace asks the boxes on a session's way. Its errors are *Error with the HTTP
+	// status, or faults of the daemon.
+	Trace(ctx context.Context, q TraceQuery) (Trace, error)
 	// Reload reads the config file again. After an error the old config is
 	// still in use.
 	Reload(ctx context.Context) error

@@ -196,7 +196,7 @@ func TestKeysAreDocumented(t *testing.T) {
 	}
 	for _, v := range []any{
 		console.Status{}, console.FlowRow{}, console.SessionRow{}, console.LinkRow{}, console.PolicyRow{}, console.Stats{}, console.ErrorBody{}, console.Health{},
-		console.ReservationRequest{}, console.ReservationRow{},
+		console.ReservationRequest{}, console.ReservationRow{}, console.Trace{},
 	} {
 		walk(reflect.TypeOf(v), func(key string) {
 			if !bytes.Contains(doc, []byte("`"+key+"`")) {

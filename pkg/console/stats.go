@@ -38,12 +38,26 @@ type VerdictStats struct {
 
 // RSVPStats counts RSVP messages.
 type RSVPStats struct {
-	Received RSVPMessages `json:"received"`
-	Sent     RSVPMessages `json:"sent"`
-	Errors   RSVPErrors   `json:"errors"`
-	Timeouts uint64       `json:"timeouts"` // states that were not refreshed in time
+	Received    RSVPMessages    `json:"received"`
+	Sent        RSVPMessages    `json:"sent"`
+	Errors      RSVPErrors      `json:"errors"`
+	Timeouts    uint64          `json:"timeouts"` // states that were not refreshed in time
+	Diagnostics DiagnosticStats `json:"diagnostics"`
 	// Integrity is null where no interface has keys.
 	Integrity *IntegrityStats `json:"integrity"`
+}
+
+// DiagnosticStats counts the messages of RFC 2745.
+type DiagnosticStats struct {
+	Requests  uint64 `json:"requests"`  // received
+	Replies   uint64 `json:"replies"`   // received, of others, to be forwarded
+	Forwarded uint64 `json:"forwarded"` // requests sent towards the sender
+	Passed    uint64 `json:"passed"`    // requests handed on towards the last hop
+	Answered  uint64 `json:"answered"`  // replies sent, other boxes' included
+	Fragments uint64 `json:"fragments"` // of these: parts
+	NoPath    uint64 `json:"no_path"`   // requests about sessions that are not known here
+	RoutesCut uint64 `json:"routes_cut"`
+	Loops     uint64 `json:"loops"` // requests that came here twice
 }
 
 // IntegrityStats counts signed messages, and those that authentication refused

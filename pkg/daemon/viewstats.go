@@ -75,6 +75,16 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 		s.Received.Other = r.BundlesIn + r.SummariesIn
 		s.Sent.Other = r.BundlesOut + r.SummariesOut + r.AckMessages
 	}
+	g := &v.Diag
+	s.Diagnostics = console.DiagnosticStats{
+		Requests: g.RequestsIn, Replies: g.RepliesIn, Forwarded: g.RequestsOut, Passed: g.Passed, Answered: g.RepliesOut,
+		Fragments: g.Fragments, NoPath: g.NoPath, RoutesCut: g.RouteTooLong, Loops: g.Loops,
+	}
+	refused("diag-malformed", g.Malformed)
+	refused("diag-rate", g.Limited)
+	refused("diag-stray", g.Stray)
+	refused("diag-expired", g.Expired)
+	refused("diag-unreachable", g.Unreachable)
 	if i := v.Security; i != nil {
 		n := &i.Counters
 		s.Integrity = &console.IntegrityStats{

@@ -60,7 +60,7 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 		return true
 	}
 	alert := hasRouterAlert(v)
-	if !p.concernsUs(wire.MsgType(msg[1]), v.Dst(), iface, alert) {
+	if !p.concernsUs(wire.MsgType(msg[1]), v.Dst(), iface, alert || wire.FreshRequest(msg)) {
 		p.capture.passed.Add(1)
 		return false
 	}
@@ -106,6 +106,8 @@ func (p *Proxy) concernsUs(t wire.MsgType, dst netip.Addr, iface int, alert bool
 	switch t {
 	case wire.Path, wire.PathTear, wire.ResvConf:
 		return true
+	case wire.DiagRequest: // alert: it looks for the last hop in front of dst (RFC 2745 section 4.1)
+		return alert || p.ifaces.Load().local[dst]
 	case wire.Srefresh:
 		return p.layer != nil && alert || p.ifaces.Load().local[dst]
 	default:

@@ -22,6 +22,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	go p.control.run()
 	defer close(p.control.work)
 	defer p.env.routes.Close()
+	defer p.closeReplies()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	routes := p.followRoutes(ctx)
@@ -63,6 +64,10 @@ func (p *Proxy) arm(timer *time.Timer) {
 
 func (p *Proxy) receive(c captured) {
 	if !p.authentic(&c) {
+		return
+	}
+	if t := wire.MsgType(c.message[1]); t == wire.DiagRequest || t == wire.DiagReply {
+		p.receiveDiag(c)
 		return
 	}
 	if p.layer != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/diag"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/reliable"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
@@ -103,6 +105,9 @@ type Proxy struct {
 	abandoned atomic.Bool
 	node      *softstate.Node
 	layer     *reliable.Layer // nil: RFC 2205 alone
+	diag      *diag.Node
+	replies   *net.UDPConn // of RFC 2745; nil: none was sent yet
+	tracing   chan struct{}
 	env       *environment
 	guards    guards
 	buf       []byte
@@ -143,6 +148,7 @@ func New(cfg Config, hooks Hooks) *Proxy {
 		p.layer = reliable.New(cfg.Reduction, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	}
 	p.node = softstate.New(cfg.Node, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	p.diag, p.tracing = diag.New(diag.Config{TTL: cfg.Node.TTL}, p.node, p.env), make(chan struct{}, maxTraces)
 	return p
 }
 
@@ -238,6 +244,7 @@ type View struct {
 	Reliable *reliable.Counters
 	// Security is nil if no interface was ever secured.
 	Security *SecurityView
+	Diag     diag.Counters // of RFC 2745
 	At       time.Time
 }
 
@@ -272,7 +279,7 @@ func ask[T any](p *Proxy, look func(now time.Time, n *softstate.Node) T) (v T, e
 func (p *Proxy) View() (View, error) {
 	reply := make(chan View, 1)
 	err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
-		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), Security: p.security(now), At: now}
+		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), Security: p.security(now), Diag: p.diag.Counters(), At: now}
 		if p.layer != nil {
 			c := p.layer.Counters()
 			v.Reliable = &c

@@ -242,6 +242,11 @@ func (p *Proxy) sign(g *guard, s softstate.Send, m *wire.Message) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
+	return p.signPlain(g, s, plain)
+}
+
+// signPlain signs a message that is encoded already.
+func (p *Proxy) signPlain(g *guard, s softstate.Send, plain []byte) ([]byte, error) {
 	now := time.Now()
 	before := g.link.Counters().StaleSigned
 	b, err := g.link.Sign(make([]byte, 0, len(plain)+g.link.Overhead()), now, p.signFor(g, s), plain)

@@ -15,6 +15,9 @@ type Backend struct {
 	LinkRows    []console.LinkRow
 	PolicyRows  []console.PolicyRow
 	StatsValue  console.Stats
+	TraceValue  console.Trace
+	TraceErr    error
+	TraceAsked  console.TraceQuery // the last one
 	ReloadErr   error
 	HealthErr   error
 	Reloads     int
@@ -50,6 +53,13 @@ func (b *Backend) Policies() []console.PolicyRow { b.before(); return b.PolicyRo
 
 // Stats returns StatsValue.
 func (b *Backend) Stats() console.Stats { b.before(); return b.StatsValue }
+
+// Trace returns TraceValue and TraceErr.
+func (b *Backend) Trace(_ context.Context, q console.TraceQuery) (console.Trace, error) {
+	b.before()
+	b.TraceAsked = q
+	return b.TraceValue, b.TraceErr
+}
 
 // Reload counts and returns ReloadErr.
 func (b *Backend) Reload(context.Context) error { b.Reloads++; return b.ReloadErr }
@@ -188,6 +198,7 @@ func Example() *Backend {
 			},
 		},
 		StatsValue: exampleStats(),
+		TraceValue: exampleTrace(),
 	}
 }
 
@@ -204,6 +215,7 @@ func exampleStats() console.Stats {
 		RSVP: console.RSVPStats{
 			Received: console.RSVPMessages{Resv: 6, PathErr: 1}, Sent: console.RSVPMessages{Path: 8, PathTear: 1},
 			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1, Refused: map[string]uint64{"object-length": 2, "checksum": 1}}, Timeouts: 1,
+			Diagnostics: console.DiagnosticStats{Requests: 3, Forwarded: 2, Passed: 1, Answered: 4, Fragments: 1},
 			Integrity: &console.IntegrityStats{
 				Signed: 9, Accepted: 7, Associations: 1, Challenges: 1, Responses: 1, Handshakes: 1,
 				Refused: map[string]uint64{"unsigned": 2, "digest": 1, "replayed": 3},
@@ -220,5 +232,27 @@ func exampleStats() console.Stats {
 		},
 		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
 		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1},
+	}
+}
+
+func exampleTrace() console.Trace {
+	peak := 2.5e6
+	imaging := console.TSpec{R: 1e6, B: 64000, P: &peak, Min: 64, Max: 1500}
+	filters := []console.TraceHost{{Src: "10.1.0.5", Sport: 40112}}
+	return console.Trace{
+		Dst: "10.2.0.9", Protocol: "tcp", Dport: 104, Src: "10.1.0.5", Sport: 40112, LastHop: "10.2.0.9", Requester: "192.0.2.1:41200",
+		Outcome: console.TraceSilent, Message: "the next hop, 192.0.2.5, does not answer: it may be down, or not know diagnostic messages",
+		Attempts: 9, Reply: "hop-by-hop", TookUS: 6_012_345,
+		Hops: []console.TraceHop{
+			{
+				Hop: 1, In: "192.0.2.14", Out: "10.2.0.1", PrevHop: "192.0.2.9", DTTL: 3, Arrival: "2026-05-04T03:02:01.0041Z", OffsetUS: 4100,
+				K: 3, RefreshS: 30, Style: "ff", Service: "controlled-load", TSpec: &imaging, FlowSpec: &console.FlowSpec{TSpec: imaging}, Filters: filters,
+			},
+			{
+				Hop: 2, In: "192.0.2.6", Out: "192.0.2.9", PrevHop: "192.0.2.5", DTTL: 1, Arrival: "2026-05-04T03:02:00.9982Z", OffsetUS: -1800,
+				Merged: true, Errors: []string{"packet-too-big"}, K: 3, RefreshS: 30, Style: "ff", Service: "guaranteed",
+				TSpec: &imaging, FlowSpec: &console.FlowSpec{TSpec: imaging, Rate: 1.25e6}, Filters: filters,
+			},
+		},
 	}
 }

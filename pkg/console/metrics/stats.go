@@ -77,6 +77,16 @@ func (s sink) rsvp(r console.RSVPStats) {
 	put(e, r.Errors.SendFailed, "send_failed")
 	put(e, r.Errors.Unreachable, "unreachable")
 	put(s.counter("rsvp_timeouts_total", "States that were not refreshed in time."), r.Timeouts)
+	d := s.counter("rsvp_diagnostics_total", "Diagnostic messages of RFC 2745, by what was done.", "event")
+	put(d, r.Diagnostics.Requests, "request")
+	put(d, r.Diagnostics.Replies, "reply")
+	put(d, r.Diagnostics.Forwarded, "forwarded")
+	put(d, r.Diagnostics.Passed, "passed")
+	put(d, r.Diagnostics.Answered, "answered")
+	put(d, r.Diagnostics.Fragments, "fragment")
+	put(d, r.Diagnostics.NoPath, "no_path")
+	put(d, r.Diagnostics.RoutesCut, "route_cut")
+	put(d, r.Diagnostics.Loops, "loop")
 	if r.Integrity != nil {
 		s.integrity(r.Integrity)
 	}

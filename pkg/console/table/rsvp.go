@@ -30,6 +30,12 @@ func RSVPCounters(w io.Writer, s console.RSVPStats) error {
 	if err != nil {
 		return err
 	}
+	if d := s.Diagnostics; d != (console.DiagnosticStats{}) {
+		if _, err := fmt.Fprintf(w, "RSVP traces  %d requests, %d forwarded, %d passed on, %d replies sent (%d in parts), %d relayed, %d without path, %d loops, %d routes cut\n",
+			d.Requests, d.Forwarded, d.Passed, d.Answered, d.Fragments, d.Replies, d.NoPath, d.Loops, d.RoutesCut); err != nil {
+			return err
+		}
+	}
 	if err := refusedKinds(w, e.Refused); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ func printers(b *consoletest.Backend) map[string]func(io.Writer) error {
 		"stats":    func(w io.Writer) error { return Stats(w, b.Stats()) },
 
 		"reservations":  func(w io.Writer) error { rows, _ := b.Reservations(); return Reservations(w, rows) },
+		"rsvp-trace":    func(w io.Writer) error { return Trace(w, b.TraceValue) },
 		"rsvp-counters": func(w io.Writer) error { return RSVPCounters(w, b.Stats().RSVP) },
 	}
 }
@@ -60,7 +61,7 @@ func TestEmptyBox(t *testing.T) {
 		if err := print(&got); err != nil {
 			t.Fatal(err)
 		}
-		if name != "status" && name != "stats" && name != "rsvp-counters" && got.String() != "no "+name+"\n" {
+		if name != "status" && name != "stats" && !strings.HasPrefix(name, "rsvp-") && got.String() != "no "+name+"\n" {
 			t.Errorf("%s: %q", name, &got)
 		}
 	}

@@ -286,13 +286,7 @@ func (c *chain) ask(d *wire.Diag) {
 		if !b.Local(d.Diagnostic.Requester.Src) {
 			continue
 		}
-		out, _, _ := b.Route(d.Diagnostic.LastHop)
-		if b.Local(d.Diagnostic.LastHop) || !b.Aware(d.Diagnostic.LastHop, out) {
-			c.send(b, b.diag.Start(c.now, d))
-			return
-		}
-		d.SendTTL = 255
-		c.send(b, []Send{{Out: out, Src: d.Diagnostic.Requester.Src, Dst: d.Diagnostic.LastHop, TTL: 255, Msg: d}})
+		c.send(b, b.diag.Ask(c.now, d))
 		return
 	}
 	c.t.Fatalf("nobody is %v", d.Diagnostic.Requester.Src)

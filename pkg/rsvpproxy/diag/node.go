@@ -104,10 +104,14 @@ func (n *Node) Handle(now time.Time, rx Received) []Send {
 	}
 }
 
-// Start begins a request at this node, as if it had come from its requester.
-func (n *Node) Start(now time.Time, d *wire.Diag) []Send {
-	d.SendTTL = n.cfg.TTL
-	return n.request(now, &Received{Src: d.Diagnostic.Requester.Src, Dst: d.Diagnostic.LastHop, TTL: n.cfg.TTL, Msg: d})
+// Ask sends a request of this machine on its way: to its LAST-HOP, or if that is
+// here as if it had come from its requester.
+func (n *Node) Ask(now time.Time, d *wire.Diag) []Send {
+	if n.lastHop(d) {
+		d.SendTTL = n.cfg.TTL
+		return n.request(now, &Received{Src: d.Diagnostic.Requester.Src, Dst: d.Diagnostic.LastHop, TTL: n.cfg.TTL, Msg: d})
+	}
+	return n.routed(d.Diagnostic.LastHop, d)
 }
 
 // allow is a token bucket.
@@ -156,7 +160,7 @@ func (n *Node) raw(out softstate.IfIndex, dst netip.Addr, d *wire.Diag) []Send {
 		n.count.Unreachable++
 		return nil
 	}
-	d.SendTTL, d.Integrity = n.cfg.TTL, nil // INTEGRITY is from hop to hop
+	d.SendTTL, d.Hop.Addr, d.Integrity = n.cfg.TTL, src, nil // INTEGRITY is from hop to hop
 	n.count.sent(d)
 	return []Send{{Out: out, Src: src, Dst: dst, TTL: n.cfg.TTL, Msg: d}}
 }

@@ -69,7 +69,8 @@ func (n *Node) lastHop(d *wire.Diag) bool {
 }
 
 // pass hands a request on that has not reached its LAST-HOP. Nothing of it is
-// changed, so that D-TTL there counts the hops from the requester.
+// changed, so that D-TTL there counts the hops from the requester; but INTEGRITY,
+// which is from hop to hop (RFC 2747 section 1), is the next hop's.
 func (n *Node) pass(rx *Received) []Send {
 	dst := rx.Msg.Diagnostic.LastHop
 	out, _, ok := n.net.Route(dst)
@@ -87,7 +88,12 @@ func (n *Node) pass(rx *Received) []Send {
 		return nil
 	}
 	n.count.Passed++
-	return []Send{{Out: out, Src: rx.Src, Dst: dst, TTL: rx.TTL - 1, Raw: rx.Raw}}
+	s := Send{Out: out, Src: rx.Src, Dst: dst, TTL: rx.TTL - 1, Raw: rx.Raw}
+	if rx.Msg.Integrity != nil {
+		s.Raw, s.Msg = nil, rx.Msg
+		s.Msg.Integrity = nil
+	}
+	return []Send{s}
 }
 
 // inspect are steps 1 to 6: the new DIAG_RESPONSE.
