@@ -44,6 +44,12 @@ type Reserve struct {
 	// including Out, the largest of each; zero for other services.
 	Terms  intserv.ErrorTerms
 	Police Police
+	// Priority is the preemption priority of the merged requests (RFC 3181); zero,
+	// the lowest, where nobody said anything.
+	Priority Priority
+	// DSCPs are the code points that the requests' DCLASS objects name, in their
+	// order (RFC 2996); none: there was no such object.
+	DSCPs []uint8
 }
 
 // Release ends a reservation. It comes once for each ID whose first [Reserve]
@@ -65,6 +71,29 @@ type Refusal struct {
 	Code  wire.ErrorCode
 	Value uint16
 	Text  string // for people
+	// By is the priority of the flow that preempted this one, if that is why: it
+	// is told along with the error (RFC 3181 section 6).
+	By    *Priority
+	about *wire.Object // the POLICY_DATA that is in error
+}
+
+// policy is the POLICY_DATA that an error of policy is to carry (RFC 2750
+// section 4.3).
+func (r *Refusal) policy() []wire.Object {
+	switch {
+	case r.By != nil:
+		o, err := policyOf(wire.Preemption{
+			Strategy: wire.MergeHighestQoS, Error: wire.PreemptionPreempted, Priority: r.By.Preempting, Defending: max(r.By.Preempting, r.By.Defending),
+		})
+		if err != nil {
+			return nil // cannot be: all of it is made here
+		}
+		return []wire.Object{o}
+	case r.about != nil:
+		return []wire.Object{*r.about}
+	default:
+		return nil
+	}
 }
 
 // Error tells the code and the text.

@@ -72,6 +72,8 @@ type ReserveSpec struct {
 	Auto     bool
 	FlowSpec intserv.FlowSpec
 	Confirm  bool // ask for a confirmation (RESV_CONFIRM)
+	// Priority goes along in POLICY_DATA (RFC 3181); nil: nothing is said.
+	Priority *Priority
 	// Refusal, if not nil, says why policy would answer and cannot: the sender is
 	// told. A reservation that is in place stays as it is.
 	Refusal *Refusal

@@ -28,6 +28,12 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 		n.refusePath(rx, &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCBadTSpec})
 		return
 	}
+	said, refusal := n.readPolicy(m.Policy)
+	if refusal != nil {
+		n.drop(DropMalformed)
+		n.refusePath(rx, refusal)
+		return
+	}
 	p := n.lookup(m.Session, *m.SenderTemplate)
 	if p != nil && p.local && p.in != rx.Iface && (p.in != 0 || p.routes(rx.Iface)) {
 		n.drop(DropLoop)
@@ -39,7 +45,6 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	}
 	created := p == nil
 	if created {
-		var refusal *Refusal
 		if n.overShare(neighborKey{rx.Iface, m.Hop.Addr}, m.Session) {
 			n.drop(DropShare)
 			refusal = &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "the neighbour holds its share of sessions"}
@@ -66,6 +71,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 
 	moved := !created && (p.phop != *m.Hop || p.in != rx.Iface)
 	changed := p.take(rx) || created
+	p.said = said
 	n.timers.set(&p.life, now.Add(n.lifetime(m.TimeValues)))
 	if n.reroute(p) {
 		changed = true

@@ -49,7 +49,7 @@ func TestPathChangeForwardedAtOnce(t *testing.T) {
 			m.Unknown = []wire.Object{{Class: 200, CType: 1, Body: []byte{1, 2, 3, 4}}}
 		},
 		"policy": func(m *wire.Message) {
-			m.Policy = []wire.Object{{Class: wire.ClassPolicyData, CType: 1, Body: []byte{0, 0, 0, 0}}}
+			m.Policy = []wire.Object{{Class: wire.ClassPolicyData, CType: 1, Body: []byte{0, 8, 0, 0}}}
 		},
 	}
 	for name, change := range changes {

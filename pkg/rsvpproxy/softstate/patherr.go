@@ -11,13 +11,13 @@ import (
 func (n *Node) refusePath(rx *Received, r *Refusal) {
 	m := rx.Msg
 	n.sendPathErr(rx.Iface, m.Hop, r, 0, &wire.Message{
-		Session: m.Session, SenderTemplate: m.SenderTemplate,
+		Policy: r.policy(), Session: m.Session, SenderTemplate: m.SenderTemplate,
 		SenderTSpec: m.SenderTSpec, AdSpec: m.AdSpec, RawTSpec: m.RawTSpec, RawAdSpec: m.RawAdSpec,
 	})
 }
 
 // refuseSender tells the sender of p of an error found here.
-func (n *Node) refuseSender(p *psb, r *Refusal, flags uint8) { n.tellSender(p, r, flags, nil) }
+func (n *Node) refuseSender(p *psb, r *Refusal, flags uint8) { n.tellSender(p, r, flags, r.policy()) }
 
 // tellSender does it with the POLICY_DATA of the error that is passed on (RFC
 // 5946 section 3.1).

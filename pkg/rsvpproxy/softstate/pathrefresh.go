@@ -20,7 +20,7 @@ func (n *Node) reroute(p *psb) bool {
 	old := p.outs
 	for i := range outs {
 		if b, ok := p.find(outs[i].out); ok {
-			outs[i].proxy, outs[i].ask, outs[i].yield = b.proxy, b.ask, b.yield && !outs[i].end
+			outs[i].proxy, outs[i].ask, outs[i].priority, outs[i].yield = b.proxy, b.ask, b.priority, b.yield && !outs[i].end
 		}
 	}
 	p.outs, p.end = outs, end

@@ -76,8 +76,8 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		return
 	}
 	flow.TSpec.MaxPacket = n.fitPacket(flow.TSpec.MaxPacket, info.AdSpec, flow.Service, out)
-	was := b.ask
-	b.ask = &flow
+	was, news := b.ask, !samePriority(b.priority, spec.Priority)
+	b.ask, b.priority = &flow, spec.Priority
 
 	t := n.needTCSB(p.s, proxyKey(p, out, spec.Style), spec.Style)
 	want, err := t.proxied()
@@ -104,6 +104,13 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	}
 	n.updateTC(now, t, true)
 	n.settled(p, false)
+	if news && n.byID[t.id] == t && t.installed != nil && !p.local { // a new POLICY_DATA only
+		if t.shared() {
+			n.syncShared(now, p.s, nil, true, true)
+		} else {
+			n.forwardResv(now, &p.up)
+		}
+	}
 }
 
 // local is the hop of the receiver proxy's own requests.
@@ -289,5 +296,5 @@ func proxyRefusal(r *Refusal) *Refusal {
 	if r.Code == wire.ErrAdmission || r.Code == wire.ErrPolicy {
 		return r
 	}
-	return &Refusal{Code: wire.ErrReceiverProxy, Value: 1<<8 | uint16(r.Code), Text: r.Text}
+	return &Refusal{Code: wire.ErrReceiverProxy, Value: 1<<8 | uint16(r.Code), Text: r.Text, By: r.By}
 }

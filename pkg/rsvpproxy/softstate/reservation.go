@@ -37,6 +37,8 @@ type rsb struct {
 	raw         *wire.Object // FLOWSPEC as it came, if flow cannot tell it
 	confirm     netip.Addr
 	policy      []wire.Object
+	said        policy        // what is understood of policy
+	forced      bool          // it was told that its priority forbids the merge
 	unknown     []wire.Object // of the message
 	flowUnknown []wire.Object // of the flow descriptor
 }
@@ -135,14 +137,18 @@ type demand struct {
 	filters []wire.Filter    // of a shared style: its senders
 	police  Police
 	terms   intserv.ErrorTerms
+
+	priority Priority
+	dscps    []uint8
 }
 
 func (d *demand) equal(o *demand) bool {
-	return d.police == o.police && d.terms == o.terms && d.alike(o)
+	return d.police == o.police && d.terms == o.terms && d.priority == o.priority && slices.Equal(d.dscps, o.dscps) && d.alike(o)
 }
 
 // alike ignores the policing flags (RFC 2209, UPDATE TRAFFIC CONTROL) and the
-// error terms, of which nobody upstream is told.
+// error terms, of which nobody upstream is told, and what goes there in objects
+// of its own.
 func (d *demand) alike(o *demand) bool {
 	return d.flow == o.flow && d.merged == o.merged && d.tspec == o.tspec && slices.Equal(d.filters, o.filters)
 }

@@ -36,6 +36,11 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 	case !m.Style.Known():
 		refusal = &Refusal{Code: wire.ErrUnknownStyle}
 	}
+	if refusal == nil {
+		if _, refusal = n.readPolicy(m.Policy); refusal != nil {
+			n.drop(DropMalformed)
+		}
+	}
 	if refusal != nil {
 		n.refuseResv(rx, refusal)
 		return
@@ -111,11 +116,12 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 	if w := r.wanted(); w.flow != *fd.FlowSpec || len(withFilters(w.filters, filters)) != len(w.filters) {
 		r.next = &request{*fd.FlowSpec, withFilters(w.filters, filters)}
 	}
-	changed := r.take(rx.Msg, fd)
+	changed := n.take(r, rx.Msg, fd)
 	n.updateTC(now, t, true)
 	if r.next == nil {
 		n.tellReduction(t, r) // again: it was lost, or not understood
 	}
+	n.heterogeneity(t, r)
 	t.senders(func(p *psb) { n.settled(p, false) })
 	if changed && t.installed != nil {
 		if t.shared() {
@@ -183,11 +189,13 @@ func (n *Node) prolong(r *rsb, filters []wire.Filter, until time.Time) {
 }
 
 // take copies what is not looked at here and says whether it changed.
-func (r *rsb) take(m *wire.Message, fd *wire.FlowDescriptor) bool {
-	changed := !sameObject(r.raw, fd.Raw) || !sameObjects(r.policy, m.Policy) ||
+func (n *Node) take(r *rsb, m *wire.Message, fd *wire.FlowDescriptor) bool {
+	policy := flowPolicy(m.Policy, r.t.style, r.t.key.filter)
+	changed := !sameObject(r.raw, fd.Raw) || !sameObjects(r.policy, policy) ||
 		!sameObjects(r.unknown, m.Unknown) || !sameObjects(r.flowUnknown, fd.Unknown) || !slices.Equal(r.scope, m.Scope)
 	r.scope = m.Scope
-	r.raw, r.policy, r.unknown, r.flowUnknown = fd.Raw, m.Policy, m.Unknown, fd.Unknown
+	r.raw, r.policy, r.unknown, r.flowUnknown = fd.Raw, policy, m.Unknown, fd.Unknown
+	r.said, _ = n.readPolicy(policy) // handleResv has refused what cannot be read
 	r.confirm = m.ResvConfirm
 	return changed
 }

@@ -48,6 +48,9 @@ func (n *Node) sendResvErr(s wire.Session, out IfIndex, to netip.Addr, c complai
 	if !n.mayComplain(to) {
 		return
 	}
+	if c.policy == nil {
+		c.policy = c.why.policy()
+	}
 	m := &wire.Message{
 		Type: wire.ResvErr, Session: s.Key(), Hop: n.hop(out, s.Dst), Style: c.style, Scope: c.scope,
 		ErrorSpec: &wire.ErrorSpec{Node: n.addr(out, s.Dst), Flags: c.flags, Code: c.why.Code, Value: c.why.Value},

@@ -29,8 +29,8 @@ func (n *Node) resvRefresh(now time.Time, u *upstream) {
 	m := n.upMessage(u, wire.Resv, o.style)
 	m.TimeValues, m.Scope = timeValues(u.r), o.scope
 	m.Flows = []wire.FlowDescriptor{{FlowSpec: &o.flow, Filters: o.filters}}
+	m.Policy = mergePolicy(o.from)
 	for _, r := range o.from {
-		m.Policy = union(m.Policy, r.policy)
 		m.Unknown = union(m.Unknown, r.unknown) // RFC 2205 section 3.10 (1) rule 3
 		m.Flows[0].Unknown = union(m.Flows[0].Unknown, r.flowUnknown)
 	}

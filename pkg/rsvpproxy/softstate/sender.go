@@ -16,6 +16,8 @@ type Sender struct {
 	Filter  wire.Filter
 	TSpec   intserv.TSpec
 	In      IfIndex // where the sender's packets come in; 0: not known
+	// Priority goes along in POLICY_DATA (RFC 3181); nil: nothing is said.
+	Priority *Priority
 }
 
 // Reasons why a sender cannot be proxied, for errors.Is.
@@ -53,10 +55,10 @@ func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 	p := n.lookup(s.Session, s.Filter)
 	tspec := s.TSpec.Wire()
 	if p != nil && !p.local {
-		p.own = &declared{tspec: tspec, in: s.In, owned: true}
+		p.own = &declared{tspec: tspec, in: s.In, priority: s.Priority, owned: true}
 		return fmt.Errorf("%v: %w", s.Filter, ErrSpeaksRSVP)
 	}
-	changed := p == nil || p.tspec != tspec || p.in != s.In
+	changed := p == nil || p.tspec != tspec || p.in != s.In || p.own == nil || !samePriority(p.own.priority, s.Priority)
 	if p == nil {
 		var refusal *Refusal
 		if p, refusal = n.newPSB(now, s.Session, s.Filter); refusal != nil {
@@ -78,8 +80,8 @@ func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 	if !changed {
 		return nil
 	}
-	p.own.tspec, p.own.in = tspec, s.In
-	p.tspec, p.in = tspec, s.In
+	p.own.tspec, p.own.in, p.own.priority = tspec, s.In, s.Priority
+	p.tspec, p.in, p.policy = tspec, s.In, s.Priority.object()
 	p.retryAt = time.Time{}
 	n.reroute(p)
 	n.forwardPath(now, p)

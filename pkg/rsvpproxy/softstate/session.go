@@ -42,7 +42,8 @@ type psb struct {
 	adspec          *intserv.AdSpec
 	rawTSpec        *wire.Object
 	policy, unknown []wire.Object
-	flags           uint8 // of SESSION
+	said            policy // what is understood of policy
+	flags           uint8  // of SESSION
 	outs            []branch
 	end             bool // PATH is not sent on at all: the receivers are here or do not speak RSVP
 	turned, barred  bool // its PATH has made, or may not make, a sender of the other direction: reverse.go
@@ -70,6 +71,8 @@ type branch struct {
 
 	proxy bool              // we answer for the receivers behind it
 	ask   *intserv.FlowSpec // with what, nil: not (yet)
+	// priority is that of what we ask for, nil: not told.
+	priority *Priority
 	// yield: a next hop behind it has asked for itself, and from then on its
 	// silence is a wish too (RFC 5946 section 4.1).
 	yield bool

@@ -16,6 +16,7 @@ type declared struct {
 	// direction, or since when by that alone; zero: not.
 	owned     bool
 	triggered time.Time
+	priority  *Priority
 }
 
 // speakAgain goes on for a sender that has stopped to speak RSVP itself and is
@@ -28,7 +29,8 @@ func (n *Node) speakAgain(now time.Time, p *psb) {
 	n.unholdSender(p.prev())
 	p.phop, p.ttl, p.local, p.in = wire.Hop{}, 0, true, p.own.in
 	p.nonRSVP, p.ePolice, p.flags = false, false, 0
-	p.tspec, p.adspec, p.rawTSpec, p.policy, p.unknown = p.own.tspec, nil, nil, nil, nil
+	p.tspec, p.adspec, p.rawTSpec, p.policy, p.unknown = p.own.tspec, nil, nil, p.own.priority.object(), nil
+	p.said = policy{}
 	p.failure, p.blockade, p.retryAt = nil, nil, time.Time{}
 	p.up = upstream{s: p.s, p: p, timer: p.up.timer}
 	p.up.timer.u = &p.up

@@ -43,6 +43,7 @@ func (n *Node) ask(t *tcsb, want demand) {
 	e := Reserve{
 		ID: t.id, Change: t.installed != nil, Session: t.s.id, Filters: slices.Clone(want.filters),
 		Style: t.style, Out: t.key.out, FlowSpec: want.flow, SenderTSpec: want.tspec, Police: want.police, Terms: want.terms,
+		Priority: want.priority, DSCPs: slices.Clone(want.dscps),
 	}
 	if !t.shared() {
 		e.Filters = []wire.Filter{t.key.filter}
@@ -91,6 +92,8 @@ func (n *Node) want(t *tcsb) (demand, error) {
 	}
 	d.flow = n.reduced(t, d.flow)
 	d.police.Merge = len(d.filters) > 1
+	d.priority = t.priority(list)
+	d.dscps = t.dscps()
 	t.group(func(o *tcsb) {
 		if o != t && o.installed != nil && !d.merged.Covers(o.fwd) {
 			d.police.Branch = true
@@ -150,6 +153,7 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 		}
 	}
 	n.yield(t)
+	n.heterogeneity(t, nil)
 	if asked {
 		t.endReduction()
 	}

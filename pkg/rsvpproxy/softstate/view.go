@@ -27,7 +27,14 @@ type SessionView struct {
 	Break       bool // a node without RSVP was crossed on the way here
 	Confirmed   bool
 	Failure     *Failure // nil: none
-	Age         time.Duration
+	// Priority is that of the reservation asked for, or before there is one that
+	// of PATH (RFC 3181); nil: nobody has said anything.
+	Priority *Priority
+	// Identities are the users and applications that PATH and RESV name, for
+	// people (RFC 3182). They are not proved.
+	Identities []string
+	DSCPs      []uint8 // of DCLASS in RESV (RFC 2996)
+	Age        time.Duration
 	// Expires is how long the path state lives without a refresh; 0: proxied
 	// here, for ever.
 	Expires time.Duration
@@ -83,7 +90,9 @@ func (p *psb) view(now time.Time) SessionView {
 			flow = t.fwd
 		}
 		v.Style, v.Reservation, v.FlowSpec, v.NextHop = t.style, t.id, &flow, t.rsbs[0].hop.Addr
+		v.DSCPs = t.dscps()
 	})
+	v.Priority, v.Identities = p.priority(), p.identities()
 	return v
 }
 

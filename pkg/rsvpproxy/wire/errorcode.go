@@ -43,9 +43,13 @@ const (
 	AdmissionMTU       uint16 = 3 // MTU in flowspec larger than interface MTU
 )
 
-// Values of ErrPolicy (RFC 2750 section 3.3, RFC 4495 section 4).
+// Values of ErrPolicy (RFC 2750 Appendix A, RFC 4495 section 4). Those of a bad
+// POLICY_DATA object are in policy.go.
 const (
+	PolicyRejected         uint16 = 3
 	PolicyPreempted        uint16 = 5
+	PolicyMerge            uint16 = 8  // policies could not be merged (multicast)
+	PolicyNoResources      uint16 = 15 // too much of it
 	PolicyPartialPreempted uint16 = 102
 )
 
@@ -90,8 +94,26 @@ var valueNames = map[ErrorCode]map[uint16]string{
 		AdmissionBandwidth: "requested bandwidth unavailable",
 		AdmissionMTU:       "MTU in flowspec larger than interface MTU",
 	},
-	ErrPolicy: { // RFC 2750 section 3.3, RFC 4495
+	ErrPolicy: { // RFC 2750 Appendix A, RFC 4495
+		1:                      "warning",
+		2:                      "reason unknown",
+		PolicyRejected:         "rejected",
+		4:                      "quota exceeded",
 		PolicyPreempted:        "reservation was preempted",
+		6:                      "policy has expired",
+		7:                      "policy was replaced",
+		PolicyMerge:            "policies could not be merged",
+		9:                      "policy decision point is down",
+		10:                     "third party server is not available",
+		PolicyBadSyntax:        "POLICY_DATA has bad syntax",
+		12:                     "POLICY_DATA failed its integrity check",
+		PolicyBadElement:       "policy element has bad syntax",
+		14:                     "mandatory policy element is missing",
+		PolicyNoResources:      "no resources for so much policy",
+		16:                     "bad RSVP objects",
+		17:                     "service type was rejected",
+		18:                     "reservation style was rejected",
+		19:                     "flowspec was rejected",
 		PolicyPartialPreempted: "reservation was preempted in part",
 	},
 	ErrTrafficControl: {
