@@ -124,6 +124,21 @@ func TestMappingOfTheService(t *testing.T) {
 	}
 }
 
+// RFC 3181 section 4: 16 bits each, hold is not below setup and follows it.
+func TestPriorityRFC3181Section4(t *testing.T) {
+	for text, want := range map[string]Priority{
+		"":                                    {},
+		"priority: {setup: 3}, ":              {true, 3, 3},
+		"priority: {hold: 9}, ":               {true, 0, 9},
+		"priority: {setup: 0, hold: 65535}, ": {true, 0, 65535},
+		"priority: {setup: 7, hold: 7}, ":     {true, 7, 7},
+	} {
+		if got := mustParse(t, policy(goodMatch+", reserve: {"+text+goodTSpec+"}")).Policies[0].Reserve.Priority; got != want {
+			t.Errorf("%s: %+v, want %+v", text, got, want)
+		}
+	}
+}
+
 // RFC 2747 section 5.2: several keys at a time, each with its algorithm and its
 // lifetime, which may be without an end.
 func TestKeysRFC2747Section5_2(t *testing.T) {

@@ -118,7 +118,15 @@ type Reserve struct {
 	TSpec   TSpec
 	// Delay bounds what queueing may add between the ends (RFC 2212); only with
 	// guaranteed service. The latency of the path comes on top.
-	Delay time.Duration
+	Delay    time.Duration
+	Priority Priority
+}
+
+// Priority is the preemption priority of RFC 3181; higher is more important.
+type Priority struct {
+	Given bool   // else nothing is said of it
+	Setup uint16 // of a flow that asks to be admitted
+	Hold  uint16 // of an admitted one; not below Setup
 }
 
 // TSpec is the traffic specification of RFC 2215 3.5 (RFC 2210's Sender_TSpec). It

@@ -134,6 +134,7 @@ func (d *decoder) buildReserve(p *rawPolicy, c *Config, raw *rawConfig) *Reserve
 	case !guaranteed && r.delay.set && (r.service.set || r.missing("service")):
 		d.errorf(r.delay.at, "delay is bounded by guaranteed service only: add service: guaranteed, or remove delay")
 	}
+	out.Priority = d.buildPriority(r.priority)
 	if !r.tspec.set {
 		if r.missing("tspec") {
 			d.errorf(p.reserve.at, "reserve has no tspec: add for example tspec: {rate: 8mbit, burst: 64kB, peak: 20mbit, min_unit: 64B, max_packet: 1500B}")
@@ -145,6 +146,23 @@ func (d *decoder) buildReserve(p *rawPolicy, c *Config, raw *rawConfig) *Reserve
 		d.capacity(out, r.tspec.v.rate.v, r.tspec.v.rate.at, c, raw)
 	}
 	return out
+}
+
+// buildPriority has hold follow setup where it is left out. The rule of RFC 3181
+// section 4: a flow that could enter must not be put out by one that could not.
+func (d *decoder) buildPriority(o opt[rawPriority]) Priority {
+	if !o.set {
+		return Priority{}
+	}
+	p := o.v
+	switch {
+	case len(p.keys) == 0 && p.keys != nil:
+		d.errorf(o.at, "priority is empty: give setup (against the hold of reservations that are in place) and hold, each from 0 to 65535, or remove it")
+	case p.hold.set && p.setup.or(0) > p.hold.v:
+		d.errorf(p.hold.at, "hold is below setup (%d), so that flows would push each other out in turn: raise hold or lower setup", p.setup.v)
+	}
+	setup := p.setup.or(0)
+	return Priority{Given: true, Setup: uint16(setup), Hold: uint16(p.hold.or(setup))}
 }
 
 // buildTSpec checks the rules of RFC 2210 3.1 and RFC 2215 3.5: p >= r, b >= M,

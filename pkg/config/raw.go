@@ -96,6 +96,13 @@ type rawReserve struct {
 	style   opt[Style]
 	tspec   opt[rawTSpec]
 	delay   opt[time.Duration]
+
+	priority opt[rawPriority]
+}
+
+type rawPriority struct {
+	block
+	setup, hold opt[int]
 }
 
 type rawTSpec struct {

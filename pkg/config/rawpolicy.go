@@ -90,10 +90,22 @@ func (d *decoder) reserve(n ast.Node, what string) rawReserve {
 			}
 			r.tspec.put(d.tspec(n, what+".tspec"), n)
 		},
-		"delay":    duration(&r.delay, minDelay, maxRefresh, "a duration from 1ms to 1h, such as 50ms"),
-		"priority": later,
+		"delay": duration(&r.delay, minDelay, maxRefresh, "a duration from 1ms to 1h, such as 50ms"),
+		"priority": func(d *decoder, n ast.Node, _ string) {
+			r.priority.put(d.priority(n, what+".priority"), n)
+		},
 	})
 	return r
+}
+
+// priority are the two of RFC 3181.
+func (d *decoder) priority(n ast.Node, what string) rawPriority {
+	var p rawPriority
+	p.block = d.mapping(n, what, map[string]field{
+		"setup": number(&p.setup, 0, 65535),
+		"hold":  number(&p.hold, 0, 65535),
+	})
+	return p
 }
 
 func (d *decoder) tspec(n ast.Node, what string) rawTSpec {

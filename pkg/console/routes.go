@@ -17,7 +17,7 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/status", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.status()) })
 	get("/v1/flows", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, list(s.backend.Flows())) })
 	get("/v1/sessions", func(w http.ResponseWriter, _ *http.Request) {
-		s.writeJSON(w, http.StatusOK, list(s.backend.Sessions()))
+		s.writeJSON(w, http.StatusOK, s.sessions())
 	})
 	get("/v1/links", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.links()) })
 	get("/v1/policies", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.policies()) })
@@ -121,6 +121,14 @@ func (s *Server) status() Status {
 	st := s.backend.Status()
 	st.Problems = list(st.Problems)
 	return st
+}
+
+func (s *Server) sessions() []SessionRow {
+	rows := list(s.backend.Sessions())
+	for i := range rows {
+		rows[i].Identities, rows[i].DClass = list(rows[i].Identities), list(rows[i].DClass)
+	}
+	return rows
 }
 
 func (s *Server) links() []LinkRow {

@@ -95,7 +95,11 @@ type SessionRow struct {
 	PHB       string    `json:"phb"`
 	Class     string    `json:"class"`
 	Error     string    `json:"error"`
-	AgeS      uint64    `json:"age_s"`
+	Priority  *Priority `json:"priority"` // null: nobody has said anything
+	// Identities are whom PATH and RESV name; they are not proved.
+	Identities []string `json:"identities"`
+	DClass     []int    `json:"dclass"` // code points that RESV names
+	AgeS       uint64   `json:"age_s"`
 }
 
 // LinkRow is one managed interface.
@@ -128,23 +132,24 @@ type ClassRow struct {
 
 // PolicyRow is one policy, in the order in which they are tried.
 type PolicyRow struct {
-	Name         string   `json:"name"`
-	Line         int      `json:"line"`     // in the config file
-	Protocol     string   `json:"protocol"` // "" any
-	From         []string `json:"from"`     // empty: any
-	To           []string `json:"to"`
-	FromPort     []string `json:"from_port"`
-	ToPort       []string `json:"to_port"`
-	Role         string   `json:"role"` // "" no reservation
-	Service      string   `json:"service"`
-	TSpec        *TSpec   `json:"tspec"`
-	DSCP         int      `json:"dscp"` // -1: not marked
-	PHB          string   `json:"phb"`
-	TCPMode      string   `json:"tcp_mode"`
-	Excess       string   `json:"excess"`
-	Flows        int      `json:"flows"`
-	Reservations int      `json:"reservations"`
-	Matched      uint64   `json:"matched"` // flows since start
+	Name         string    `json:"name"`
+	Line         int       `json:"line"`     // in the config file
+	Protocol     string    `json:"protocol"` // "" any
+	From         []string  `json:"from"`     // empty: any
+	To           []string  `json:"to"`
+	FromPort     []string  `json:"from_port"`
+	ToPort       []string  `json:"to_port"`
+	Role         string    `json:"role"` // "" no reservation
+	Service      string    `json:"service"`
+	TSpec        *TSpec    `json:"tspec"`
+	Priority     *Priority `json:"priority"` // null: none given
+	DSCP         int       `json:"dscp"`     // -1: not marked
+	PHB          string    `json:"phb"`
+	TCPMode      string    `json:"tcp_mode"`
+	Excess       string    `json:"excess"`
+	Flows        int       `json:"flows"`
+	Reservations int       `json:"reservations"`
+	Matched      uint64    `json:"matched"` // flows since start
 }
 
 // Status is the daemon at a glance.

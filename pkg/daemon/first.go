@@ -166,6 +166,7 @@ func (h *firstHandler) ask(f flow) {
 	session, filter := sessionOf(f.key)
 	err := h.rsvp.AddSender(softstate.Sender{
 		Session: session, Filter: filter, TSpec: tspecOf(f.policy.Reserve.TSpec), In: softstate.IfIndex(f.in),
+		Priority: priorityOf(f.policy.Reserve),
 	}, refused)
 	if err != nil {
 		refused(err)

@@ -19,7 +19,7 @@ import (
 // gets another rate.
 func askFor(p *config.Reserve, i softstate.PathInfo) softstate.ReserveSpec {
 	f := intserv.FlowSpec{Service: serviceOf(p.Service), TSpec: tspecOf(p.TSpec)}.Installed(i.TSpec)
-	out := softstate.ReserveSpec{Style: wire.FF, FlowSpec: f}
+	out := softstate.ReserveSpec{Style: wire.FF, FlowSpec: f, Priority: priorityOf(p)}
 	if f.Service == intserv.Guaranteed {
 		out.FlowSpec.RSpec, out.Refusal = rspecFor(f.TSpec, p, i.AdSpec)
 	}

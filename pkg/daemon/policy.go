@@ -8,6 +8,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
@@ -82,3 +83,12 @@ func tspecOf(t config.TSpec) intserv.TSpec {
 }
 
 func cheats(m config.TCPMode) bool { return m == config.TCPRealtime || m == config.TCPReliable }
+
+// priorityOf is the preemption priority that a policy gives its reservations;
+// nil: it says nothing.
+func priorityOf(r *config.Reserve) *softstate.Priority {
+	if !r.Priority.Given {
+		return nil
+	}
+	return &softstate.Priority{Preempting: r.Priority.Setup, Defending: r.Priority.Hold}
+}

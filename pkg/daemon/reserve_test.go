@@ -196,6 +196,23 @@ func TestReceiverProxyAnswersByPolicy(t *testing.T) {
 	}
 }
 
+// RFC 3181: the priority of a policy goes along, for the receiver too.
+func TestPriorityOfPolicy(t *testing.T) {
+	r := &config.Reserve{}
+	if p := priorityOf(r); p != nil {
+		t.Errorf("%v without one in the policy", p)
+	}
+	r.Priority = config.Priority{Given: true, Setup: 3, Hold: 7}
+	want := softstate.Priority{Preempting: 3, Defending: 7}
+	if p := priorityOf(r); p == nil || *p != want {
+		t.Errorf("%v", p)
+	}
+	r.TSpec = config.TSpec{Rate: 1000, Burst: 1500, MinUnit: 64, MaxPacket: 1500}
+	if s := askFor(r, softstate.PathInfo{TSpec: spec(5e5).TSpec}); s.Priority == nil || *s.Priority != want {
+		t.Errorf("%+v", s)
+	}
+}
+
 // The first packet's treatment and the reservation race: whichever comes last,
 // the reservation stands, in the kernel and in the row.
 func TestCountingNeverReplacesAReservation(t *testing.T) {

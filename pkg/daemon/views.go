@@ -102,6 +102,13 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 		Src: s.Sender.Src.String(), Sport: s.Sender.SrcPort, Role: s.Role.String(), Interface: d.links.Load().name(int(s.Out)),
 		State: s.State.String(), Error: s.Error(), AgeS: seconds(s.Age), TSpec: consoleTSpec(s.TSpec),
 	}
+	if p := s.Priority; p != nil {
+		row.Priority = &console.Priority{Setup: p.Preempting, Hold: p.Defending}
+	}
+	row.Identities = s.Identities
+	for _, c := range s.DSCPs {
+		row.DClass = append(row.DClass, int(c))
+	}
 	if s.PrevHop.IsValid() {
 		row.PrevHop = s.PrevHop.String()
 	}
@@ -184,6 +191,9 @@ func policyRow(p *config.Policy) console.PolicyRow {
 	}
 	if p.Marked {
 		row.DSCP, row.PHB = int(p.DSCP), dscp.Name(p.DSCP)
+	}
+	if r := p.Reserve; r != nil && r.Priority.Given {
+		row.Priority = &console.Priority{Setup: r.Priority.Setup, Hold: r.Priority.Hold}
 	}
 	if r := p.Reserve; r != nil {
 		row.Role, row.Service, row.TSpec = r.Role.String(), r.Service.String(), consoleTSpec(tspecOf(r.TSpec))

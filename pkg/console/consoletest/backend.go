@@ -150,6 +150,7 @@ func Example() *Backend {
 				Dst: "10.2.0.9", Protocol: "tcp", Dport: 104, Src: "10.1.0.5", Sport: 40112, Policy: "imaging", Role: "sender-proxy",
 				NextHop: "192.0.2.2", Interface: "wan0", Style: "ff", Service: "controlled-load", TSpec: &imaging,
 				FlowSpec: &console.FlowSpec{TSpec: imaging}, State: console.SessionReserved, DSCP: 26, PHB: "af31", Class: "1:10", AgeS: 125,
+				Priority: &console.Priority{Setup: 3, Hold: 7}, Identities: []string{"user CN=Joe"}, DClass: []int{26},
 			},
 			{
 				Dst: "10.2.0.8", Protocol: "udp", Dport: 5006, Src: "10.1.0.7", Sport: 5006, Policy: "voice", Role: "receiver-proxy",
@@ -174,7 +175,8 @@ func Example() *Backend {
 			{
 				Name: "imaging", Line: 21, Protocol: "tcp", From: []string{"10.1.0.0/16"}, To: []string{"10.2.0.0/16"}, ToPort: []string{"104"},
 				Role: "sender", Service: "controlled-load", TSpec: &imaging, DSCP: 26, PHB: "af31", TCPMode: "reliable", Excess: "best-effort",
-				Flows: 3, Reservations: 1, Matched: 9,
+				Priority: &console.Priority{Setup: 3, Hold: 7},
+				Flows:    3, Reservations: 1, Matched: 9,
 			},
 			{
 				Name: "voice", Line: 30, Protocol: "udp", ToPort: []string{"5004-5020"}, Role: "sender", Service: "controlled-load", TSpec: &voice,

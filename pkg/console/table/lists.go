@@ -27,16 +27,24 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 	if len(rows) == 0 {
 		return empty(w, "sessions")
 	}
-	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "PHB", "CLASS", "PREVIOUS", "NEXT", "AGE", "ERROR")
+	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "PHB", "CLASS", "PREVIOUS", "NEXT", "PRIORITY", "WHO", "AGE", "ERROR")
 	for _, r := range rows {
 		tr, tb := "-", "-"
 		if r.TSpec != nil {
 			tr, tb = scaled(r.TSpec.R*8, "bit/s"), scaled(r.TSpec.B, "B")
 		}
 		t.row(r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), r.Role, r.State, text(r.Style), text(r.Service), tr, tb,
-			r.PHB, text(r.Class), text(r.PrevHop), text(r.NextHop), age(r.AgeS), r.Error)
+			r.PHB, text(r.Class), text(r.PrevHop), text(r.NextHop), priority(r.Priority),
+			text(strings.Join(r.Identities, ", ")), age(r.AgeS), r.Error)
 	}
 	return t.end()
+}
+
+func priority(p *console.Priority) string {
+	if p == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%d", p.Setup, p.Hold)
 }
 
 // Links prints one line per interface and, below it, one per class.
