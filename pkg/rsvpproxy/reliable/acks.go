@@ -34,7 +34,7 @@ func (l *Layer) takeAcks(now time.Time, nb *neighbor, m *wire.Message) {
 	for _, e := range l.concerns(nb, m) {
 		if e.flying() { // arrived, but perhaps not kept: refreshed by whole messages
 			e.given = true
-			l.timers.set(&e.timer, now.Add(2*e.r))
+			l.timers.Set(&e.timer, now.Add(2*e.r))
 		}
 	}
 }
@@ -71,7 +71,7 @@ func (l *Layer) ack(now time.Time, e *sent, nb *neighbor) {
 	}
 	e.acked, e.given = true, false
 	l.setPeer(e, nb)
-	l.timers.set(&e.timer, now.Add(2*e.r))
+	l.timers.Set(&e.timer, now.Add(2*e.r))
 	l.join(now, e)
 }
 
@@ -83,7 +83,7 @@ func (l *Layer) nack(now time.Time, e *sent) {
 	l.count.Full++
 	l.again(e)
 	e.rk, e.sentAt, e.tries = l.first(e.nb), now, 1
-	l.timers.set(&e.timer, now.Add(e.rk))
+	l.timers.Set(&e.timer, now.Add(e.rk))
 	l.resend(now, e, true)
 }
 

@@ -48,7 +48,7 @@ func (l *Layer) keep(now time.Time, nb *neighbor, p Packet, m *wire.Message, lis
 	r := &kept{nb: nb, keys: list, id: id, raw: raw, packet: p}
 	r.packet.Payload = nil
 	r.life = time.Duration((float64(l.cfg.K) + 0.5) * 1.5 * float64(period(m.TimeValues)))
-	r.timer.owner = r
+	r.timer.Owner = r
 	nb.byID[id] = r
 	for _, k := range list {
 		nb.kept[k] = r
@@ -87,14 +87,14 @@ func rawOf(p Packet, m *wire.Message) []byte {
 // state. The timer finds out by itself.
 func (r *kept) refreshed(l *Layer, now time.Time) {
 	r.until = now.Add(r.life)
-	if r.timer.idx == 0 {
-		l.timers.set(&r.timer, r.until)
+	if !r.timer.Armed() {
+		l.timers.Set(&r.timer, r.until)
 	}
 }
 
 func (r *kept) fire(l *Layer, now time.Time) {
 	if r.until.After(now) {
-		l.timers.set(&r.timer, r.until)
+		l.timers.Set(&r.timer, r.until)
 		return
 	}
 	l.forget(r)
@@ -105,7 +105,7 @@ func (l *Layer) forget(r *kept) {
 	if r == nil {
 		return
 	}
-	l.timers.stop(&r.timer)
+	l.timers.Stop(&r.timer)
 	delete(r.nb.byID, r.id)
 	for _, k := range r.keys {
 		if r.nb.kept[k] == r {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/timers"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -23,7 +24,7 @@ type Layer struct {
 	byID      map[uint32]*sent
 	targets   map[targetKey]*target
 	received  int
-	timers    timers
+	timers    timers.Heap[timed]
 	count     Counters
 
 	out []softstate.Send
@@ -67,18 +68,13 @@ func (l *Layer) Receive(now time.Time, p Packet) ([]softstate.Received, []softst
 
 // NextDeadline tells when [Layer.Advance] has to be called; false: never.
 func (l *Layer) NextDeadline() (time.Time, bool) {
-	if len(l.timers) == 0 {
-		return time.Time{}, false
-	}
-	return l.timers[0].at, true
+	return l.timers.Next()
 }
 
 // Advance runs the timers that are due and returns what to transmit.
 func (l *Layer) Advance(now time.Time) []softstate.Send {
-	for len(l.timers) > 0 && !l.timers[0].at.After(now) {
-		t := l.timers[0]
-		l.timers.stop(t)
-		t.owner.fire(l, now)
+	for t := l.timers.Due(now); t != nil; t = l.timers.Due(now) {
+		t.Owner.fire(l, now)
 	}
 	return l.takeOut()
 }

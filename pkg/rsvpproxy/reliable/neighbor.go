@@ -45,7 +45,7 @@ func (l *Layer) neighbor(k neighborKey) *neighbor {
 		return nil
 	}
 	nb = &neighbor{key: k, kept: map[stateKey]*kept{}, byID: map[epochID]*kept{}}
-	nb.flush.owner = nb
+	nb.flush.Owner = nb
 	l.neighbors[k] = nb
 	return nb
 }
@@ -62,7 +62,7 @@ func (l *Layer) evict() bool {
 	if oldest == nil {
 		return false
 	}
-	l.timers.stop(&oldest.flush)
+	l.timers.Stop(&oldest.flush)
 	delete(l.neighbors, oldest.key)
 	return true
 }

@@ -43,7 +43,7 @@ func (l *Layer) transmit(now time.Time, nb *neighbor, direct bool, s softstate.S
 		if len(nb.queue) >= maxQueue {
 			l.flush(now, nb, false)
 		} else {
-			l.timers.sooner(&nb.flush, now.Add(l.cfg.BundleDelay))
+			l.timers.Sooner(&nb.flush, now.Add(l.cfg.BundleDelay))
 		}
 		return
 	}
@@ -66,7 +66,7 @@ func (l *Layer) acknowledge(now time.Time, nb *neighbor, dst netip.Addr, a wire.
 		at = now.Add(delay)
 	}
 	nb.due = append(nb.due, dueAck{a, at})
-	l.timers.sooner(&nb.flush, now.Add(delay))
+	l.timers.Sooner(&nb.flush, now.Add(delay))
 }
 
 // take removes the acknowledgments that may leave.
@@ -113,7 +113,7 @@ func (nb *neighbor) fire(l *Layer, now time.Time) { l.flush(now, nb, false) }
 
 // flush sends what waits for nb.
 func (l *Layer) flush(now time.Time, nb *neighbor, all bool) {
-	l.timers.stop(&nb.flush)
+	l.timers.Stop(&nb.flush)
 	list := nb.queue
 	nb.queue = nil
 	acks := nb.take(now, all)
@@ -137,7 +137,7 @@ func (l *Layer) flush(now time.Time, nb *neighbor, all bool) {
 	}
 	l.pack(nb, src, list)
 	for _, d := range nb.due {
-		l.timers.sooner(&nb.flush, d.at)
+		l.timers.Sooner(&nb.flush, d.at)
 	}
 }
 

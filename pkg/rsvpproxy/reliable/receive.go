@@ -145,7 +145,7 @@ func (l *Layer) restarted(now time.Time, nb *neighbor) {
 	for _, e := range l.states {
 		if e.peer == nb && e.acked && !e.once {
 			l.again(e)
-			l.timers.set(&e.timer, now.Add(time.Duration(l.rng.Int64N(int64(time.Second)))))
+			l.timers.Set(&e.timer, now.Add(time.Duration(l.rng.Int64N(int64(time.Second)))))
 		}
 	}
 }

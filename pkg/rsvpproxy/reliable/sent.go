@@ -139,7 +139,7 @@ func (l *Layer) trigger(now time.Time, s softstate.Send, raw []byte, nb *neighbo
 	l.lastID++
 	e := &sent{send: s, raw: raw, id: l.lastID, nb: nb, direct: direct, once: once, alive: now}
 	e.send.Msg = nil
-	e.timer.owner = e
+	e.timer.Owner = e
 	if s.Msg.TimeValues != nil {
 		e.r = period(s.Msg.TimeValues)
 	}
@@ -150,7 +150,7 @@ func (l *Layer) trigger(now time.Time, s softstate.Send, raw []byte, nb *neighbo
 		l.states[*k] = e
 	}
 	e.sentAt, e.rk, e.tries = now, l.first(nb), 1
-	l.timers.set(&e.timer, now.Add(e.rk))
+	l.timers.Set(&e.timer, now.Add(e.rk))
 	m := *s.Msg
 	l.dispatch(now, e, &m, true)
 }
@@ -178,7 +178,7 @@ func (l *Layer) drop(e *sent) {
 	if e == nil {
 		return
 	}
-	l.timers.stop(&e.timer)
+	l.timers.Stop(&e.timer)
 	l.leave(e)
 	delete(l.byID, e.id)
 	if e.keyed && l.states[e.key] == e {
@@ -208,10 +208,10 @@ func (e *sent) fire(l *Layer, now time.Time) {
 			l.drop(e)
 			return
 		}
-		l.timers.set(&e.timer, end)
+		l.timers.Set(&e.timer, end)
 	case e.rk == 0: // a first transmission that was put off
 		e.rk, e.sentAt, e.tries = l.first(e.nb), now, 1
-		l.timers.set(&e.timer, now.Add(e.rk))
+		l.timers.Set(&e.timer, now.Add(e.rk))
 		l.count.Retransmitted++
 		l.resend(now, e, true)
 	default:
@@ -222,7 +222,7 @@ func (e *sent) fire(l *Layer, now time.Time) {
 		}
 		e.rk = next
 		e.tries++
-		l.timers.set(&e.timer, now.Add(e.rk))
+		l.timers.Set(&e.timer, now.Add(e.rk))
 		l.count.Retransmitted++
 		l.resend(now, e, true)
 	}
@@ -244,7 +244,7 @@ func (l *Layer) giveUp(now time.Time, e *sent) {
 		l.drop(e)
 		return
 	}
-	l.timers.set(&e.timer, now.Add(2*e.r))
+	l.timers.Set(&e.timer, now.Add(2*e.r))
 }
 
 const (

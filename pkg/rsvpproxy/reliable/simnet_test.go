@@ -343,7 +343,7 @@ func (w *network) wantGone() {
 func (l *Layer) check() error {
 	refs, received := map[*neighbor]int{}, 0
 	for id, e := range l.byID {
-		if e.id != id || e.keyed && l.states[e.key] != e || e.timer.idx == 0 {
+		if e.id != id || e.keyed && l.states[e.key] != e || !e.timer.Armed() {
 			return fmt.Errorf("sent %d: misplaced, or without a timer", id)
 		}
 		if l.neighbors[e.nb.key] != e.nb {
@@ -363,7 +363,7 @@ func (l *Layer) check() error {
 		}
 	}
 	for _, t := range l.targets {
-		if len(t.list) == 0 || t.timer.idx == 0 {
+		if len(t.list) == 0 || !t.timer.Armed() {
 			return fmt.Errorf("target %v: empty or without a timer", t.key)
 		}
 	}

@@ -55,13 +55,13 @@ func (l *Layer) join(now time.Time, e *sent) {
 	t := l.targets[k]
 	if t == nil {
 		t = &target{key: k}
-		t.timer.owner = t
+		t.timer.Owner = t
 		l.targets[k] = t
 	}
 	e.target, e.position = t, len(t.list)
 	t.list = append(t.list, e)
-	if t.timer.idx == 0 || t.timer.at.After(now.Add(e.r*3/2)) {
-		l.timers.set(&t.timer, now.Add(l.jitter(e.r)))
+	if !t.timer.Armed() || t.timer.At().After(now.Add(e.r*3/2)) {
+		l.timers.Set(&t.timer, now.Add(l.jitter(e.r)))
 	}
 }
 
@@ -77,7 +77,7 @@ func (l *Layer) leave(e *sent) {
 	t.list = t.list[:last]
 	e.target = nil
 	if last == 0 {
-		l.timers.stop(&t.timer)
+		l.timers.Stop(&t.timer)
 		delete(l.targets, t.key)
 	}
 }
@@ -104,11 +104,11 @@ func (t *target) fire(l *Layer, now time.Time) {
 		}
 		if t.next >= len(t.list) {
 			t.next = 0
-			l.timers.set(&t.timer, now.Add(l.jitter(t.least)))
+			l.timers.Set(&t.timer, now.Add(l.jitter(t.least)))
 			return
 		}
 	}
-	l.timers.set(&t.timer, now.Add(pause))
+	l.timers.Set(&t.timer, now.Add(pause))
 }
 
 // summary sends a Srefresh: with Router Alert to a session's address, without

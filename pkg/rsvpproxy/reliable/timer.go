@@ -1,82 +1,15 @@
 package reliable
 
-import "time"
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/timers"
+)
 
 // timed is what owns a timer.
 type timed interface {
 	fire(l *Layer, now time.Time)
 }
 
-// timer is one entry of the heap, embedded in its owner.
-type timer struct {
-	at    time.Time
-	idx   int // position in the heap plus one; zero: not set
-	owner timed
-}
-
-// timers is a binary heap by time.
-type timers []*timer
-
-func (h *timers) set(t *timer, at time.Time) {
-	t.at = at
-	if t.idx == 0 {
-		*h = append(*h, t)
-		t.idx = len(*h)
-	}
-	h.down(h.up(t.idx - 1))
-}
-
-// sooner sets t to at unless it fires before.
-func (h *timers) sooner(t *timer, at time.Time) {
-	if t.idx == 0 || at.Before(t.at) {
-		h.set(t, at)
-	}
-}
-
-func (h *timers) stop(t *timer) {
-	if t.idx == 0 {
-		return
-	}
-	i, last := t.idx-1, len(*h)-1
-	h.swap(i, last)
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	t.idx = 0
-	if i < last {
-		h.down(h.up(i))
-	}
-}
-
-func (h timers) swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].idx, h[j].idx = i+1, j+1
-}
-
-func (h timers) up(i int) int {
-	for i > 0 {
-		parent := (i - 1) / 2
-		if !h[i].at.Before(h[parent].at) {
-			break
-		}
-		h.swap(i, parent)
-		i = parent
-	}
-	return i
-}
-
-func (h timers) down(i int) {
-	for {
-		c := 2*i + 1
-		if c >= len(h) {
-			return
-		}
-		if c+1 < len(h) && h[c+1].at.Before(h[c].at) {
-			c++
-		}
-		if !h[c].at.Before(h[i].at) {
-			return
-		}
-		h.swap(i, c)
-		i = c
-	}
-}
+// timer is embedded in its owner.
+type timer = timers.Timer[timed]

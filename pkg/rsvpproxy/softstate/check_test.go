@@ -28,8 +28,8 @@ func (n *Node) check() error {
 				nb.senders++
 				neighbors[k] = nb
 			}
-			if p.local == (p.life.idx != 0) {
-				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.idx != 0)
+			if p.local == (p.life.Armed()) {
+				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.Armed())
 			}
 			for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime, &p.limitTime} {
 				live[t] = true
@@ -39,7 +39,7 @@ func (n *Node) check() error {
 			live[&u.timer] = true
 			served := false
 			u.senders(func(*psb) { served = true })
-			if !served || u.timer.idx == 0 {
+			if !served || !u.timer.Armed() {
 				return fmt.Errorf("%v: previous hop %v without a sender or a timer", id, u.hop)
 			}
 		}
@@ -66,8 +66,8 @@ func (n *Node) check() error {
 					nb.refs++
 					neighbors[k] = nb
 				}
-				if r.local() == (r.life.idx != 0) {
-					return fmt.Errorf("%v: local %v but lifetime timer %v", id, r.local(), r.life.idx != 0)
+				if r.local() == (r.life.Armed()) {
+					return fmt.Errorf("%v: local %v but lifetime timer %v", id, r.local(), r.life.Armed())
 				}
 				if !r.have && r.next == nil {
 					return fmt.Errorf("%v: empty RSB", id)
@@ -84,10 +84,13 @@ func (n *Node) check() error {
 			}
 		}
 	}
-	for i, t := range n.timers {
-		if !live[t] || t.idx != i+1 || i > 0 && t.at.Before(n.timers[(i-1)/2].at) {
-			return fmt.Errorf("timer %d of kind %d: not owned, misplaced or out of order", i, t.kind)
+	if err := n.timers.Check(func(t *timer) error {
+		if !live[t] {
+			return fmt.Errorf("timer of kind %d is not owned", t.Owner.kind)
 		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	got := map[portKey]portUse{}
 	for k, u := range n.ports {

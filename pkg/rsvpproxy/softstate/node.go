@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/timers"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -22,7 +23,7 @@ type Node struct {
 	neighbors map[neighborKey]*neighbor
 	senders   int
 	lastID    uint64
-	timers    timers
+	timers    timers.Heap[owner]
 	count     counters
 	// now is the time of the call that is being worked on.
 	now        time.Time
@@ -171,30 +172,27 @@ func (n *Node) handleBroken(rx *Received) {
 
 // NextDeadline tells when [Node.Advance] has to be called; false: never.
 func (n *Node) NextDeadline() (time.Time, bool) {
-	if len(n.timers) == 0 {
-		return time.Time{}, false
-	}
-	return n.timers[0].at, true
+	return n.timers.Next()
 }
 
 // Advance runs the timers that are due.
 func (n *Node) Advance(now time.Time) []Effect {
 	n.now = now
-	for t := n.timers.due(now); t != nil; t = n.timers.due(now) {
-		switch t.kind {
+	for t := n.timers.Due(now); t != nil; t = n.timers.Due(now) {
+		switch o := t.Owner; o.kind {
 		case timerPathRefresh:
-			n.pathRefresh(now, t.p)
+			n.pathRefresh(now, o.p)
 		case timerPathLife:
-			n.pathExpired(now, t.p)
+			n.pathExpired(now, o.p)
 		case timerResvRefresh:
-			n.resvRefresh(now, t.u)
+			n.resvRefresh(now, o.u)
 		case timerResvLife:
-			n.resvExpired(now, t.r)
+			n.resvExpired(now, o.r)
 		case timerFailure:
-			t.p.failure, t.p.blockade = nil, nil
-			n.touch(t.p)
+			o.p.failure, o.p.blockade = nil, nil
+			n.touch(o.p)
 		case timerLimit:
-			n.unlimit(now, t.p)
+			n.unlimit(now, o.p)
 		}
 	}
 	return n.flush()

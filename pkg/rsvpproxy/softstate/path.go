@@ -72,7 +72,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	moved := !created && (p.phop != *m.Hop || p.in != rx.Iface)
 	changed := p.take(rx) || created
 	p.said = said
-	n.timers.set(&p.life, now.Add(n.lifetime(m.TimeValues)))
+	n.timers.Set(&p.life, now.Add(n.lifetime(m.TimeValues)))
 	if n.reroute(p) {
 		changed = true
 	}
@@ -111,7 +111,7 @@ func (n *Node) joinHop(now time.Time, p *psb, moved bool) {
 			for _, q := range p.s.order {
 				if q != p && !q.local && q.in == p.in && q.phop == p.phop && q.blockade != nil {
 					p.blockade = q.blockade
-					n.timers.set(&p.failureTime, q.failureTime.at)
+					n.timers.Set(&p.failureTime, q.failureTime.At())
 					break
 				}
 			}
@@ -171,12 +171,12 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 		n.usePort(id, 1)
 	}
 	p := &psb{s: s, sender: f, created: now}
-	p.refresh = timer{kind: timerPathRefresh, p: p}
-	p.life = timer{kind: timerPathLife, p: p}
+	p.refresh = timer{Owner: owner{kind: timerPathRefresh, p: p}}
+	p.life = timer{Owner: owner{kind: timerPathLife, p: p}}
 	p.up = upstream{s: s, p: p}
-	p.up.timer = timer{kind: timerResvRefresh, u: &p.up}
-	p.failureTime = timer{kind: timerFailure, p: p}
-	p.limitTime = timer{kind: timerLimit, p: p}
+	p.up.timer = timer{Owner: owner{kind: timerResvRefresh, u: &p.up}}
+	p.failureTime = timer{Owner: owner{kind: timerFailure, p: p}}
+	p.limitTime = timer{Owner: owner{kind: timerLimit, p: p}}
 	s.insert(p)
 	n.senders++
 	return p, nil
@@ -188,7 +188,7 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 func (n *Node) deletePSB(now time.Time, p *psb) {
 	s, outs := p.s, p.outs
 	for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime, &p.limitTime} {
-		n.timers.stop(t)
+		n.timers.Stop(t)
 	}
 	s.remove(p)
 	p.outs = nil

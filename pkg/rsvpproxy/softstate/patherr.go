@@ -71,6 +71,6 @@ func (n *Node) handlePathErr(now time.Time, rx *Received) {
 // unless it comes again.
 func (n *Node) fail(now time.Time, p *psb, f *Failure) {
 	p.failure = f
-	n.timers.set(&p.failureTime, now.Add(time.Duration(n.cfg.Kb)*n.cfg.Refresh))
+	n.timers.Set(&p.failureTime, now.Add(time.Duration(n.cfg.Kb)*n.cfg.Refresh))
 	n.touch(p)
 }

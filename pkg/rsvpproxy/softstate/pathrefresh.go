@@ -88,7 +88,7 @@ func (n *Node) pathRefresh(now time.Time, p *psb) {
 
 func (n *Node) pathSend(now time.Time, p *psb) {
 	p.pathR = n.slew(p.pathR)
-	n.timers.set(&p.refresh, now.Add(n.interval(p.pathR, &p.pathQ)))
+	n.timers.Set(&p.refresh, now.Add(n.interval(p.pathR, &p.pathQ)))
 	if p.end {
 		return
 	}

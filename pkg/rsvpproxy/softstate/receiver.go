@@ -288,7 +288,7 @@ func (n *Node) proxyFailed(now time.Time, p *psb, r *Refusal, flags uint8) {
 	p.retryAt = now.Add(n.cfg.Refresh / 2)
 	n.refuseSender(p, proxyRefusal(r), flags&wire.InPlace)
 	p.failure = &Failure{Code: r.Code, Value: r.Value, Text: r.Text, Flags: flags}
-	n.timers.stop(&p.failureTime)
+	n.timers.Stop(&p.failureTime)
 	n.touch(p)
 }
 

@@ -132,11 +132,11 @@ func preempted(policy []wire.Object) (out []wire.Object) {
 func (n *Node) limitProxy(now time.Time, p *psb, limit intserv.FlowSpec, why Failure) {
 	why.Flags |= wire.InPlace // a reduction leaves a reservation, whether it says so or not
 	p.limit = &limit
-	n.timers.set(&p.limitTime, now.Add(n.patience()))
+	n.timers.Set(&p.limitTime, now.Add(n.patience()))
 	p.retryAt = time.Time{}
 	n.answer(now, p)
 	p.failure = &why
-	n.timers.set(&p.failureTime, now.Add(n.patience()))
+	n.timers.Set(&p.failureTime, now.Add(n.patience()))
 	n.touch(p)
 }
 
@@ -145,7 +145,7 @@ func (n *Node) unlimit(now time.Time, p *psb) {
 	p.limit = nil
 	if p.failure != nil && reduction(p.failure.Code, p.failure.Value) {
 		p.failure = nil
-		n.timers.stop(&p.failureTime)
+		n.timers.Stop(&p.failureTime)
 	}
 	n.touch(p)
 	n.answer(now, p)

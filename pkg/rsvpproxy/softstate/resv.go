@@ -171,7 +171,7 @@ func (s *session) conflicts(key tcKey, service intserv.Service) bool {
 // that was named (RFC 2209, RESV MESSAGE ARRIVES).
 func (n *Node) prolong(r *rsb, filters []wire.Filter, until time.Time) {
 	if r.t.style != wire.SE {
-		n.timers.set(&r.life, until)
+		n.timers.Set(&r.life, until)
 		return
 	}
 	if r.until == nil {
@@ -185,7 +185,7 @@ func (n *Node) prolong(r *rsb, filters []wire.Filter, until time.Time) {
 			until = at
 		}
 	}
-	n.timers.set(&r.life, until)
+	n.timers.Set(&r.life, until)
 }
 
 // take copies what is not looked at here and says whether it changed.

@@ -108,7 +108,7 @@ func (n *Node) confirmed(m *wire.Message) {
 		}
 		if p.limit == nil { // what is confirmed is all that policy wants
 			p.failure = nil
-			n.timers.stop(&p.failureTime)
+			n.timers.Stop(&p.failureTime)
 		}
 		n.touch(p)
 	}

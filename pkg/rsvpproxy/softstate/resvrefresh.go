@@ -21,11 +21,11 @@ func (n *Node) forwardResv(now time.Time, u *upstream) {
 func (n *Node) resvRefresh(now time.Time, u *upstream) {
 	o, ok := u.offer()
 	if !ok {
-		n.timers.stop(&u.timer)
+		n.timers.Stop(&u.timer)
 		return
 	}
 	u.r = n.slew(u.r)
-	n.timers.set(&u.timer, now.Add(n.interval(u.r, &u.quick)))
+	n.timers.Set(&u.timer, now.Add(n.interval(u.r, &u.quick)))
 	m := n.upMessage(u, wire.Resv, o.style)
 	m.TimeValues, m.Scope = timeValues(u.r), o.scope
 	m.Flows = []wire.FlowDescriptor{{FlowSpec: &o.flow, Filters: o.filters}}
@@ -82,7 +82,7 @@ func (n *Node) resvGone(now time.Time, p *psb, unknown []wire.Object) {
 		}
 		return
 	}
-	n.timers.stop(&u.timer)
+	n.timers.Stop(&u.timer)
 	n.unserved(p)
 	if p.local || !u.sent {
 		return
@@ -136,7 +136,7 @@ func (n *Node) syncShared(now time.Time, s *session, unknown []wire.Object, loud
 		if u.live {
 			return false
 		}
-		n.timers.stop(&u.timer)
+		n.timers.Stop(&u.timer)
 		if loud && u.sent {
 			n.tearShared(u, u.last.filters, unknown)
 		}
@@ -175,8 +175,8 @@ func (n *Node) syncHop(now time.Time, u *upstream, unknown []wire.Object, loud, 
 	switch {
 	case loud && (force || !u.sent || u.confirm.IsValid() || !o.same(&u.last)):
 		n.forwardResv(now, u)
-	case u.timer.idx == 0:
-		n.timers.set(&u.timer, now.Add(n.interval(n.slew(u.r), &u.quick)))
+	case !u.timer.Armed():
+		n.timers.Set(&u.timer, now.Add(n.interval(n.slew(u.r), &u.quick)))
 	}
 }
 

@@ -137,8 +137,8 @@ func (n *Node) RouteChanged(now time.Time, dst netip.Prefix) {
 			continue
 		}
 		for _, p := range s.psbs {
-			if p.refresh.idx != 0 && p.refresh.at.After(at) {
-				n.timers.set(&p.refresh, at)
+			if p.refresh.Armed() && p.refresh.At().After(at) {
+				n.timers.Set(&p.refresh, at)
 			}
 		}
 	}

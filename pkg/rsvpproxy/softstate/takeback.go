@@ -23,9 +23,9 @@ type declared struct {
 // still declared. The session stays as it is downstream: PATH comes from the
 // same address and hop, and only what it announces is ours again.
 func (n *Node) speakAgain(now time.Time, p *psb) {
-	n.timers.stop(&p.life)
-	n.timers.stop(&p.up.timer)
-	n.timers.stop(&p.failureTime)
+	n.timers.Stop(&p.life)
+	n.timers.Stop(&p.up.timer)
+	n.timers.Stop(&p.failureTime)
 	n.unholdSender(p.prev())
 	p.phop, p.ttl, p.local, p.in = wire.Hop{}, 0, true, p.own.in
 	p.nonRSVP, p.ePolice, p.flags = false, false, 0
@@ -33,7 +33,7 @@ func (n *Node) speakAgain(now time.Time, p *psb) {
 	p.said = policy{}
 	p.failure, p.blockade, p.retryAt = nil, nil, time.Time{}
 	p.up = upstream{s: p.s, p: p, timer: p.up.timer}
-	p.up.timer.u = &p.up
+	p.up.timer.Owner.u = &p.up
 	n.unserved(p)
 	n.syncShared(now, p.s, nil, false, false)
 	n.reroute(p)

@@ -98,7 +98,7 @@ func (n *Node) displace(t *tcsb) {
 		ended := false
 		t.senders(func(p *psb) { ended = ended || !p.carries(t.key.out) })
 		if !r.local() && ended {
-			n.timers.stop(&r.life)
+			n.timers.Stop(&r.life)
 			n.unhold(r.neighbor())
 			t.rsbs = slices.DeleteFunc(t.rsbs, func(o *rsb) bool { return o == r })
 		}
@@ -124,11 +124,11 @@ func (n *Node) resume(now time.Time, r *rsb) bool {
 		return false
 	}
 	l := &rsb{t: t, hop: local(t.key.out), have: true, now: r.now}
-	l.life = timer{kind: timerResvLife, r: l}
+	l.life = timer{Owner: owner{kind: timerResvLife, r: l}}
 	if t.style == wire.SE {
 		l.keep(func(f wire.Filter) bool { return slices.ContainsFunc(mine, func(p *psb) bool { return p.sender == f }) })
 	}
-	n.timers.stop(&r.life)
+	n.timers.Stop(&r.life)
 	n.unhold(r.neighbor())
 	t.senders(n.touch)
 	t.rsbs = []*rsb{l}
@@ -174,13 +174,13 @@ func (n *Node) giveWay(now time.Time, s *session, m *wire.Message, out IfIndex) 
 		return false
 	}
 	for _, p := range s.order {
-		n.timers.stop(&p.up.timer)
+		n.timers.Stop(&p.up.timer)
 		if p.up.sent && !p.local {
 			n.sendResvTear(&p.up, wire.FF, []wire.Filter{p.sender}, nil)
 		}
 	}
 	for _, u := range s.ups {
-		n.timers.stop(&u.timer)
+		n.timers.Stop(&u.timer)
 		if u.sent {
 			n.tearShared(u, u.last.filters, nil)
 		}

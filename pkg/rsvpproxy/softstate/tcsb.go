@@ -46,7 +46,7 @@ func (t *tcsb) asking() []*rsb {
 // addRSB makes reservation state for a next hop, which the caller has counted.
 func (n *Node) addRSB(t *tcsb, h wire.Hop, q request) *rsb {
 	r := &rsb{t: t, hop: h, next: &q}
-	r.life = timer{kind: timerResvLife, r: r}
+	r.life = timer{Owner: owner{kind: timerResvLife, r: r}}
 	t.rsbs = append(t.rsbs, r)
 	t.senders(n.touch)
 	return r
@@ -57,7 +57,7 @@ func (n *Node) addRSB(t *tcsb, h wire.Hop, q request) *rsb {
 func (n *Node) removeRSB(r *rsb) {
 	t := r.t
 	t.senders(n.touch)
-	n.timers.stop(&r.life)
+	n.timers.Stop(&r.life)
 	n.unhold(r.neighbor())
 	t.rsbs = slices.DeleteFunc(t.rsbs, func(o *rsb) bool { return o == r })
 	n.dropEmpty(t)
@@ -78,7 +78,7 @@ func (n *Node) deleteTCSB(t *tcsb) {
 	delete(n.byID, t.id)
 	delete(t.s.tcsbs, t.key)
 	for _, r := range t.rsbs {
-		n.timers.stop(&r.life)
+		n.timers.Stop(&r.life)
 		n.unhold(r.neighbor())
 	}
 	t.rsbs = nil

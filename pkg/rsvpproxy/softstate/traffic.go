@@ -201,7 +201,7 @@ func (n *Node) settled(p *psb, all bool) {
 	})
 	if met {
 		p.failure, p.blockade = nil, nil
-		n.timers.stop(&p.failureTime)
+		n.timers.Stop(&p.failureTime)
 	}
 }
 

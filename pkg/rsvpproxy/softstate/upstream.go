@@ -180,7 +180,7 @@ func (n *Node) needUp(p *psb) *upstream {
 		}
 	}
 	u := &upstream{s: p.s, in: p.in, hop: p.phop}
-	u.timer = timer{kind: timerResvRefresh, u: u}
+	u.timer = timer{Owner: owner{kind: timerResvRefresh, u: u}}
 	p.s.ups = append(p.s.ups, u)
 	return u
 }

@@ -78,8 +78,8 @@ func (p *psb) view(now time.Time) SessionView {
 	if len(p.outs) > 0 {
 		v.Out = p.outs[0].out
 	}
-	if p.life.idx != 0 {
-		v.Expires = p.life.at.Sub(now)
+	if p.life.Armed() {
+		v.Expires = p.life.At().Sub(now)
 	}
 	p.reservations(func(t *tcsb) {
 		if v.Reservation != 0 {
