@@ -81,6 +81,8 @@ type SessionRow struct {
 	Dport     uint16    `json:"dport"`
 	Src       string    `json:"src"`
 	Sport     uint16    `json:"sport"`
+	Format    string    `json:"format"` // "": addresses and ports; gpi, aggregate, generic-aggregate
+	SPI       uint32    `json:"spi"`    // of the format gpi
 	Policy    string    `json:"policy"`
 	Role      string    `json:"role"`     // sender-proxy, receiver-proxy, transit
 	PrevHop   string    `json:"prev_hop"` // "" where there is none

@@ -17,6 +17,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/nfq"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 	"github.com/qosproxy/qosproxy/pkg/shaper"
 	"github.com/qosproxy/qosproxy/pkg/shaper/nft"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
@@ -213,6 +214,11 @@ func Plan(c *config.Config) string {
 
 // sessionEvent notes in the flow table how far a reservation is.
 func (d *Daemon) sessionEvent(e softstate.Event) {
+	if e.Session.Format != wire.FormatPorts {
+		d.log.Info("session", zap.Stringer("session", e.Session), zap.Stringer("sender", e.Sender), zap.Stringer("role", e.Role),
+			zap.Stringer("state", e.State), zap.Bool("gone", e.Gone), zap.Stringer("error", e.Failure))
+		return // no row of `flows` is this
+	}
 	key := flowKey(e.Session, e.Sender)
 	d.log.Info("session", zap.Stringer("flow", key), zap.Stringer("role", e.Role), zap.Stringer("state", e.State),
 		zap.Bool("gone", e.Gone), zap.Stringer("error", e.Failure))

@@ -18,6 +18,12 @@ import (
 // one pass with advertising). It is asked with every PATH, so that another path
 // gets another rate.
 func askFor(p *config.Reserve, i softstate.PathInfo) softstate.ReserveSpec {
+	if i.TSpec.Null() {
+		return softstate.ReserveSpec{Style: wire.FF, Refusal: &softstate.Refusal{
+			Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported,
+			Text: "the sender offers the null service only (RFC 2997), which no policy asks for",
+		}}
+	}
 	f := intserv.FlowSpec{Service: serviceOf(p.Service), TSpec: tspecOf(p.TSpec)}.Installed(i.TSpec)
 	out := softstate.ReserveSpec{Style: wire.FF, FlowSpec: f, Priority: priorityOf(p)}
 	if f.Service == intserv.Guaranteed {

@@ -96,7 +96,11 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 			Text: fmt.Sprintf("%s would be shared by %d senders, which is not in this version", r.Style, len(r.Filters)),
 		}
 	}
-	keys := flowKeys(r.Session, r.Filters)
+	keys, refusal := t.keysOf(&r)
+	if refusal != nil {
+		t.refused.add()
+		return refusal
+	}
 	d := t.admit.Admit(admission.Request{
 		ID: admissionID(r.ID), Link: iface, FlowSpec: r.FlowSpec, Senders: r.SenderTSpec, Replaces: t.claimed(iface, keys),
 	})
@@ -319,6 +323,9 @@ func (t *trafficControl) view(id uint64) (reservation, bool) {
 // is the policy's TSpec, but never more than the sender announces.
 func (t *trafficControl) receiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
 	l := t.links().byIndex[int(i.Out)]
+	if isAggregate(i.Session) {
+		return softstate.ReserveSpec{}, false // for a deaggregator to answer (RFC 3175 section 2.6)
+	}
 	if l == nil || l.cfg.Zone != config.ZoneHosts {
 		return softstate.ReserveSpec{}, false
 	}

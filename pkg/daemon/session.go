@@ -13,8 +13,12 @@ func sessionOf(key packet.FlowKey) (wire.Session, wire.Filter) {
 		wire.Filter{Src: key.SrcAddr(), SrcPort: key.SrcPort}
 }
 
-// flowKey is the five-tuple that a session and a filter stand for.
+// flowKey is the five-tuple that a session and a filter stand for. Other formats
+// have no ports: what they say instead is not part of the data's addresses.
 func flowKey(s wire.Session, f wire.Filter) packet.FlowKey {
+	if s.Format != wire.FormatPorts {
+		s.DstPort, f.SrcPort = 0, 0
+	}
 	return packet.MakeKey(s.Protocol, netip.AddrPortFrom(f.Src, f.SrcPort), netip.AddrPortFrom(s.Dst, s.DstPort))
 }
 

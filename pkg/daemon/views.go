@@ -15,6 +15,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
 
@@ -121,6 +122,16 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 	if s.FlowSpec != nil {
 		row.Service = s.FlowSpec.Service.String()
 		row.FlowSpec = consoleFlowSpec(s.FlowSpec)
+	}
+	if s.Session.Format != wire.FormatPorts {
+		row.Format, row.SPI = s.Session.Format.String(), s.Sender.SPI
+	}
+	if isAggregate(s.Session) {
+		row.DSCP, row.PHB = s.Session.DSCP, dscp.Name(s.Session.DSCP)
+		if s.Session.Format == wire.FormatGenericAggregate {
+			row.DSCP, row.PHB = 0, fmt.Sprintf("%#04x", s.Session.PHB)
+		}
+		return row
 	}
 	if p := d.flows.policyOf(flowKey(s.Session, s.Sender)); p != nil {
 		row.Policy = p.Name

@@ -78,9 +78,9 @@ func TestComposeHopsSaturate(t *testing.T) {
 // break bit, a gap in RSVP the global one, an unknown service always.
 func TestComposeBreakBitsRFC2210Section3_3(t *testing.T) {
 	a := NewAdSpec(hop())
-	a.Unknown = []UnknownAd{{Service: 6, Body: []byte{1, 2, 3, 4}}}
+	a.Unknown = []UnknownAd{{Service: 3, Body: []byte{1, 2, 3, 4}}, {Service: Null}}
 	got := a.Compose(Hop{Bandwidth: 1, MTU: 1500, NonIS: true})
-	if !got.Break || !got.ControlledLoad.Break || !got.Guaranteed.Break || !got.Unknown[0].Break {
+	if !got.Break || !got.ControlledLoad.Break || !got.Guaranteed.Break || !got.Unknown[0].Break || got.Unknown[1].Break {
 		t.Errorf("break bits missing: %+v", got)
 	}
 	if d := cmp.Diff([]byte{1, 2, 3, 4}, got.Unknown[0].Body); d != "" {

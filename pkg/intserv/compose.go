@@ -80,7 +80,8 @@ func (a AdSpec) Compose(h Hop) AdSpec {
 		}
 	}
 	for i := range out.Unknown {
-		out.Unknown[i].Break = true
+		// The null service has nothing that a hop could fail to offer (RFC 2997).
+		out.Unknown[i].Break = out.Unknown[i].Break || out.Unknown[i].Service != Null
 	}
 	return out
 }

@@ -31,6 +31,9 @@ var ErrService = errors.New("service not supported")
 // for guaranteed service R must be a rate and not below r (RFC 2212, Invocation
 // Information).
 func (f FlowSpec) Validate() error {
+	if f.Service == Null {
+		return f.checkNull()
+	}
 	if !f.Service.Requestable() {
 		return fmt.Errorf("%v: %w", f.Service, ErrService)
 	}
@@ -44,6 +47,15 @@ func (f FlowSpec) Validate() error {
 			f.RSpec.Rate, f.TSpec.Rate, ErrRange))
 	}
 	return err
+}
+
+// checkNull: the null service has a maximum packet size and nothing else (RFC
+// 2997 section 4.4).
+func (f FlowSpec) checkNull() error {
+	if !f.TSpec.Null() || f.RSpec != (RSpec{}) {
+		return fmt.Errorf("null service with %v: %w", f.TSpec, ErrRange)
+	}
+	return nil
 }
 
 // Wire returns f as the peer will read it, see [TSpec.Wire].

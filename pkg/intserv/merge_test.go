@@ -153,7 +153,11 @@ func TestFlowSpecValidateRFC2212(t *testing.T) {
 		{"R below r", flow(Guaranteed, good(), RSpec{999, 0}), ErrRange},
 		{"R infinite", flow(Guaranteed, good(), RSpec{inf, 0}), ErrInfinite},
 		{"general is no service", flow(General, good(), RSpec{}), ErrService},
-		{"null service", flow(6, good(), RSpec{}), ErrService},
+		{"null service", flow(Null, TSpec{MaxPacket: 1500}, RSpec{}), nil},
+		{"null service with a token bucket", flow(Null, good(), RSpec{}), ErrRange},
+		{"null service without M", flow(Null, TSpec{}, RSpec{}), ErrRange},
+		{"null service with R", flow(Null, TSpec{MaxPacket: 1500}, RSpec{1000, 0}), ErrRange},
+		{"no service of ours", flow(7, good(), RSpec{}), ErrService},
 	} {
 		if err := tc.f.Validate(); !errors.Is(err, tc.want) || (err == nil) != (tc.want == nil) {
 			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)

@@ -15,6 +15,9 @@ const (
 	General        Service = 1
 	Guaranteed     Service = 2 // RFC 2212
 	ControlledLoad Service = 5 // RFC 2211
+	// Null asks for nothing that could be counted: what its traffic gets is for
+	// policy to say (RFC 2997).
+	Null Service = 6
 )
 
 // String returns the name the configuration file and the API use.
@@ -26,13 +29,19 @@ func (s Service) String() string {
 		return "guaranteed"
 	case ControlledLoad:
 		return "controlled-load"
+	case Null:
+		return "null"
 	default:
 		return "service-" + strconv.Itoa(int(s))
 	}
 }
 
-// Requestable says whether a FlowSpec may ask for the service.
+// Requestable says whether the service is one that resources are asked for.
 func (s Service) Requestable() bool { return s == Guaranteed || s == ControlledLoad }
+
+// Known says whether a FlowSpec may name the service: those that can be
+// requested, and the null service.
+func (s Service) Known() bool { return s.Requestable() || s == Null }
 
 // ParseService is the inverse of [Service.String] for the services a FlowSpec
 // may ask for.

@@ -50,6 +50,10 @@ func (t TSpec) Validate() error {
 	)
 }
 
+// Null says whether t is the TSpec of the null service, which tells nothing but M
+// (RFC 2997 section 4.3). [TSpec.Validate] refuses it.
+func (t TSpec) Null() bool { return t.MaxPacket != 0 && t == TSpec{MaxPacket: t.MaxPacket} }
+
 // ValidateStrict refuses in addition what RFC 2210 section 3.1 calls illegal
 // (m or M of zero) and what it calls senseless (a peak rate below the token rate).
 func (t TSpec) ValidateStrict() error {

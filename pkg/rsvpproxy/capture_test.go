@@ -51,6 +51,17 @@ func TestCaptureTakesWhatIsForThisHop(t *testing.T) {
 	}
 }
 
+// RFC 3175 section 2.2: end-to-end messages that cross an aggregation region are
+// not for its interior.
+func TestCapturePassesE2EIgnore(t *testing.T) {
+	p := testProxy(0)
+	m := message(t, wire.Path, "10.2.0.2")
+	m[9] = 134
+	if p.Capture(time.Now(), m, 1) || len(p.in) != 0 || p.CaptureCounters().Passed != 1 {
+		t.Errorf("counters %+v", p.CaptureCounters())
+	}
+}
+
 func TestCaptureIsLimited(t *testing.T) {
 	p, now := testProxy(10), time.Now()
 	m := message(t, wire.Path, "10.2.0.2")

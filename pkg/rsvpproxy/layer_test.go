@@ -199,3 +199,59 @@ func TestReliableIPv6RFC2961Section4(t *testing.T) {
 type senderFunc func([]byte) error
 
 func (f senderFunc) SendVia(b []byte, _ int) error { return f(b) }
+
+// Messages of all formats reach the machine, and are acknowledged and repeated as
+// others are (RFC 2207, 3175, 4860 beside RFC 2961).
+func TestFormatsReachTheMachine(t *testing.T) {
+	dst, src := netip.MustParseAddr("10.2.0.2"), netip.MustParseAddr("10.1.0.2")
+	for name, s := range map[string]wire.Session{
+		"RFC 2207": {Dst: dst, Protocol: 50, DstPort: 8192, Format: wire.FormatGPI},
+		"RFC 3175": {Dst: dst, DSCP: 46, Format: wire.FormatAggregate},
+		"RFC 4860": {Dst: dst, PHB: 0xb800, Format: wire.FormatGenericAggregate},
+	} {
+		for _, on := range []bool{true, false} {
+			p, c := layered(t, on)
+			m := &wire.Message{
+				Type: wire.Path, SendTTL: 9, Session: s, Hop: &wire.Hop{Addr: netip.MustParseAddr("10.9.0.2")},
+				TimeValues: &wire.TimeValues{Refresh: 30000}, SenderTemplate: &wire.Filter{Src: src, Format: s.Format.Filters()},
+				SenderTSpec: &intserv.TSpec{Rate: 1000, Bucket: 1000, Peak: 2000, MinUnit: 64, MaxPacket: 1500},
+			}
+			if on {
+				m.Flags, m.MessageID = wire.RefreshReduction, &wire.MessageID{Epoch: 7, ID: 3, AckDesired: true}
+			}
+			b, err := m.Append(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := time.Now()
+			in := func(b []byte) {
+				p.receive(captured{at: now, iface: 1, src: src, dst: dst, ttl: 9, message: b})
+			}
+			in(b)
+			if v := p.node.Sessions(now); len(v) != 1 || v[0].Session != s {
+				t.Errorf("%s, reliable %v: %+v", name, on, v)
+			}
+			for _, m := range c.sent {
+				if m.Type == wire.PathErr {
+					t.Errorf("%s, reliable %v: %+v", name, on, m)
+				}
+			}
+			if !on {
+				continue
+			}
+			// A summary stands for the message as it came.
+			b, err = (&wire.Message{
+				Type: wire.Srefresh, Flags: wire.RefreshReduction, SendTTL: 255,
+				Lists: []wire.MessageIDList{{Epoch: 7, IDs: []wire.ListedID{{ID: 3}}}},
+			}).Append(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := p.node.Counters().In[wire.Path]
+			p.receive(captured{at: now, iface: 1, src: netip.MustParseAddr("10.9.0.2"), dst: netip.MustParseAddr("10.9.0.1"), ttl: 255, message: b})
+			if got := p.node.Counters().In[wire.Path]; got != before+1 {
+				t.Errorf("%s: a summary refresh brought %d PATHs", name, got-before)
+			}
+		}
+	}
+}

@@ -74,7 +74,7 @@ func (p *Proxy) receive(c captured) {
 		p.receiveLayer(c)
 		return
 	}
-	msg, err := wire.Parse(c.message)
+	msg, err := wire.ParseWith(c.message, wire.AllFormats)
 	p.handle(c, softstate.Received{
 		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Msg: msg, Err: err,
 	})

@@ -154,8 +154,13 @@ func Example() *Backend {
 			},
 			{
 				Dst: "10.2.0.8", Protocol: "udp", Dport: 5006, Src: "10.1.0.7", Sport: 5006, Policy: "voice", Role: "receiver-proxy",
-				PrevHop: "192.0.2.1", Interface: "lan0", Style: "ff", Service: "controlled-load", TSpec: &voice,
-				State: console.SessionRequested, DSCP: 44, PHB: "voice-admit", AgeS: 1,
+				PrevHop: "192.0.2.1", Interface: "lan0", Style: "ff", Service: "guaranteed", TSpec: &voice,
+				FlowSpec: &console.FlowSpec{TSpec: voice, Rate: 26_500, Slack: 1200},
+				State:    console.SessionRequested, DSCP: 44, PHB: "voice-admit", AgeS: 1,
+			},
+			{
+				Dst: "10.2.0.8", Protocol: "50", Dport: 8192, Src: "10.1.0.7", Format: "gpi", SPI: 0x1001, Role: "transit",
+				PrevHop: "192.0.2.1", NextHop: "198.51.100.2", Interface: "wan0", TSpec: &voice, State: console.SessionPath, AgeS: 3,
 			},
 		},
 		LinkRows: []console.LinkRow{

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/console"
 )
@@ -27,13 +28,24 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 	if len(rows) == 0 {
 		return empty(w, "sessions")
 	}
-	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "PHB", "CLASS", "PREVIOUS", "NEXT", "PRIORITY", "WHO", "AGE", "ERROR")
+	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "RSPEC", "PHB", "CLASS", "PREVIOUS", "NEXT", "PRIORITY", "WHO", "AGE", "ERROR")
 	for _, r := range rows {
 		tr, tb := "-", "-"
 		if r.TSpec != nil {
 			tr, tb = scaled(r.TSpec.R*8, "bit/s"), scaled(r.TSpec.B, "B")
 		}
-		t.row(r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), r.Role, r.State, text(r.Style), text(r.Service), tr, tb,
+		rspec := "-"
+		if r.FlowSpec != nil && r.FlowSpec.Rate > 0 { // R and S of guaranteed service
+			rspec = scaled(r.FlowSpec.Rate*8, "bit/s") + " " + (time.Duration(r.FlowSpec.Slack) * time.Microsecond).String()
+		}
+		protocol, sender := r.Protocol, endpoint(r.Src, r.Sport)
+		if r.Format != "" {
+			protocol = r.Format
+		}
+		if r.SPI != 0 {
+			sender = fmt.Sprintf("%s spi %#x", r.Src, r.SPI)
+		}
+		t.row(protocol, sender, endpoint(r.Dst, r.Dport), r.Role, r.State, text(r.Style), text(r.Service), tr, tb, rspec,
 			r.PHB, text(r.Class), text(r.PrevHop), text(r.NextHop), priority(r.Priority),
 			text(strings.Join(r.Identities, ", ")), age(r.AgeS), r.Error)
 	}

@@ -93,7 +93,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Limits.Received, DefaultMessages)
 	if c.Parse == nil {
 		c.Parse = func(p Packet) (*wire.Message, error) {
-			return wire.Options{RefreshReduction: true}.Parse(p.Payload)
+			return wire.Options{RefreshReduction: true, Formats: wire.AllFormats}.Parse(p.Payload)
 		}
 	}
 	if c.Overhead == nil {

@@ -157,7 +157,7 @@ func (l *Layer) trigger(now time.Time, s softstate.Send, raw []byte, nb *neighbo
 
 // resend sends the whole message again.
 func (l *Layer) resend(now time.Time, e *sent, ack bool) {
-	m, err := wire.Parse(e.raw)
+	m, err := wire.ParseWith(e.raw, wire.AllFormats)
 	if err != nil { // we made it: only a fault of the codec gets here
 		l.drop(e)
 		return
@@ -234,7 +234,7 @@ func (l *Layer) giveUp(now time.Time, e *sent) {
 	l.count.GivenUp++
 	e.given = true
 	if !e.nb.capable && !e.nb.acks {
-		if m, err := wire.Parse(e.raw); err == nil {
+		if m, err := wire.ParseWith(e.raw, wire.AllFormats); err == nil {
 			s := e.send
 			s.Msg = m
 			l.plain(now, e.nb, s)

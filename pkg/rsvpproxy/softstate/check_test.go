@@ -17,9 +17,11 @@ func (n *Node) check() error {
 		if len(s.psbs) == 0 {
 			return fmt.Errorf("%v: session without senders", id)
 		}
-		u := ports[portKey{id.Dst, id.Protocol}]
-		*u.of(id.DstPort)++
-		ports[portKey{id.Dst, id.Protocol}] = u
+		if id.Format == wire.FormatPorts {
+			u := ports[portKey{id.Dst, id.Protocol}]
+			*u.of(id.DstPort)++
+			ports[portKey{id.Dst, id.Protocol}] = u
+		}
 		for _, p := range s.psbs {
 			senders++
 			if k := p.prev(); k.addr.IsValid() {

@@ -280,7 +280,7 @@ func mustEncode(t *testing.T, s Send) *wire.Message {
 	if err != nil {
 		t.Fatalf("%v cannot be encoded: %v\n%+v", s.Msg.Type, err, *s.Msg)
 	}
-	got, err := wire.Parse(b)
+	got, err := wire.ParseWith(b, wire.AllFormats)
 	if err != nil && got == nil {
 		t.Fatalf("%v does not parse: %v\n%+v", s.Msg.Type, err, *s.Msg)
 	}

@@ -35,6 +35,7 @@ import (
 type lab struct {
 	*rig
 	v6      bool
+	format  wire.Format // of sessions, ports unless said otherwise
 	group   wire.Session
 	homes   map[string]home
 	members []IfIndex
@@ -95,7 +96,32 @@ func (l *lab) name(a netip.Addr) string {
 	return a.String()
 }
 
-func (l *lab) filter(name string) wire.Filter { return wire.Filter{Src: l.addr(name), SrcPort: 4000} }
+func (l *lab) filter(name string) wire.Filter {
+	switch f := (wire.Filter{Src: l.addr(name), Format: l.format.Filters()}); l.format {
+	case wire.FormatPorts:
+		f.SrcPort = 4000
+		return f
+	case wire.FormatGPI:
+		f.SPI = 0xc0ffee
+		return f
+	default:
+		return f
+	}
+}
+
+// use makes the lab's session one of another format.
+func (l *lab) use(f wire.Format) {
+	l.format, l.group.Format = f, f
+	switch f {
+	case wire.FormatGPI:
+		l.group.Protocol, l.group.DstPort = protoESP, 8192
+	case wire.FormatAggregate:
+		l.group.Protocol, l.group.DstPort, l.group.DSCP = 0, 0, 46
+	case wire.FormatGenericAggregate:
+		l.group.Protocol, l.group.PHB, l.group.Extended = 0, 0xb800, [16]byte{10, 1, 2, 3}
+	default:
+	}
+}
 
 func iface(s string) IfIndex { return IfIndex(s[0]-'a') + 1 }
 

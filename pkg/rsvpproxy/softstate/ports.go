@@ -24,7 +24,13 @@ func (u *portUse) of(port uint16) *int {
 
 // dstPortConflict says whether a session would mix zero and non-zero DstPorts
 // for one destination and protocol.
+//
+// It is about ports: the virtual ones of other formats are names and never those
+// of the data (RFC 2207 section 4.1, RFC 4860 section 2.1).
 func (n *Node) dstPortConflict(s wire.Session) bool {
+	if s.Format != wire.FormatPorts {
+		return false
+	}
 	u := n.ports[portKey{s.Dst, s.Protocol}]
 	return u != nil && (s.DstPort == 0 && u.set > 0 || s.DstPort != 0 && u.zero > 0)
 }
@@ -41,6 +47,9 @@ func (s *session) srcPortConflict(f wire.Filter) bool {
 }
 
 func (n *Node) usePort(s wire.Session, by int) {
+	if s.Format != wire.FormatPorts {
+		return
+	}
 	k := portKey{s.Dst, s.Protocol}
 	u := n.ports[k]
 	if u == nil {

@@ -202,7 +202,7 @@ func (n *Node) take(r *rsb, m *wire.Message, fd *wire.FlowDescriptor) bool {
 
 // checkFlow refuses a FLOWSPEC that traffic control could only refuse.
 func (n *Node) checkFlow(f *intserv.FlowSpec, out IfIndex) *Refusal {
-	if f == nil || !f.Service.Requestable() {
+	if f == nil || !f.Service.Known() {
 		return &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported}
 	}
 	if err := f.Validate(); err != nil {

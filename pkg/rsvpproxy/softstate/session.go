@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -169,7 +170,8 @@ func compareFilters(a, b wire.Filter) int {
 	if c := a.Src.Compare(b.Src); c != 0 {
 		return c
 	}
-	return int(a.SrcPort) - int(b.SrcPort)
+	// A session's filters are all of one format: ports, or an SPI (RFC 2207).
+	return cmp.Or(cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.SPI, b.SPI))
 }
 
 // style is that of the existing reservations, if there are any: styles do not

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // conformance is one case: after before, do has the effects want; tc, unless
@@ -14,9 +16,16 @@ type conformance struct {
 
 // check runs a case for both address families.
 func (c *conformance) check(t *testing.T) {
+	c.checkAs(t, wire.FormatPorts)
+}
+
+// checkAs does it for a session of a format.
+func (c *conformance) checkAs(t *testing.T, format wire.Format) {
+	t.Helper()
 	for _, family := range []string{"ipv4", "ipv6"} {
 		t.Run(c.name+"/"+family, func(t *testing.T) {
 			l := newLab(t, family == "ipv6")
+			l.use(format)
 			for _, order := range lines(c.before) {
 				l.do(order)
 			}

@@ -89,7 +89,7 @@ func (f Filter) check(s Session, c Class) *Error {
 	if f.Src.Is4() != s.Dst.Is4() {
 		return malformed(KindAddress, c, "source %v is not of the session's family", f.Src)
 	}
-	if f.Format != s.Format.filters() {
+	if f.Format != s.Format.Filters() {
 		return malformed(KindFormat, c, "format %v in a session of format %v", f.Format, s.Format)
 	}
 	if f.Format == FormatPorts && s.DstPort == 0 && f.SrcPort != 0 {

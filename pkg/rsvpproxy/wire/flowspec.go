@@ -15,16 +15,23 @@ func (flowSpec) header() (Class, uint8) { return ClassFlowSpec, ctypeIntServ }
 
 // words counts the fragment's data.
 func (f flowSpec) words() int {
-	if f.Service == intserv.Guaranteed {
+	switch f.Service {
+	case intserv.Guaranteed:
 		return 1 + tspecWords + 1 + rspecWords
+	case intserv.Null:
+		return 1 + nullWords
+	default:
+		return 1 + tspecWords
 	}
-	return 1 + tspecWords
 }
 
 func (f flowSpec) size() int { return word * (2 + f.words()) }
 
 func (f flowSpec) appendBody(b []byte) []byte {
 	b = appendHeader(b, 0, 0, 1+f.words())
+	if f.Service == intserv.Null {
+		return appendNull(b, f.TSpec.MaxPacket)
+	}
 	b = appendHeader(b, uint8(f.Service), 0, f.words())
 	b = appendTSpec(b, f.TSpec)
 	if f.Service == intserv.Guaranteed {
@@ -45,10 +52,14 @@ func decodeFlowSpec(body []byte) (f intserv.FlowSpec, more bool, err error) {
 	switch {
 	case err != nil:
 		return f, false, err
-	case !frag.service.Requestable():
+	case !frag.service.Known():
 		return f, false, fmt.Errorf("%v: %w", frag.service, intserv.ErrService)
 	case len(rest) > 0:
 		return f, false, errTrailing
+	case frag.service == intserv.Null:
+		f.Service = intserv.Null
+		f.TSpec, more, err = decodeNull(frag.data)
+		return f, more, err
 	}
 	s, err := decodeSpecs(frag.data)
 	guaranteed := frag.service == intserv.Guaranteed

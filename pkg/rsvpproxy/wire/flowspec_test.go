@@ -39,7 +39,10 @@ func TestFlowSpecErrorsRFC2205AppendixB(t *testing.T) {
 		in    string
 		value uint16
 	}{
-		"null service (RFC 2997)":  {"00000007 06000006" + tspecHex, TCServiceUnsupported},
+		"a service not known":      {"00000007 03000006" + tspecHex, TCServiceUnsupported},
+		"null with a token bucket": {"00000007 06000006" + tspecHex, TCBadFlowSpec},
+		"null without M":           {"00000003 06000002 80000001 00000000", TCBadFlowSpec},
+		"null twice":               {"00000005 06000004 80000001 000005dc 80000001 000005dc", TCBadFlowSpec},
 		"general is no service":    {"00000007 01000006" + tspecHex, TCServiceUnsupported},
 		"guaranteed without RSpec": {"00000007 02000006" + tspecHex, TCBadFlowSpec},
 		"R below r":                {"0000000a 02000009" + tspecHex + "82000002 453b8000 00000000", TCBadFlowSpec},

@@ -33,8 +33,8 @@ var (
 	filterCTypes  = [...]uint8{FormatPorts: 1, FormatGPI: 4, FormatAggregate: 9}
 )
 
-// filters returns the format of the filters that belong to a session.
-func (f Format) filters() Format {
+// Filters returns the format of the filters that belong to a session.
+func (f Format) Filters() Format {
 	if f == FormatGenericAggregate {
 		return FormatAggregate // RFC 4860 section 3
 	}
@@ -51,6 +51,9 @@ const (
 	AcceptAggregate
 	AcceptGenericAggregate
 )
+
+// AllFormats is every format that there is.
+const AllFormats = AcceptGPI | AcceptAggregate | AcceptGenericAggregate
 
 func (fs Formats) has(f Format) bool {
 	return f == FormatPorts || fs&(1<<(f-1)) != 0

@@ -19,7 +19,9 @@ const (
 
 	paramTSpec = 127 // TOKEN_BUCKET_TSPEC: r, b, p, m, M
 	paramRSpec = 130 // guaranteed-service RSpec: R, S
+	paramNull  = 128 // TSpec of the null service: M (RFC 2997 section 4.3)
 	tspecWords = 5
+	nullWords  = 1
 	rspecWords = 2
 )
 
@@ -99,6 +101,39 @@ func appendTSpec(b []byte, t intserv.TSpec) []byte {
 	b = appendFloat(b, t.Peak)
 	b = binary.BigEndian.AppendUint32(b, t.MinUnit)
 	return binary.BigEndian.AppendUint32(b, t.MaxPacket)
+}
+
+// appendNull writes the fragment of the null service.
+func appendNull(b []byte, maxPacket uint32) []byte {
+	b = appendHeader(b, uint8(intserv.Null), 0, 1+nullWords)
+	b = appendHeader(b, paramNull, 0, nullWords)
+	return binary.BigEndian.AppendUint32(b, maxPacket)
+}
+
+// decodeNull reads it. more says whether it holds what is not known here.
+func decodeNull(data []byte) (t intserv.TSpec, more bool, err error) {
+	has := false
+	for len(data) > 0 {
+		id, _, v, rest, err := nextParam(data)
+		switch {
+		case err != nil:
+			return t, false, err
+		case id != paramNull:
+			more = true
+		case has || len(v) != word*nullWords:
+			return t, false, fmt.Errorf("parameter %d twice or of %d bytes", id, len(v))
+		default:
+			t.MaxPacket, has = binary.BigEndian.Uint32(v), true
+		}
+		data = rest
+	}
+	switch {
+	case !has:
+		return t, false, errors.New("null service without its TSpec")
+	case t.MaxPacket == 0:
+		return t, false, errors.New("null service without a packet size")
+	}
+	return t, more, nil
 }
 
 // specs is what a SENDER_TSPEC or FLOWSPEC fragment holds.

@@ -108,12 +108,12 @@ func TestUnknownCTypeRFC2205Section3_10(t *testing.T) {
 // TestBadFlowsRFC2205Section3_1_8: FF flow descriptors are judged one by one,
 // and the ResvErr to a bad one carries it unchanged.
 func TestBadFlowsRFC2205Section3_1_8(t *testing.T) {
-	null := Object{Class: ClassFlowSpec, CType: 2, Body: unhex("00000007 06000006" + tspecHex)}
+	unknown := Object{Class: ClassFlowSpec, CType: 2, Body: unhex("00000007 03000006" + tspecHex)}
 	future := Object{Class: ClassFlowSpec, CType: 3, Body: []byte{1, 2, 3, 4}}
 	filter := func(port uint16) filterSpec { return filterSpec{Filter{Src: four.src, SrcPort: port}} }
 	session := Session{Dst: four.dst, Protocol: 17, DstPort: 1}
 	m, err := Parse(raw(Resv, session, Hop{Addr: four.hop}, TimeValues{30000}, FF,
-		null, filter(1), filter(2), flowSpec{controlledLoad()}, filter(3), future, filter(4)))
+		unknown, filter(1), filter(2), flowSpec{controlledLoad()}, filter(3), future, filter(4)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +125,8 @@ func TestBadFlowsRFC2205Section3_1_8(t *testing.T) {
 		code  ErrorCode
 		value uint16
 	}{
-		{null, ErrTrafficControl, TCServiceUnsupported},
-		{null, ErrTrafficControl, TCServiceUnsupported},
+		{unknown, ErrTrafficControl, TCServiceUnsupported},
+		{unknown, ErrTrafficControl, TCServiceUnsupported},
 		{future, ErrUnknownCType, 0x0903},
 	} {
 		bad := m.BadFlows[i]

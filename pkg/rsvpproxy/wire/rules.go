@@ -176,7 +176,7 @@ func (f *FlowDescriptor) check(t MsgType, s Style) *Error {
 
 // checkValues refuses to send what a peer would have to refuse.
 func (m *Message) checkValues() *Error {
-	if m.SenderTSpec != nil {
+	if m.SenderTSpec != nil && !m.SenderTSpec.Null() {
 		if err := m.SenderTSpec.Validate(); err != nil {
 			return trafficControl(ClassSenderTSpec, TCBadTSpec, err)
 		}

@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+func named(id uint64, s wire.Session, out softstate.IfIndex) softstate.Reserve {
+	r := request(id, 1e5)
+	s.Dst = netip.MustParseAddr("10.2.0.2")
+	r.Session, r.Out = s, out
+	r.Filters = []wire.Filter{{Src: netip.MustParseAddr("10.1.0.2"), Format: s.Format.Filters()}}
+	return r
+}
+
+var (
+	byESP = wire.Session{Protocol: 50, DstPort: 8192, Format: wire.FormatGPI}
+	byEF  = wire.Session{DSCP: 46, Format: wire.FormatAggregate}
+	byPHB = wire.Session{PHB: 0xb800, Format: wire.FormatGenericAggregate}
+)
+
+// What the kernel's table cannot name has no treatment: it is counted where that
+// is all there is to do, and refused by error 21 value 2 where it is not.
+func TestReservationsThatAreNoFlows(t *testing.T) {
+	null := func(r *softstate.Reserve) {
+		r.FlowSpec = intserv.FlowSpec{Service: intserv.Null, TSpec: intserv.TSpec{MaxPacket: 1400}}
+		r.SenderTSpec = r.FlowSpec.TSpec
+	}
+	guaranteed := func(r *softstate.Reserve) {
+		r.FlowSpec.Service, r.FlowSpec.RSpec.Rate = intserv.Guaranteed, 2e5
+	}
+	for name, tc := range map[string]struct {
+		session wire.Session
+		out     softstate.IfIndex
+		change  func(*softstate.Reserve)
+		counted int64 // bytes/s; -1: refused
+	}{
+		"RFC 2207, shaped":                 {byESP, wan, nil, -1},
+		"RFC 2207, not shaped":             {byESP, lan, nil, 1e5},
+		"RFC 3175, shaped":                 {byEF, wan, nil, 1e5},
+		"RFC 3175, guaranteed, shaped":     {byEF, wan, guaranteed, -1},
+		"RFC 3175, guaranteed, not shaped": {byEF, lan, guaranteed, 2e5},
+		"RFC 4860, shaped":                 {byPHB, wan, nil, 1e5},
+		"RFC 2997":                         {wire.Session{Protocol: 17, DstPort: 9}, wan, null, 0},
+		"RFC 2997, by SPI":                 {byESP, wan, null, 0},
+	} {
+		r := testControl(t)
+		ask := named(1, tc.session, tc.out)
+		if tc.change != nil {
+			tc.change(&ask)
+		}
+		refusal := r.Reserve(ask)
+		if tc.counted < 0 {
+			if refusal == nil || refusal.Code != wire.ErrTrafficControl || refusal.Value != wire.TCServiceUnsupported || !strings.Contains(refusal.Text, "in this version (wan0)") {
+				t.Errorf("%s: %+v", name, refusal)
+			}
+			continue
+		}
+		if refusal != nil {
+			t.Errorf("%s: %v", name, refusal)
+			continue
+		}
+		link := r.links().name(int(tc.out))
+		if u, _, err := r.admit.Usage(link); err != nil || u.Bandwidth != tc.counted || u.Reservations != 1 {
+			t.Errorf("%s: ledger %+v, %v", name, u, err)
+		}
+		if len(r.fake.have) != 0 {
+			t.Errorf("%s: treatments %+v", name, r.fake.have)
+		}
+		if n, _ := r.flows.size(); n != 0 {
+			t.Errorf("%s: %d rows of flows", name, n)
+		}
+		r.Release(1)
+		if u, _, _ := r.admit.Usage(link); u.Reservations != 0 {
+			t.Errorf("%s: ledger after the release %+v", name, u)
+		}
+	}
+}
+
+// The receiver proxy speaks for hosts' IPsec flows, and for no router's aggregates.
+func TestReceiverProxyOfFormats(t *testing.T) {
+	r := testControl(t)
+	s := byESP
+	s.Dst, s.Protocol = imagingKey.DstAddr(), imagingKey.Proto
+	info := softstate.PathInfo{Session: s, Sender: wire.Filter{Src: imagingKey.SrcAddr()}, TSpec: spec(5e5).TSpec, In: wan, Out: lan}
+	if key := flowKey(info.Session, info.Sender); key.DstPort != 0 {
+		t.Errorf("the virtual port is taken for one of the data: %v", key)
+	}
+	info.Session = byEF
+	info.Session.Dst = imagingKey.DstAddr()
+	if _, ok := r.receiverProxy(info); ok {
+		t.Error("answered for a deaggregator")
+	}
+	p := voicePolicy
+	if got := askFor(&p, softstate.PathInfo{TSpec: intserv.TSpec{MaxPacket: 1400}}).Refusal; got == nil || got.Value != wire.TCServiceUnsupported {
+		t.Errorf("asked for a sender of the null service: %+v", got)
+	}
+}
