@@ -24,7 +24,7 @@ type link struct {
 // readLinks asks the kernel for each interface of the configuration, and reads
 // its keys.
 func readLinks(c *config.Config) (*links, error) {
-	l := &links{byIndex: map[int]*link{}, list: make([]link, 0, len(c.Interfaces))}
+	list := make([]link, 0, len(c.Interfaces))
 	for i := range c.Interfaces {
 		cfg := c.Interfaces[i]
 		got, err := route.ByName(cfg.Name)
@@ -35,12 +35,17 @@ func readLinks(c *config.Config) (*links, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.list = append(l.list, link{Link: got, cfg: cfg, security: security})
+		list = append(list, link{Link: got, cfg: cfg, security: security})
 	}
+	return newLinks(list), nil
+}
+
+func newLinks(list []link) *links {
+	l := &links{byIndex: map[int]*link{}, list: list}
 	for i := range l.list {
 		l.byIndex[l.list[i].Index] = &l.list[i]
 	}
-	return l, nil
+	return l
 }
 
 func (l *links) zones() map[int]config.Zone {

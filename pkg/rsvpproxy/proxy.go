@@ -122,6 +122,21 @@ type interfaces struct {
 	local   map[netip.Addr]bool
 }
 
+// changes lists the interfaces that are not what they were.
+func (s *interfaces) changes(old *interfaces) (list []softstate.IfIndex) {
+	for index, i := range s.byIndex {
+		if was, ok := old.byIndex[index]; !ok || was.Addr4 != i.Addr4 || was.Addr6 != i.Addr6 || was.Up != i.Up || was.MTU != i.MTU {
+			list = append(list, softstate.IfIndex(index))
+		}
+	}
+	for index := range old.byIndex {
+		if _, ok := s.byIndex[index]; !ok {
+			list = append(list, softstate.IfIndex(index))
+		}
+	}
+	return list
+}
+
 // SendCounters count what was sent.
 type SendCounters struct {
 	Sent   uint64
@@ -152,7 +167,8 @@ func New(cfg Config, hooks Hooks) *Proxy {
 	return p
 }
 
-// SetInterfaces tells which interfaces take part.
+// SetInterfaces tells which interfaces take part. The sessions behind those that
+// have changed are brought up to date.
 func (p *Proxy) SetInterfaces(list []Interface) {
 	s := &interfaces{byIndex: map[int]Interface{}, local: map[netip.Addr]bool{}}
 	for _, i := range list {
@@ -163,7 +179,14 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 			}
 		}
 	}
-	p.ifaces.Store(s)
+	if changed := s.changes(p.ifaces.Swap(s)); len(changed) > 0 {
+		// An error says that the proxy has stopped.
+		_ = p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
+			p.env.routes.Forget()
+			n.InterfacesChanged(now, changed...)
+			return nil
+		})
+	}
 	p.share.SetInterfaces(len(list))
 	p.poke() // new keys are proved at once
 }

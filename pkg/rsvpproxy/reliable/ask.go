@@ -13,9 +13,9 @@ import (
 // section 4.5). What it lists is nothing that the neighbour could know, and is
 // answered by a NACK that asks for nothing.
 func (l *Layer) Ask(now time.Time, out softstate.IfIndex, addr netip.Addr) []softstate.Send {
-	src := l.env.Addr(out)
+	src := l.addr(out, addr)
 	nb := l.neighbor(neighborKey{out, addr})
-	if nb == nil || !src.IsValid() || src.Is4() != addr.Is4() {
+	if nb == nil || !src.IsValid() {
 		return nil
 	}
 	l.count.Asked++
