@@ -14,8 +14,8 @@ import (
 func (n *Node) InterfacesChanged(now time.Time, list ...IfIndex) {
 	at := now.Add(n.cfg.Repair)
 	sooner := func(t *timer) {
-		if t.idx != 0 && t.at.After(at) {
-			n.timers.set(t, at)
+		if t.Armed() && t.At().After(at) {
+			n.timers.Set(t, at)
 		}
 	}
 	for _, s := range n.sessions {
