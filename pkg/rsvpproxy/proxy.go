@@ -48,6 +48,8 @@ type Interface struct {
 	route.Link
 	Hosts     bool    // unaware hosts are behind it
 	Bandwidth float64 // bytes/s that the path may be told of; 0: unknown
+	// Refresh is an R of the interface's own (RFC 2205 section 3.7); 0: the node's.
+	Refresh time.Duration
 	// Guaranteed is what the interface adds to the error terms of guaranteed
 	// service (RFC 2212); nil: it does not have that service.
 	Guaranteed *intserv.GuaranteedHop
@@ -125,7 +127,7 @@ type interfaces struct {
 // changes lists the interfaces that are not what they were.
 func (s *interfaces) changes(old *interfaces) (list []softstate.IfIndex) {
 	for index, i := range s.byIndex {
-		if was, ok := old.byIndex[index]; !ok || was.Addr4 != i.Addr4 || was.Addr6 != i.Addr6 || was.Up != i.Up || was.MTU != i.MTU {
+		if was, ok := old.byIndex[index]; !ok || was.Addr4 != i.Addr4 || was.Addr6 != i.Addr6 || was.Up != i.Up || was.MTU != i.MTU || was.Refresh != i.Refresh {
 			list = append(list, softstate.IfIndex(index))
 		}
 	}
@@ -183,6 +185,9 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 		// An error says that the proxy has stopped.
 		_ = p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
 			p.env.routes.Forget()
+			for _, i := range list {
+				n.SetInterfaceRefresh(softstate.IfIndex(i.Index), i.Refresh)
+			}
 			n.InterfacesChanged(now, changed...)
 			return nil
 		})

@@ -15,7 +15,8 @@ type Node struct {
 	cfg Config
 	env Environment
 	rng *rand.Rand
-	rev Reverser // nil: env is none
+	rev Reverser                  // nil: env is none
+	own map[IfIndex]time.Duration // R of interfaces that have their own
 
 	sessions  map[wire.Session]*session
 	ports     map[portKey]*portUse
@@ -228,15 +229,6 @@ func (n *Node) jitter(r time.Duration) time.Duration {
 	return time.Duration((0.5 + n.rng.Float64()) * float64(r))
 }
 
-// slew returns the R to announce next: it may grow by 30 % only (RFC 2205
-// section 3.7 (5)).
-func (n *Node) slew(last time.Duration) time.Duration {
-	if last == 0 {
-		return n.cfg.Refresh
-	}
-	return min(n.cfg.Refresh, time.Duration(float64(last)*(1+slewMax)))
-}
-
 // lifetime is the L of state that was announced with R (RFC 2205 section 3.7 (2)).
 func (n *Node) lifetime(tv *wire.TimeValues) time.Duration {
 	r := n.cfg.Refresh
@@ -249,11 +241,6 @@ func (n *Node) lifetime(tv *wire.TimeValues) time.Duration {
 
 func timeValues(r time.Duration) *wire.TimeValues {
 	return &wire.TimeValues{Refresh: uint32(r.Milliseconds())}
-}
-
-// SetRefresh changes R. A larger one is approached step by step.
-func (n *Node) SetRefresh(r time.Duration) {
-	n.cfg.Refresh = min(max(r, minRefresh), maxRefresh)
 }
 
 // interval returns how long to wait for the next refresh: quick ones first.

@@ -87,7 +87,7 @@ func (n *Node) pathRefresh(now time.Time, p *psb) {
 }
 
 func (n *Node) pathSend(now time.Time, p *psb) {
-	p.pathR = n.slew(p.pathR)
+	p.pathR = slew(p.pathR, n.refreshOf(p))
 	n.timers.Set(&p.refresh, now.Add(n.interval(p.pathR, &p.pathQ)))
 	if p.end {
 		return

@@ -24,7 +24,8 @@ func (n *Node) resvRefresh(now time.Time, u *upstream) {
 		n.timers.Stop(&u.timer)
 		return
 	}
-	u.r = n.slew(u.r)
+	out, hop := u.to()
+	u.r = slew(u.r, n.refreshOn(out))
 	n.timers.Set(&u.timer, now.Add(n.interval(u.r, &u.quick)))
 	m := n.upMessage(u, wire.Resv, o.style)
 	m.TimeValues, m.Scope = timeValues(u.r), o.scope
@@ -46,7 +47,6 @@ func (n *Node) resvRefresh(now time.Time, u *upstream) {
 	})
 	o.from = nil
 	u.sent, u.last = true, o
-	out, hop := u.to()
 	n.send(out, hop.Addr, m)
 }
 
@@ -176,7 +176,7 @@ func (n *Node) syncHop(now time.Time, u *upstream, unknown []wire.Object, loud, 
 	case loud && (force || !u.sent || u.confirm.IsValid() || !o.same(&u.last)):
 		n.forwardResv(now, u)
 	case !u.timer.Armed():
-		n.timers.Set(&u.timer, now.Add(n.interval(n.slew(u.r), &u.quick)))
+		n.timers.Set(&u.timer, now.Add(n.interval(slew(u.r, n.refreshOn(u.in)), &u.quick)))
 	}
 }
 
