@@ -158,6 +158,7 @@ type config struct {
 	extra          string   // further top-level lines
 	reliable       bool     // RFC 2961; without it every message is whole and alone on the wire
 	policies       string
+	secured        string // keys of the network's interfaces that are about RFC 2747
 }
 
 // edge is the configuration of the first or the last box of a row.
@@ -180,7 +181,7 @@ func (c config) String() string {
 		if c.capacity != "" {
 			capacity = fmt.Sprintf(", capacity: %s, reservable: 80%%", c.capacity)
 		}
-		fmt.Fprintf(&s, "  - {name: %s, zone: network%s}\n", name, capacity)
+		fmt.Fprintf(&s, "  - {name: %s, zone: network%s%s}\n", name, capacity, c.secured)
 	}
 	fmt.Fprintf(&s, "policies:\n%s", c.policies)
 	return s.String()

@@ -37,6 +37,7 @@ func TestVoiceReserved(t *testing.T) {
 		Policy: "voice", Role: "sender-proxy", NextHop: right.String(), Interface: rightWAN, Style: "ff",
 		Service: "controlled-load", TSpec: &tspec, FlowSpec: &console.FlowSpec{TSpec: tspec},
 		State: console.SessionReserved, DSCP: dscp.VoiceAdmit, PHB: "voice-admit", Class: sender.Class, AgeS: sender.AgeS,
+		Identities: []string{}, DClass: []int{},
 	}
 	if diff := cmp.Diff(want, sender); diff != "" {
 		t.Errorf("box 1's session (-want +got):\n%s", diff)
