@@ -159,7 +159,7 @@ func Example() *Backend {
 				State:    console.SessionRequested, DSCP: 44, PHB: "voice-admit", AgeS: 1,
 			},
 			{
-				Dst: "10.2.0.8", Protocol: "50", Dport: 8192, Src: "10.1.0.7", Format: "gpi", SPI: 0x1001, Role: "transit",
+				Dst: "10.2.0.8", Protocol: "esp", Dport: 8192, Src: "10.1.0.7", Format: "gpi", SPI: 0x1001, Role: "transit",
 				PrevHop: "192.0.2.1", NextHop: "198.51.100.2", Interface: "wan0", TSpec: &voice, State: console.SessionPath, AgeS: 3,
 			},
 		},

@@ -137,3 +137,51 @@ func TestReducedReceiverProxy(t *testing.T) {
 		t.Errorf("%s", dump(es))
 	}
 }
+
+// Reductions at any hop, with loss, duplication and reordering: in the end all
+// hops hold what is left, and again all of it when the reduction is over; nothing
+// is torn down meanwhile (RFC 4495 section 5).
+func TestSimReduction(t *testing.T) {
+	seeds(t, func(t *testing.T, seed uint64) {
+		s := newSim(t, seed, 4, Config{Refresh: 10 * time.Second})
+		s.add(simSender(0))
+		s.run(5 * time.Second)
+		s.wantAll(Reserved, 4)
+		s.loss, s.dup, s.delay = 0.15, 0.15, 300*time.Millisecond
+		released := func() (n uint64) {
+			for _, node := range s.nodes {
+				n += node.n.Counters().Releases
+			}
+			return n
+		}
+		where := s.nodes[s.rng.IntN(4)]
+		v := where.n.Sessions(s.now)[0]
+		left := intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: v.TSpec}
+		left.TSpec.Rate /= 2
+		es, err := where.n.Reduce(s.now, v.Reservation, left)
+		if err != nil {
+			t.Fatal(err)
+		}
+		where.do(es)
+		s.run(25 * time.Second) // Kb*R is 40 s
+		s.loss, s.dup = 0, 0
+		s.run(8 * time.Second)
+		for i, n := range s.nodes {
+			if got := n.n.Sessions(s.now)[0]; got.State != Reserved || got.FlowSpec.TSpec.Rate != left.TSpec.Rate {
+				t.Errorf("reduced at %d: node %d has %v in state %v (%v)", where.i, i, got.FlowSpec, got.State, got.Failure)
+			}
+		}
+		if got := s.nodes[3].n.Sessions(s.now)[0].Failure; got == nil || !reduction(got.Code, got.Value) {
+			t.Errorf("the receiver's box says %v", got)
+		}
+		s.run(time.Minute)
+		for i, n := range s.nodes {
+			if got := n.n.Sessions(s.now)[0]; got.State != Reserved || got.FlowSpec.TSpec.Rate != v.TSpec.Rate || got.Failure != nil {
+				t.Errorf("reduced at %d: afterwards node %d has %v in state %v (%v)", where.i, i, got.FlowSpec, got.State, got.Failure)
+			}
+		}
+		if n := released(); n != 0 {
+			t.Errorf("%d reservations were released", n)
+		}
+	})
+}

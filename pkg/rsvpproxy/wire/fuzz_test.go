@@ -14,6 +14,9 @@ func FuzzParse(f *testing.F) {
 	for _, m := range samples() {
 		f.Add(encode(f, m))
 	}
+	for _, m := range nullSamples() {
+		f.Add(encode(f, m))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= commonHeader && len(b) <= MaxMessage {
 			b = reseal(append([]byte{}, b...)) // get past length and checksum
@@ -55,7 +58,11 @@ func FuzzParse(f *testing.F) {
 // FuzzObject feeds one object of any class to every message that may hold it,
 // in its place.
 func FuzzObject(f *testing.F) {
-	for _, m := range samples() {
+	all := samples()
+	for name, m := range nullSamples() {
+		all["null/"+name] = m
+	}
+	for _, m := range all {
 		for _, o := range parts(m) {
 			class, ctype := o.header()
 			f.Add(uint8(class), ctype, o.appendBody(nil))

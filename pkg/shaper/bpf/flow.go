@@ -38,7 +38,8 @@ func shareOf(share float64, rate uint64) uint32 {
 	if share <= 0 || rate == 0 {
 		return 0
 	}
-	steps := math.Ceil(math.Log2(max(share/float64(rate), 1)) * sharesPerOctave)
+	// What came out of share goes in again unchanged, rounding errors or not.
+	steps := math.Ceil(math.Log2(max(share/float64(rate), 1))*sharesPerOctave - 1e-6)
 	return uint32(min(steps+1, mostShare)) << shareShift
 }
 
