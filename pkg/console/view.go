@@ -144,6 +144,7 @@ type PolicyRow struct {
 	Role         string    `json:"role"` // "" no reservation
 	Service      string    `json:"service"`
 	TSpec        *TSpec    `json:"tspec"`
+	DelayUS      uint64    `json:"delay_us"` // that guaranteed service keeps; 0: none
 	Priority     *Priority `json:"priority"` // null: none given
 	DSCP         int       `json:"dscp"`     // -1: not marked
 	PHB          string    `json:"phb"`

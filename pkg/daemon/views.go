@@ -208,6 +208,7 @@ func policyRow(p *config.Policy) console.PolicyRow {
 	}
 	if r := p.Reserve; r != nil {
 		row.Role, row.Service, row.TSpec = r.Role.String(), r.Service.String(), consoleTSpec(tspecOf(r.TSpec))
+		row.DelayUS = uint64(r.Delay.Microseconds())
 	}
 	return row
 }

@@ -184,8 +184,8 @@ func Example() *Backend {
 				Flows:    3, Reservations: 1, Matched: 9,
 			},
 			{
-				Name: "voice", Line: 30, Protocol: "udp", ToPort: []string{"5004-5020"}, Role: "sender", Service: "controlled-load", TSpec: &voice,
-				DSCP: 44, PHB: "voice-admit", TCPMode: "none", Excess: "drop", Flows: 1, Reservations: 1, Matched: 1,
+				Name: "voice", Line: 30, Protocol: "udp", ToPort: []string{"5004-5020"}, Role: "sender", Service: "guaranteed", TSpec: &voice,
+				DelayUS: 50_000, DSCP: 44, PHB: "voice-admit", TCPMode: "none", Excess: "drop", Flows: 1, Reservations: 1, Matched: 1,
 			},
 			{Name: "rest", Line: 40, From: []string{"10.1.0.0/16", "2001:db8:1::/48"}, DSCP: -1, TCPMode: "none", Excess: "best-effort"},
 		},

@@ -98,13 +98,17 @@ func Policies(w io.Writer, rows []console.PolicyRow) error {
 	if len(rows) == 0 {
 		return empty(w, "policies")
 	}
-	t := newTable(w, "LINE", "POLICY", "PROTO", "FROM", "TO", "ROLE", "RATE", "BURST", "MARK", "TCP", "EXCESS", "FLOWS", "RESERVED", "MATCHED")
+	t := newTable(w, "LINE", "POLICY", "PROTO", "FROM", "TO", "ROLE", "RATE", "BURST", "DELAY", "MARK", "TCP", "EXCESS", "FLOWS", "RESERVED", "MATCHED")
 	for _, r := range rows {
 		tr, tb := "-", "-"
 		if r.TSpec != nil {
 			tr, tb = scaled(r.TSpec.R*8, "bit/s"), scaled(r.TSpec.B, "B")
 		}
-		t.row(strconv.Itoa(r.Line), r.Name, text(r.Protocol), side(r.From, r.FromPort), side(r.To, r.ToPort), text(r.Role), tr, tb,
+		delay := "-"
+		if r.DelayUS > 0 {
+			delay = (time.Duration(r.DelayUS) * time.Microsecond).String()
+		}
+		t.row(strconv.Itoa(r.Line), r.Name, text(r.Protocol), side(r.From, r.FromPort), side(r.To, r.ToPort), text(r.Role), tr, tb, delay,
 			text(r.PHB), r.TCPMode, r.Excess, count(r.Flows), count(r.Reservations), count(r.Matched))
 	}
 	return t.end()
