@@ -164,6 +164,8 @@ func TestReserveByHand(t *testing.T) {
 		t.Errorf("packets went to user space: %v", q)
 	}
 
+	checkRSVPViews(t, one)
+
 	// A reload of the configuration does not touch it.
 	one.must(t, "reload")
 	one.waitReservation(t, "1", console.SessionReserved)
@@ -215,6 +217,66 @@ func TestReserveByHand(t *testing.T) {
 	waitMessage(t, rsvp, wire.ResvTear)
 	if row := one.waitReservation(t, "2", console.SessionRejected); row.ErrorCode != uint8(wire.ErrPolicy) || row.ErrorNode == "" {
 		t.Errorf("the receiver's side does not answer any more: %+v", row)
+	}
+}
+
+// checkRSVPViews looks at the sender's box as `qosproxy rsvp` shows it.
+func checkRSVPViews(t *testing.T, b *box) {
+	t.Helper()
+	peer, _ := hop(0, 2)
+	neighbors, err := b.RSVPNeighbors(t.Context())
+	if err != nil || len(neighbors) != 1 || neighbors[0].Address != peer.String() || neighbors[0].Interface != rightWAN || neighbors[0].Requests != 1 ||
+		neighbors[0].HeardS == nil || neighbors[0].Received.Resv == 0 || neighbors[0].Reduction != console.ReductionOff {
+		t.Errorf("neighbours %+v, %v", neighbors, err)
+	}
+	senders, err := b.RSVPSenders(t.Context())
+	if err != nil || len(senders) != 1 || senders[0].InterfaceIn != lanIface || senders[0].Interfaces[0] != rightWAN || senders[0].ExpiresS != 0 || senders[0].RefreshS <= 0 {
+		t.Errorf("senders %+v, %v", senders, err)
+	}
+	requests, err := b.RSVPReservations(t.Context())
+	if err != nil || len(requests) != 1 || requests[0].NextHop != peer.String() || !requests[0].Installed || requests[0].Class != "1:10" || requests[0].ExpiresS <= 0 {
+		t.Errorf("reservations %+v, %v", requests, err)
+	}
+	interfaces, err := b.RSVPInterfaces(t.Context())
+	if err != nil || len(interfaces) != 2 || interfaces[1].Name != rightWAN || interfaces[1].Neighbors != 1 || interfaces[1].Sent.Path == 0 || interfaces[1].ReservedBPS != 1_000_000 {
+		t.Errorf("interfaces %+v, %v", interfaces, err)
+	}
+	for _, verb := range []string{"neighbor", "sender", "reservation", "interface", "counters"} {
+		if out := b.must(t, "rsvp", verb); strings.Count(out, "\n") < 2 {
+			t.Errorf("rsvp %s: %s", verb, out)
+		}
+	}
+}
+
+// By hand there is all that a policy can have: IPv6, guaranteed service with the
+// rate that keeps its delay, styles.
+func TestReserveByHandKinds(t *testing.T) {
+	l := newLab(t, 2, nil)
+	one, two := l.boxes[0], l.boxes[1]
+	l.startBare(t, "19mbit")
+	for i, args := range [][]string{
+		{"udp", "[fd00:1::2]:4000", "[fd00:2::2]:5500", "--bandwidth", "1mbit", "--burst", "3kB"},
+		{"udp", "10.1.0.2:4001", "10.2.0.2:5501", "--bandwidth", "80kbit", "--burst", "400B", "--max-packet", "400B", "--service", "guaranteed", "--delay", "80ms"},
+		{"udp", "10.1.0.2:4002", "10.2.0.2:5502", "--bandwidth", "1mbit", "--burst", "3kB", "--style", "wf"},
+		{"udp", "10.1.0.2:4003", "10.2.0.2:5503", "--bandwidth", "1mbit", "--burst", "3kB", "--style", "se"},
+	} {
+		two.must(t, append(append([]string{"reserve"}, args...), "--no-wait")...)
+		one.must(t, append([]string{"reserve"}, args...)...)
+		row := one.waitReservation(t, fmt.Sprint(i+1), console.SessionReserved)
+		if row.Class == "" || row.FlowSpec == nil {
+			t.Errorf("%v: %+v", args, row)
+		}
+		if i == 1 && (row.Service != "guaranteed" || row.FlowSpec.Rate < 10_000 || row.PHB != "ef" || row.DelayUS != 80_000) {
+			t.Errorf("guaranteed: %+v", row)
+		}
+	}
+	sessions, err := one.Sessions(t.Context())
+	styles := map[string]int{}
+	for _, s := range sessions {
+		styles[s.Style]++
+	}
+	if err != nil || len(sessions) != 4 || styles["wf"] != 1 || styles["se"] != 1 || styles["ff"] != 2 {
+		t.Errorf("sessions %+v, %v", sessions, err)
 	}
 }
 

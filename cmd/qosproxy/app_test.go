@@ -217,13 +217,15 @@ func TestRunPlanDemo(t *testing.T) {
 
 func TestRSVPViews(t *testing.T) {
 	sock := daemon(t, consoletest.Example())
-	for verb, want := range map[string]string{"counters": "RSVP errors"} {
+	for verb, want := range map[string]string{
+		"counters": "RSVP errors", "neighbor": "192.0.2.6", "sender": "receiver-proxy", "reservation": "guaranteed", "interface": "2001:db8:1::1",
+	} {
 		got := run(t, "rsvp", verb, "-s", sock)
 		if got.code != exitOK || !strings.Contains(got.out, want) || got.err != "" {
 			t.Errorf("%s: %+v", verb, got)
 		}
 		got = run(t, "rsvp", verb, "-s", sock, "--json")
-		golden, err := os.ReadFile("../../pkg/console/testdata/rsvp-" + verb + ".json")
+		golden, err := os.ReadFile("../../pkg/console/testdata/rsvp-" + strings.TrimSuffix(verb, "s") + "s.json")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,10 @@ func (a *app) rsvpCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
 	group.AddCommand(
+		view(a, "neighbor", "Neighbours: when they were last heard, what they can, messages", (*console.Client).RSVPNeighbors, table.RSVPNeighbors),
+		view(a, "sender", "Path state, one line per sender", (*console.Client).RSVPSenders, table.RSVPSenders),
+		view(a, "reservation", "Reservation state, one line per request of a next hop", (*console.Client).RSVPReservations, table.RSVPReservations),
+		view(a, "interface", "What RSVP does on each interface", (*console.Client).RSVPInterfaces, table.RSVPInterfaces),
 		view(a, "counters", "Messages received and sent, and those that were not taken", (*console.Client).RSVPCounters, table.RSVPCounters),
 		a.traceCommand(),
 	)

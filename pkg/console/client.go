@@ -69,6 +69,26 @@ func (c *Client) RSVPCounters(ctx context.Context) (RSVPStats, error) {
 	return get[RSVPStats](ctx, c, "rsvp/counters")
 }
 
+// RSVPNeighbors returns the neighbours that state depends on.
+func (c *Client) RSVPNeighbors(ctx context.Context) ([]RSVPNeighborRow, error) {
+	return get[[]RSVPNeighborRow](ctx, c, "rsvp/neighbors")
+}
+
+// RSVPSenders returns the path state.
+func (c *Client) RSVPSenders(ctx context.Context) ([]RSVPSenderRow, error) {
+	return get[[]RSVPSenderRow](ctx, c, "rsvp/senders")
+}
+
+// RSVPReservations returns what next hops ask for.
+func (c *Client) RSVPReservations(ctx context.Context) ([]RSVPReservationRow, error) {
+	return get[[]RSVPReservationRow](ctx, c, "rsvp/reservations")
+}
+
+// RSVPInterfaces returns what RSVP does on each interface.
+func (c *Client) RSVPInterfaces(ctx context.Context) ([]RSVPInterfaceRow, error) {
+	return get[[]RSVPInterfaceRow](ctx, c, "rsvp/interfaces")
+}
+
 // Reservations returns what was reserved by hand.
 func (c *Client) Reservations(ctx context.Context) ([]ReservationRow, error) {
 	return get[[]ReservationRow](ctx, c, "reservations")

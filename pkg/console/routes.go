@@ -24,6 +24,10 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/stats", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats()) })
 	get("/v1/rsvp/counters", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats().RSVP) })
 	get("/v1/rsvp/trace", s.trace)
+	get("/v1/rsvp/neighbors", rows(s, s.backend.RSVPNeighbors, nil))
+	get("/v1/rsvp/senders", rows(s, s.backend.RSVPSenders, func(r *RSVPSenderRow) { r.Interfaces = list(r.Interfaces) }))
+	get("/v1/rsvp/reservations", rows(s, s.backend.RSVPReservations, func(r *RSVPReservationRow) { r.Filters = list(r.Filters) }))
+	get("/v1/rsvp/interfaces", rows(s, s.backend.RSVPInterfaces, nil))
 	get("/healthz", s.healthz)
 	s.route(mux, "/v1/reload", map[string]handler{http.MethodPost: s.reload})
 	s.route(mux, "/v1/reservations", map[string]handler{http.MethodGet: s.reservations, http.MethodPost: s.reserve})
@@ -115,6 +119,19 @@ func list[T any](rows []T) []T {
 		return []T{}
 	}
 	return rows
+}
+
+// rows answers with a list, whose rows' own lists tidy sees to.
+func rows[T any](s *Server, ask func() ([]T, error), tidy func(*T)) handler {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		out, err := ask()
+		for i := range out {
+			if tidy != nil {
+				tidy(&out[i])
+			}
+		}
+		s.answer(w, http.StatusOK, list(out), err)
+	}
 }
 
 func (s *Server) status() Status {

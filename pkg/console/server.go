@@ -23,6 +23,11 @@ type Backend interface {
 	Links() []LinkRow
 	Policies() []PolicyRow
 	Stats() Stats
+	// RSVPNeighbors to RSVPInterfaces show the state of the protocol itself.
+	RSVPNeighbors() ([]RSVPNeighborRow, error)
+	RSVPSenders() ([]RSVPSenderRow, error)
+	RSVPReservations() ([]RSVPReservationRow, error)
+	RSVPInterfaces() ([]RSVPInterfaceRow, error)
 	// Reservations lists what was reserved by hand, and Reservation finds one by
 	// its id. The errors of these and of the next two are *Error with the HTTP
 	// status, or faults of the daemon.

@@ -56,7 +56,7 @@ func indent(t *testing.T, data []byte) []byte {
 
 func TestGolden(t *testing.T) {
 	s := console.New(consoletest.Example(), nil, nil)
-	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters", "reservations"} {
+	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters", "reservations", "rsvp/neighbors", "rsvp/senders", "rsvp/reservations", "rsvp/interfaces"} {
 		w := ask(t, s, http.MethodGet, "/v1/"+what)
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", what, w.Code, w.Header())
@@ -67,10 +67,14 @@ func TestGolden(t *testing.T) {
 
 // A program may iterate over every list of an empty box.
 func TestNothingIsNullThatIsAList(t *testing.T) {
-	b := &consoletest.Backend{LinkRows: make([]console.LinkRow, 1), PolicyRows: make([]console.PolicyRow, 1)}
+	b := &consoletest.Backend{
+		LinkRows: make([]console.LinkRow, 1), PolicyRows: make([]console.PolicyRow, 1),
+		SenderRows: make([]console.RSVPSenderRow, 1), RequestRows: make([]console.RSVPReservationRow, 1),
+	}
 	s := console.New(b, nil, nil)
 	for what, want := range map[string][]string{
-		"flows": {"[]\n"}, "sessions": {"[]\n"}, "reservations": {"[]\n"}, "status": {`"problems":[]`}, "stats": {`"queues":[]`, `"left_alone":{}`},
+		"flows": {"[]\n"}, "sessions": {"[]\n"}, "reservations": {"[]\n"},
+		"rsvp/neighbors": {"[]\n"}, "rsvp/interfaces": {"[]\n"}, "rsvp/senders": {`"interfaces":[]`}, "rsvp/reservations": {`"filters":[]`}, "status": {`"problems":[]`}, "stats": {`"queues":[]`, `"left_alone":{}`},
 		"links":    {`"classes":[]`},
 		"policies": {`"from":[]`, `"to":[]`, `"from_port":[]`, `"to_port":[]`},
 	} {
@@ -196,7 +200,7 @@ func TestKeysAreDocumented(t *testing.T) {
 	}
 	for _, v := range []any{
 		console.Status{}, console.FlowRow{}, console.SessionRow{}, console.LinkRow{}, console.PolicyRow{}, console.Stats{}, console.ErrorBody{}, console.Health{},
-		console.ReservationRequest{}, console.ReservationRow{}, console.Trace{},
+		console.ReservationRequest{}, console.ReservationRow{}, console.RSVPNeighborRow{}, console.RSVPSenderRow{}, console.RSVPReservationRow{}, console.RSVPInterfaceRow{}, console.Trace{},
 	} {
 		walk(reflect.TypeOf(v), func(key string) {
 			if !bytes.Contains(doc, []byte("`"+key+"`")) {

@@ -123,16 +123,10 @@ func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservati
 
 // offered tells what this version cannot do.
 func (h *hands) offered(r *byhand.Reservation) error {
-	text := ""
-	switch {
-	case r.Setup != 0 || r.Hold != 0:
-		text = "priority is not in this version: leave it out"
-	case !r.Flow.Is4():
-		text = "reservations for IPv6 flows are not in this version"
-	default:
+	if r.Setup == 0 && r.Hold == 0 {
 		return nil
 	}
-	return &console.Error{Status: http.StatusNotImplemented, Code: "not_implemented", Message: text}
+	return &console.Error{Status: http.StatusNotImplemented, Code: "not_implemented", Message: "priority is not in this version: leave it out"}
 }
 
 // remove ends a reservation.

@@ -302,7 +302,6 @@ func TestHandsSayNo(t *testing.T) {
 		{with(func(a *console.ReservationRequest) { a.Side = "receiver" }), 409, "not_here", "side receiver: 10.2.0.2 is not behind"},
 		{with(func(a *console.ReservationRequest) { a.Dst = "10.1.0.9" }), 409, "not_here", "do not cross this box"},
 		{with(func(a *console.ReservationRequest) { a.Priority = &console.Priority{Setup: 1} }), 501, "not_implemented", "priority is not in this version"},
-		{with(func(a *console.ReservationRequest) { a.Src, a.Dst = "fd00:1::2", "fd00:2::2" }), 501, "not_implemented", "IPv6"},
 	} {
 		_, err := r.reserve(tt.ask)
 		e, ok := errors.AsType[*console.Error](err)

@@ -17,7 +17,7 @@ func (t *trafficControl) reverse(i softstate.PathInfo) (intserv.TSpec, bool) {
 		return intserv.TSpec{}, false
 	}
 	p := t.flows.policyOf(flowKey(i.Session, i.Sender).Reverse())
-	if p == nil || p.Reserve == nil || !p.Reserve.HasSender() {
+	if p == nil || isByHand(p) || p.Reserve == nil || !p.Reserve.HasSender() { // by hand it is asked for already
 		return intserv.TSpec{}, false
 	}
 	return tspecOf(p.Reserve.TSpec), true

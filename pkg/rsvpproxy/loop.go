@@ -66,6 +66,7 @@ func (p *Proxy) receive(c captured) {
 	if !p.authentic(&c) {
 		return
 	}
+	p.tally.received(&c)
 	if t := wire.MsgType(c.message[1]); t == wire.DiagRequest || t == wire.DiagReply {
 		p.receiveDiag(c)
 		return
@@ -155,7 +156,10 @@ func (p *Proxy) emit(s softstate.Send, msg []byte) (err error) {
 	if p.buf, err = d.append(p.buf[:0]); err != nil {
 		return err
 	}
-	return p.hooks.Send.SendVia(p.buf, int(s.Out))
+	if err = p.hooks.Send.SendVia(p.buf, int(s.Out)); err == nil {
+		p.tally.sent(int(s.Out), s.Dst, msg)
+	}
+	return err
 }
 
 // stop tears down: the neighbours are told at once instead of after a timeout,

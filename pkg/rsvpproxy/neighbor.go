@@ -74,6 +74,7 @@ func (p *Proxy) handle(c captured, rx softstate.Received) {
 		p.complain(c, why.String(), nil)
 	case p.node.Neighbor(rx.Iface, c.from.Addr):
 		p.share.Know(c.at, c.from)
+		p.tally.know(&c, p.node.Neighbor)
 	}
 	p.perform(effects)
 }

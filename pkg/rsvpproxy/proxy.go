@@ -112,6 +112,7 @@ type Proxy struct {
 	tracing   chan struct{}
 	env       *environment
 	guards    guards
+	tally     tally
 	buf       []byte
 	ipID      uint16
 }
@@ -158,6 +159,7 @@ func New(cfg Config, hooks Hooks) *Proxy {
 		lines: fair.NewLines(complaintEvery), control: newControl(hooks.Traffic),
 		ipID: uint16(rand.Uint32()), // so that a restart does not repeat the last one's
 	}
+	p.tally = newTally(cmp.Or(cfg.Node.Limits.Neighbors, softstate.DefaultNeighbors))
 	p.ifaces.Store(&interfaces{})
 	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}, routes: route.NewTable()}
 	if cfg.Reliable {

@@ -9,18 +9,22 @@ import (
 
 // Backend answers with what its fields hold.
 type Backend struct {
-	StatusValue console.Status
-	FlowRows    []console.FlowRow
-	SessionRows []console.SessionRow
-	LinkRows    []console.LinkRow
-	PolicyRows  []console.PolicyRow
-	StatsValue  console.Stats
-	TraceValue  console.Trace
-	TraceErr    error
-	TraceAsked  console.TraceQuery // the last one
-	ReloadErr   error
-	HealthErr   error
-	Reloads     int
+	StatusValue   console.Status
+	FlowRows      []console.FlowRow
+	SessionRows   []console.SessionRow
+	LinkRows      []console.LinkRow
+	PolicyRows    []console.PolicyRow
+	StatsValue    console.Stats
+	ReloadErr     error
+	HealthErr     error
+	Reloads       int
+	NeighborRows  []console.RSVPNeighborRow
+	SenderRows    []console.RSVPSenderRow
+	RequestRows   []console.RSVPReservationRow
+	InterfaceRows []console.RSVPInterfaceRow
+	TraceValue    console.Trace
+	TraceErr      error
+	TraceAsked    console.TraceQuery // the last one
 	// ReservationRows answer Reservations; Reserve appends AddedRow unless
 	// ReserveErr is set, and notes what was asked for.
 	ReservationRows []console.ReservationRow
@@ -67,6 +71,30 @@ func (b *Backend) Reload(context.Context) error { b.Reloads++; return b.ReloadEr
 // Healthy returns HealthErr.
 func (b *Backend) Healthy() error { return b.HealthErr }
 
+// RSVPNeighbors returns NeighborRows.
+func (b *Backend) RSVPNeighbors() ([]console.RSVPNeighborRow, error) {
+	b.before()
+	return b.NeighborRows, nil
+}
+
+// RSVPSenders returns SenderRows.
+func (b *Backend) RSVPSenders() ([]console.RSVPSenderRow, error) {
+	b.before()
+	return b.SenderRows, nil
+}
+
+// RSVPReservations returns RequestRows.
+func (b *Backend) RSVPReservations() ([]console.RSVPReservationRow, error) {
+	b.before()
+	return b.RequestRows, nil
+}
+
+// RSVPInterfaces returns InterfaceRows.
+func (b *Backend) RSVPInterfaces() ([]console.RSVPInterfaceRow, error) {
+	b.before()
+	return b.InterfaceRows, nil
+}
+
 // Reservations returns ReservationRows.
 func (b *Backend) Reservations() ([]console.ReservationRow, error) {
 	b.before()
@@ -108,6 +136,7 @@ func (b *Backend) Release(_ context.Context, id string) (console.ReservationRow,
 // cheated transfer, one voice stream, one flow left alone.
 func Example() *Backend {
 	peak := 2.5e6
+	heard, latency := uint64(12), uint64(20_000)
 	imaging := console.TSpec{R: 1e6, B: 64000, P: &peak, Min: 64, Max: 1500}
 	voice := console.TSpec{R: 11000, B: 800, Min: 64, Max: 400}
 	return &Backend{
@@ -188,6 +217,42 @@ func Example() *Backend {
 				DelayUS: 50_000, DSCP: 44, PHB: "voice-admit", TCPMode: "none", Excess: "drop", Flows: 1, Reservations: 1, Matched: 1,
 			},
 			{Name: "rest", Line: 40, From: []string{"10.1.0.0/16", "2001:db8:1::/48"}, DSCP: -1, TCPMode: "none", Excess: "best-effort"},
+		},
+		NeighborRows: []console.RSVPNeighborRow{
+			{
+				Address: "192.0.2.2", Interface: "wan0", Senders: 1, Requests: 2, HeardS: &heard, Reduction: console.ReductionYes, RTTUS: 410, Unacked: 1, Summary: 3,
+				Secured: true, Received: console.RSVPMessages{Path: 1, Resv: 6, Other: 4}, Sent: console.RSVPMessages{Resv: 1, Other: 3},
+			},
+			{Address: "192.0.2.6", Interface: "wan0", Requests: 1, Reduction: console.ReductionOff},
+		},
+		SenderRows: []console.RSVPSenderRow{
+			{
+				Dst: "10.2.0.9", Protocol: "tcp", Dport: 104, Src: "10.1.0.5", Sport: 40112, Role: "sender-proxy", State: console.SessionReserved,
+				InterfaceIn: "lan0", Interfaces: []string{"wan0"}, TSpec: &imaging, RefreshS: 21.5, AgeS: 125,
+			},
+			{
+				Dst: "10.1.0.7", Protocol: "udp", Dport: 5006, Src: "10.2.0.8", Sport: 5006, Role: "receiver-proxy", State: console.SessionRejected, PrevHop: "192.0.2.2",
+				InterfaceIn: "wan0", Interfaces: []string{"lan0"}, TSpec: &voice, Hops: 3, BandwidthBPS: 19e6, LatencyUS: &latency, MTU: 1500, Break: true, ExpiresS: 120.25, AgeS: 65,
+				Error: "requested bandwidth unavailable (code 1 value 2)",
+			},
+		},
+		RequestRows: []console.RSVPReservationRow{
+			{
+				Dst: "10.2.0.9", Protocol: "tcp", Dport: 104, Style: "ff", Filters: []console.RSVPFilter{{Src: "10.1.0.5", Sport: 40112}}, NextHop: "192.0.2.2", Interface: "wan0",
+				Service: "controlled-load", FlowSpec: &console.FlowSpec{TSpec: imaging}, Installed: true, Class: "1:10", ExpiresS: 140,
+			},
+			{
+				Dst: "10.1.0.7", Protocol: "udp", Dport: 5006, Style: "wf", Interface: "lan0",
+				Service: "guaranteed", FlowSpec: &console.FlowSpec{TSpec: voice, Rate: 22000, Slack: 100}, Pending: true, Confirm: true,
+			},
+		},
+		InterfaceRows: []console.RSVPInterfaceRow{
+			{Name: "lan0", Zone: "hosts", Address: "10.1.0.1", Address6: "2001:db8:1::1", MTU: 1500, SendersIn: 1, SendersOut: 1, Requests: 1, RefreshS: 30, Reduction: true},
+			{
+				Name: "wan0", Zone: "network", Address: "192.0.2.1", MTU: 1500, ReservableBPS: 15_200_000, ReservedBPS: 8_088_000, Reservations: 2, Requests: 3, SendersIn: 1, SendersOut: 1,
+				Neighbors: 2, RefreshS: 30, Reduction: true, Secured: true, HeardS: &heard,
+				Received: console.RSVPMessages{Path: 1, Resv: 6, Other: 4}, Sent: console.RSVPMessages{Path: 8, Resv: 1, Other: 3},
+			},
 		},
 		ReservationRows: []console.ReservationRow{
 			{

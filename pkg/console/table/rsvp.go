@@ -75,3 +75,102 @@ func integrity(w io.Writer, i *console.IntegrityStats) error {
 		i.Signed, i.Accepted, i.Handshakes, i.Challenges, i.GivenUp, i.StaleSigned+i.StaleAccepted, refused)
 	return err
 }
+
+// RSVPNeighbors prints one line per neighbour.
+func RSVPNeighbors(w io.Writer, rows []console.RSVPNeighborRow) error {
+	if len(rows) == 0 {
+		return empty(w, "neighbours")
+	}
+	t := newTable(w, "NEIGHBOUR", "INTERFACE", "HEARD", "REDUCTION", "RTT", "UNACKED", "SUMMARY", "SECURED", "SENDERS", "REQUESTS", "RECEIVED", "SENT")
+	for _, r := range rows {
+		t.row(r.Address, r.Interface, ago(r.HeardS), r.Reduction, micros(r.RTTUS), count(r.Unacked), count(r.Summary), yes(r.Secured),
+			count(r.Senders), count(r.Requests), count(all(r.Received)), count(all(r.Sent)))
+	}
+	return t.end()
+}
+
+// RSVPSenders prints one line per path state.
+func RSVPSenders(w io.Writer, rows []console.RSVPSenderRow) error {
+	if len(rows) == 0 {
+		return empty(w, "senders")
+	}
+	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "PREVIOUS", "IN", "OUT", "R", "B", "HOPS", "MTU", "BREAK", "REFRESH", "EXPIRES", "AGE", "ERROR")
+	for _, r := range rows {
+		tr, tb := "-", "-"
+		if r.TSpec != nil {
+			tr, tb = scaled(r.TSpec.R*8, "bit/s"), scaled(r.TSpec.B, "B")
+		}
+		t.row(r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), r.Role, r.State, text(r.PrevHop), text(r.InterfaceIn),
+			text(strings.Join(r.Interfaces, ",")), tr, tb, count(uint64(r.Hops)), count(uint64(r.MTU)), yes(r.Break), within(r.RefreshS), within(r.ExpiresS), age(r.AgeS), r.Error)
+	}
+	return t.end()
+}
+
+// RSVPReservations prints one line per request of a next hop.
+func RSVPReservations(w io.Writer, rows []console.RSVPReservationRow) error {
+	if len(rows) == 0 {
+		return empty(w, "reservations")
+	}
+	t := newTable(w, "PROTO", "SESSION", "STYLE", "SENDERS", "NEXT", "INTERFACE", "SERVICE", "R", "B", "STATE", "CLASS", "EXPIRES")
+	for _, r := range rows {
+		var senders []string
+		for _, f := range r.Filters {
+			senders = append(senders, endpoint(f.Src, f.Sport))
+		}
+		tr, tb := "-", "-"
+		if r.FlowSpec != nil {
+			tr, tb = scaled(max(r.FlowSpec.R, r.FlowSpec.Rate)*8, "bit/s"), scaled(r.FlowSpec.B, "B")
+		}
+		state := "installed"
+		switch {
+		case r.Installed && r.Pending:
+			state = "changing"
+		case r.Pending, !r.Installed:
+			state = "pending"
+		}
+		t.row(r.Protocol, endpoint(r.Dst, r.Dport), r.Style, text(strings.Join(senders, ",")), text(r.NextHop), r.Interface, r.Service, tr, tb,
+			state, text(r.Class), within(r.ExpiresS))
+	}
+	return t.end()
+}
+
+// RSVPInterfaces prints one line per interface.
+func RSVPInterfaces(w io.Writer, rows []console.RSVPInterfaceRow) error {
+	if len(rows) == 0 {
+		return empty(w, "interfaces")
+	}
+	t := newTable(w, "INTERFACE", "ZONE", "ADDRESS", "MTU", "RESERVABLE", "RESERVED", "RESERVATIONS", "REQUESTS", "SENDERS IN", "OUT", "NEIGHBOURS", "REFRESH", "REDUCTION", "SECURED", "HEARD", "RECEIVED", "SENT")
+	for _, r := range rows {
+		t.row(r.Name, r.Zone, text(strings.TrimSpace(r.Address+" "+r.Address6)), count(r.MTU), rate(r.ReservableBPS), rate(r.ReservedBPS), count(r.Reservations),
+			count(r.Requests), count(r.SendersIn), count(r.SendersOut), count(r.Neighbors), within(r.RefreshS), yes(r.Reduction), yes(r.Secured),
+			ago(r.HeardS), count(all(r.Received)), count(all(r.Sent)))
+	}
+	return t.end()
+}
+
+func all(m console.RSVPMessages) uint64 {
+	return m.Path + m.Resv + m.PathErr + m.ResvErr + m.PathTear + m.ResvTear + m.ResvConf + m.Other
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "-"
+}
+
+// ago writes seconds since something; never if there was nothing.
+func ago(s *uint64) string {
+	if s == nil {
+		return "never"
+	}
+	return age(*s)
+}
+
+// within writes seconds until something.
+func within(s float64) string {
+	if s == 0 {
+		return "-"
+	}
+	return digits(s) + "s"
+}

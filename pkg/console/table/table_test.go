@@ -27,9 +27,13 @@ func printers(b *consoletest.Backend) map[string]func(io.Writer) error {
 		"policies": func(w io.Writer) error { return Policies(w, b.Policies()) },
 		"stats":    func(w io.Writer) error { return Stats(w, b.Stats()) },
 
-		"reservations":  func(w io.Writer) error { rows, _ := b.Reservations(); return Reservations(w, rows) },
-		"rsvp-trace":    func(w io.Writer) error { return Trace(w, b.TraceValue) },
-		"rsvp-counters": func(w io.Writer) error { return RSVPCounters(w, b.Stats().RSVP) },
+		"reservations":      func(w io.Writer) error { rows, _ := b.Reservations(); return Reservations(w, rows) },
+		"rsvp-neighbors":    func(w io.Writer) error { return RSVPNeighbors(w, b.NeighborRows) },
+		"rsvp-senders":      func(w io.Writer) error { return RSVPSenders(w, b.SenderRows) },
+		"rsvp-reservations": func(w io.Writer) error { return RSVPReservations(w, b.RequestRows) },
+		"rsvp-interfaces":   func(w io.Writer) error { return RSVPInterfaces(w, b.InterfaceRows) },
+		"rsvp-counters":     func(w io.Writer) error { return RSVPCounters(w, b.Stats().RSVP) },
+		"rsvp-trace":        func(w io.Writer) error { return Trace(w, b.TraceValue) },
 	}
 }
 
@@ -61,7 +65,7 @@ func TestEmptyBox(t *testing.T) {
 		if err := print(&got); err != nil {
 			t.Fatal(err)
 		}
-		if name != "status" && name != "stats" && !strings.HasPrefix(name, "rsvp-") && got.String() != "no "+name+"\n" {
+		if name != "status" && name != "stats" && name != "rsvp-counters" && name != "rsvp-trace" && got.String() != "no "+strings.Replace(strings.TrimPrefix(name, "rsvp-"), "neighbors", "neighbours", 1)+"\n" {
 			t.Errorf("%s: %q", name, &got)
 		}
 	}
