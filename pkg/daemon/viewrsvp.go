@@ -87,7 +87,7 @@ func senderRow(l *links, p *softstate.PathView) console.RSVPSenderRow {
 	row := console.RSVPSenderRow{
 		Dst: p.Session.Dst.String(), Protocol: packet.ProtoName(p.Session.Protocol), Dport: p.Session.DstPort,
 		Src: p.Sender.Src.String(), Sport: p.Sender.SrcPort, Role: p.Role.String(), State: p.State.String(),
-		PrevHop: addrText(p.PrevHop.Addr), InterfaceIn: l.name(int(p.In)), TSpec: consoleTSpec(p.TSpec), Break: p.Break,
+		PrevHop: hostText(p.PrevHop.Addr), InterfaceIn: l.name(int(p.In)), TSpec: consoleTSpec(p.TSpec), Break: p.Break,
 		RefreshS: p.Refresh.Seconds(), ExpiresS: p.Expires.Seconds(), AgeS: seconds(p.Age), Error: p.Failure.String(),
 	}
 	for _, o := range p.Outs {
@@ -102,8 +102,8 @@ func senderRow(l *links, p *softstate.PathView) console.RSVPSenderRow {
 	return row
 }
 
-// addrText is empty where there is no address.
-func addrText(a netip.Addr) string {
+// hostText is empty where there is no address.
+func hostText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
 	}
@@ -131,7 +131,7 @@ func (d *Daemon) RSVPReservations() ([]console.RSVPReservationRow, error) {
 func requestRow(l *links, r *softstate.RequestView) console.RSVPReservationRow {
 	row := console.RSVPReservationRow{
 		Dst: r.Session.Dst.String(), Protocol: packet.ProtoName(r.Session.Protocol), Dport: r.Session.DstPort,
-		Style: strings.ToLower(r.Style.String()), NextHop: addrText(r.NextHop), Interface: l.name(int(r.Out)),
+		Style: strings.ToLower(r.Style.String()), NextHop: hostText(r.NextHop), Interface: l.name(int(r.Out)),
 		Service: r.FlowSpec.Service.String(), FlowSpec: consoleFlowSpec(&r.FlowSpec),
 		Installed: r.Installed, Pending: r.Pending, Confirm: r.Confirm, ExpiresS: r.Expires.Seconds(),
 	}
@@ -154,7 +154,7 @@ func (d *Daemon) RSVPInterfaces() ([]console.RSVPInterfaceRow, error) {
 		k := &l.list[i]
 		v := views[k.Index]
 		row := console.RSVPInterfaceRow{
-			Name: k.Name, Zone: k.cfg.Zone.String(), Address: addrText(k.Addr4), Address6: addrText(k.Addr6), MTU: k.MTU,
+			Name: k.Name, Zone: k.cfg.Zone.String(), Address: hostText(k.Addr4), Address6: hostText(k.Addr6), MTU: k.MTU,
 			ReservableBPS: k.cfg.Reservable * 8, Requests: v.Requests, SendersIn: v.PathsIn, SendersOut: v.PathsOut, Neighbors: v.Neighbors,
 			RefreshS: c.RSVP.Refresh.Seconds(), Reduction: c.RSVP.Reliable, Secured: l.secured(k.Index), HeardS: heard(now, v.Heard),
 			Received: onWire(&v.In), Sent: onWire(&v.Out),

@@ -38,7 +38,7 @@ func (n *Node) Paths(now time.Time) []PathView {
 		v := PathView{
 			Session: p.s.id, Sender: p.sender, Role: p.role(), State: p.state(), PrevHop: p.phop, In: p.in, TSpec: p.tspec, AdSpec: p.adspec,
 			Break: p.nonRSVP || p.adspec != nil && p.adspec.Break, Police: p.ePolice, Failure: p.failure,
-			Age: now.Sub(p.created), Refresh: p.refresh.in(now), Expires: p.life.in(now),
+			Age: now.Sub(p.created), Refresh: remaining(&p.refresh, now), Expires: remaining(&p.life, now),
 		}
 		for _, b := range p.outs {
 			v.Outs = append(v.Outs, b.out)
@@ -75,7 +75,7 @@ func (n *Node) Requests(now time.Time) []RequestView {
 				v := RequestView{
 					Session: s.id, Style: t.style, Filters: slices.Clone(w.filters), Out: t.key.out, NextHop: r.hop.Addr,
 					FlowSpec: w.flow, Installed: r.have && t.installed != nil, Pending: r.next != nil, Reservation: t.id,
-					Confirm: r.confirm.IsValid(), Expires: r.life.in(now),
+					Confirm: r.confirm.IsValid(), Expires: remaining(&r.life, now),
 				}
 				if !t.shared() {
 					v.Filters = []wire.Filter{t.key.filter}
@@ -107,12 +107,12 @@ func (n *Node) Neighbors() []NeighborView {
 	return out
 }
 
-// in is how long it is until the timer fires, 0 if it is not set.
-func (t *timer) in(now time.Time) time.Duration {
-	if t.idx == 0 {
+// remaining is how long it is until a timer fires, 0 if it is not set.
+func remaining(t *timer, now time.Time) time.Duration {
+	if !t.Armed() {
 		return 0
 	}
-	return max(t.at.Sub(now), 1)
+	return max(t.At().Sub(now), 1)
 }
 
 // sorted lists the sessions by destination.
