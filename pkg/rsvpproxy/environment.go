@@ -20,6 +20,7 @@ type environment struct {
 	p      *Proxy
 	aware  map[netip.Addr]time.Time
 	routes *route.Table
+	groups *route.Multicast // nil: multicast is not routed here
 }
 
 // Route asks the kernel.
@@ -47,12 +48,43 @@ func (e *environment) NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr
 // MTU is that of an interface.
 func (e *environment) MTU(i softstate.IfIndex) int { return e.p.ifaces.Load().byIndex[int(i)].MTU }
 
-// Forwards is not asked for unicast, and multicast is not forwarded.
-func (e *environment) Forwards(_, _ netip.Addr, _ softstate.IfIndex) bool { return false }
+// Forwards says whether multicast from src that comes in by in goes on to group.
+func (e *environment) Forwards(src, group netip.Addr, in softstate.IfIndex) bool {
+	return e.groups != nil && len(e.groups.Routes(group, src, int(in))) > 0
+}
 
-// Routes says that multicast is not routed here: such sessions are refused.
-func (e *environment) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.IfIndex, bool) {
-	return nil, false
+// Routes reads the copy of the kernel's multicast forwarding cache. Without an
+// entry nothing is forwarded: nobody listens, or the source's first packet has
+// not come yet, or no multicast routing daemon runs here. Path state is kept
+// then and goes nowhere, and neither does its data; the entry's coming is told.
+// Sessions of groups are refused only where multicast routes cannot be read.
+//
+// Listeners behind an interface are seen by the entry having it, which is the
+// routing daemon's answer to IGMP and MLD (RFC 3376, 3810). That this machine
+// itself has joined a group adds no interface, and nothing to reserve.
+func (e *environment) Routes(group, src netip.Addr, in softstate.IfIndex) (outs []softstate.IfIndex, ok bool) {
+	if e.groups == nil {
+		return nil, false
+	}
+	for _, o := range e.groups.Routes(group, src, int(in)) {
+		outs = append(outs, softstate.IfIndex(o.Index))
+	}
+	return outs, true
+}
+
+// inScope says whether what has ttl on its way out may leave by an interface
+// towards a group: the kernel keeps the group's data to thresholds, which bound
+// regions, and PATH must not go further than they do.
+func (e *environment) inScope(s softstate.Send) bool {
+	if !s.Dst.IsMulticast() || e.groups == nil {
+		return true
+	}
+	for _, o := range e.groups.Routes(s.Dst, s.Src, 0) {
+		if o.Index == int(s.Out) {
+			return s.TTL >= o.Threshold
+		}
+	}
+	return true // a PathTear after the listeners have gone
 }
 
 // Addr6 is our IPv6 address on an interface: link-local only if there is no

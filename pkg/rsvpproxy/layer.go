@@ -101,3 +101,18 @@ func (p *Proxy) followRoutes(ctx context.Context) <-chan []netip.Prefix {
 	}
 	return routes
 }
+
+// followGroups does the same for the multicast forwarding cache. Its first copy is
+// there when this returns.
+func (p *Proxy) followGroups(ctx context.Context) <-chan []netip.Prefix {
+	if !p.cfg.FollowRoutes {
+		return nil
+	}
+	groups, changes, err := route.FollowMulticast(ctx)
+	if err != nil {
+		p.hooks.Log.Warn("sessions of multicast groups are refused", zap.Error(err))
+		return nil
+	}
+	p.env.groups = groups
+	return changes
+}

@@ -26,6 +26,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	routes := p.followRoutes(ctx)
+	groups := p.followGroups(ctx)
 	for {
 		p.arm(timer)
 		select {
@@ -43,6 +44,13 @@ func (p *Proxy) Run(ctx context.Context) error {
 				routes = p.followRoutes(ctx)
 			}
 			p.env.routes.Forget()
+			for _, dst := range list {
+				p.node.RouteChanged(time.Now(), dst)
+			}
+		case list, open := <-groups:
+			if !open {
+				groups = nil // ctx has ended
+			}
 			for _, dst := range list {
 				p.node.RouteChanged(time.Now(), dst)
 			}
@@ -126,6 +134,10 @@ func (p *Proxy) perform(effects []softstate.Effect) {
 
 // send transmits a message and counts it.
 func (p *Proxy) send(s softstate.Send) {
+	if !p.env.inScope(s) {
+		p.sends.scoped.Add(1)
+		return
+	}
 	p.sent(s.Msg.Type.String(), s.Dst, p.transmit(s))
 }
 

@@ -144,9 +144,10 @@ func (s *interfaces) changes(old *interfaces) (list []softstate.IfIndex) {
 type SendCounters struct {
 	Sent   uint64
 	Errors uint64 // the kernel refused, or the message did not fit
+	Scoped uint64 // not sent: the group's data do not pass the interface's threshold
 }
 
-type sendCounters struct{ sent, errors atomic.Uint64 }
+type sendCounters struct{ sent, errors, scoped atomic.Uint64 }
 
 // ErrStopped is returned by calls that come after Run has ended.
 var ErrStopped = errors.New("rsvp is stopped")
@@ -330,7 +331,7 @@ func (p *Proxy) View() (View, error) {
 
 // SendCounters reads the counters of sent messages.
 func (p *Proxy) SendCounters() SendCounters {
-	return SendCounters{Sent: p.sends.sent.Load(), Errors: p.sends.errors.Load()}
+	return SendCounters{Sent: p.sends.sent.Load(), Errors: p.sends.errors.Load(), Scoped: p.sends.scoped.Load()}
 }
 
 // hopOf is what an interface contributes to an ADSPEC. Its latency is not known

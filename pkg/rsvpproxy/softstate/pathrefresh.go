@@ -113,7 +113,10 @@ func (n *Node) pathSend(now time.Time, p *psb) {
 
 // pathTTL is what a PATH or PathTear for p leaves with; zero: not at all.
 func (n *Node) pathTTL(p *psb) uint8 {
-	if p.local {
+	switch {
+	case p.local && p.own != nil && p.own.ttl != 0:
+		return p.own.ttl
+	case p.local:
 		return n.cfg.TTL
 	}
 	return max(p.ttl, 1) - 1

@@ -18,6 +18,9 @@ type Sender struct {
 	In      IfIndex // where the sender's packets come in; 0: not known
 	// Priority goes along in POLICY_DATA (RFC 3181); nil: nothing is said.
 	Priority *Priority
+	// TTL is what PATH leaves with, 0: [Config.TTL]. To a group it goes as far as
+	// the data, whose scope it may bound (RFC 1112 section 6.1).
+	TTL uint8
 }
 
 // Reasons why a sender cannot be proxied, for errors.Is.
@@ -55,10 +58,10 @@ func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 	p := n.lookup(s.Session, s.Filter)
 	tspec := s.TSpec.Wire()
 	if p != nil && !p.local {
-		p.own = &declared{tspec: tspec, in: s.In, priority: s.Priority, owned: true}
+		p.own = &declared{tspec: tspec, in: s.In, ttl: s.TTL, priority: s.Priority, owned: true}
 		return fmt.Errorf("%v: %w", s.Filter, ErrSpeaksRSVP)
 	}
-	changed := p == nil || p.tspec != tspec || p.in != s.In || p.own == nil || !samePriority(p.own.priority, s.Priority)
+	changed := p == nil || p.tspec != tspec || p.in != s.In || p.own == nil || p.own.ttl != s.TTL || !samePriority(p.own.priority, s.Priority)
 	if p == nil {
 		var refusal *Refusal
 		if p, refusal = n.newPSB(now, s.Session, s.Filter); refusal != nil {
@@ -80,7 +83,7 @@ func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 	if !changed {
 		return nil
 	}
-	p.own.tspec, p.own.in, p.own.priority = tspec, s.In, s.Priority
+	p.own.tspec, p.own.in, p.own.ttl, p.own.priority = tspec, s.In, s.TTL, s.Priority
 	p.tspec, p.in, p.policy = tspec, s.In, s.Priority.object()
 	p.retryAt = time.Time{}
 	n.reroute(p)

@@ -12,6 +12,7 @@ import (
 type declared struct {
 	tspec intserv.TSpec
 	in    IfIndex
+	ttl   uint8 // of PATH, 0: that of the configuration
 	// owned: by AddSender. triggered: since when by the PATH of the other
 	// direction, or since when by that alone; zero: not.
 	owned     bool
