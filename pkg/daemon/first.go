@@ -139,13 +139,22 @@ func (h *firstHandler) treat(list []flow) {
 		}
 		h.count.failed.add()
 		h.log.Warn("flow not counted", zap.Stringer("flow", f.key), zap.Error(err))
-		h.flows.update(f.key, func(_ *conn, g *flow) {
+		h.flows.updateOn(f.key, f.out, func(_ *conn, g *flow) {
 			if g.state == stateManaged {
 				g.state = stateLeftAlone
 			}
 			g.caveat += "; the kernel does not count it: " + err.Error()
 		})
 	}
+}
+
+// pathTTL is what PATH for a flow leaves with, 0: as far as it can. To a group it
+// goes as far as the data.
+func pathTTL(f *flow) uint8 {
+	if toGroup(f.key) {
+		return f.ttl
+	}
+	return 0
 }
 
 // ask has RSVP speak for the sender of a flow.
@@ -166,7 +175,7 @@ func (h *firstHandler) ask(f flow) {
 	session, filter := sessionOf(f.key)
 	err := h.rsvp.AddSender(softstate.Sender{
 		Session: session, Filter: filter, TSpec: tspecOf(f.policy.Reserve.TSpec), In: softstate.IfIndex(f.in),
-		Priority: priorityOf(f.policy.Reserve),
+		TTL: pathTTL(&f), Priority: priorityOf(f.policy.Reserve),
 	}, refused)
 	if err != nil {
 		refused(err)

@@ -37,7 +37,8 @@ type flow struct {
 	reason  string
 	caveat  string // why a reserved flow is not cheated, if it should be; follows the reason
 	role    role
-	in, out int // interfaces of this direction's packets, by index
+	in, out int   // interfaces of this direction's packets, by index
+	ttl     uint8 // of the first packet, on its way out
 
 	treated bool         // the kernel counts it (and treats it, if managed)
 	class   plan.ClassID // HTB class; 0: none

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,11 +15,12 @@ import (
 // decides and remembers; it does no IO, so that its rules can be tested
 // without a kernel. Safe for concurrent use.
 type flowTable struct {
-	mu     sync.Mutex
-	conns  map[packet.FlowKey]*conn // by canonical key
-	lastID uint64
-	limit  int
-	full   uint64 // packets of flows that found no room
+	mu       sync.Mutex
+	conns    map[connKey]*conn
+	branches map[packet.FlowKey][]*conn // of flows to groups, by canonical key
+	lastID   uint64
+	limit    int
+	full     uint64 // packets of flows that found no room
 
 	file     string // of the configuration, for reasons
 	policies *policies
@@ -30,7 +32,7 @@ type flowTable struct {
 }
 
 func newFlowTable(limit, shards int) *flowTable {
-	return &flowTable{conns: make(map[packet.FlowKey]*conn), limit: limit, shards: shards, policies: newPolicies(&config.Config{}), hand: newHandTable(), matched: map[string]uint64{}}
+	return &flowTable{conns: make(map[connKey]*conn), branches: map[packet.FlowKey][]*conn{}, limit: limit, shards: shards, policies: newPolicies(&config.Config{}), hand: newHandTable(), matched: map[string]uint64{}}
 }
 
 // configure swaps in a generation of policies. Flows keep the decision that
@@ -57,14 +59,13 @@ type decision struct {
 // claim it.
 func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 	key := v.Key()
-	canon, _ := key.Canonical()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := decision{shard: -1, settle: []packet.FlowKey{key}}
 	if v.IsTCP() && !straggler(v) {
 		d.settle = bothWays(key)
 	}
-	c := t.conns[canon]
+	c := t.conns[keyOf(key, out)]
 	if c == nil {
 		if straggler(v) {
 			return d
@@ -79,6 +80,7 @@ func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 		if v.IsTCP() {
 			t.decideTCP(c, v, &d)
 		} else {
+			c.dir(key).ttl = v.TTL()
 			d.add(c.dir(key))
 		}
 	} else if f := c.dir(key); !f.present {
@@ -147,8 +149,11 @@ func (t *flowTable) add(now time.Time, key packet.FlowKey, in, out int, tcp bool
 func (t *flowTable) insert(c *conn) {
 	t.lastID++
 	c.id = t.lastID
-	canon, _ := c.dirs[0].key.Canonical()
-	t.conns[canon] = c
+	k := keyOf(c.dirs[0].key, c.dirs[0].out)
+	t.conns[k] = c
+	if toGroup(k.FlowKey) {
+		t.branches[k.FlowKey] = append(slices.Clip(t.branches[k.FlowKey]), c)
+	}
 }
 
 // decideTCP chooses the direction to cheat, if one shall be, and collects what
@@ -224,21 +229,18 @@ func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 	}
 }
 
-// update changes a flow under the table's lock; false if it is not known.
-func (t *flowTable) update(key packet.FlowKey, change func(*conn, *flow)) bool {
-	canon, _ := key.Canonical()
+// update changes a flow, in all its branches, under the table's lock; false if it
+// is not known.
+func (t *flowTable) update(key packet.FlowKey, change func(*conn, *flow)) (known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.conns[canon]
-	if c == nil {
-		return false
+	for _, c := range t.all(key) {
+		if f := c.dir(key); f.present {
+			change(c, f)
+			known = true
+		}
 	}
-	f := c.dir(key)
-	if !f.present {
-		return false
-	}
-	change(c, f)
-	return true
+	return known
 }
 
 // get returns a copy of a flow and the queue that cheats its connection.
@@ -256,17 +258,16 @@ func (t *flowTable) updateAll(change func(*conn)) {
 	}
 }
 
-// remove forgets a connection and returns what it was.
-func (t *flowTable) remove(key packet.FlowKey) (conn, bool) {
-	canon, _ := key.Canonical()
+// remove forgets a connection, or all branches of a flow to a group, and returns
+// what it was.
+func (t *flowTable) remove(key packet.FlowKey) (was []conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.conns[canon]
-	if c == nil {
-		return conn{}, false
+	for _, c := range slices.Clone(t.all(key)) {
+		t.drop(c)
+		was = append(was, *c)
 	}
-	delete(t.conns, canon)
-	return *c, true
+	return was
 }
 
 // each calls visit with copies of all connections, outside the lock.
@@ -323,11 +324,17 @@ const (
 // repolicy looks whether another policy claims a flow now. A flow that is not
 // cheated, by neither of them, keeps its row.
 func (t *flowTable) repolicy(key packet.FlowKey) moved {
-	canon, _ := key.Canonical()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.conns[canon]
-	if c == nil || !c.dir(key).present {
+	out := movedNot
+	for _, c := range t.all(key) {
+		out = max(out, t.repolicyOne(c, key))
+	}
+	return out
+}
+
+func (t *flowTable) repolicyOne(c *conn, key packet.FlowKey) moved {
+	if !c.dir(key).present {
 		return movedNot
 	}
 	f := c.dir(key)
@@ -355,10 +362,9 @@ func (c *conn) claimed() bool { return c.dirs[0].policy != nil || c.dirs[1].poli
 // ensure makes an entry for a flow that RSVP knows before a packet was queued,
 // so that it is shown and counted. It does nothing where the table is full.
 func (t *flowTable) ensure(now time.Time, key packet.FlowKey, in, out int, p *config.Policy) {
-	canon, _ := key.Canonical()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.conns[canon]
+	c := t.conns[keyOf(key, out)]
 	if c == nil && len(t.conns) < t.limit {
 		if c = t.add(now, key, in, out, key.Proto == packet.ProtoTCP); c == nil {
 			c = &conn{shard: -1, seen: now}

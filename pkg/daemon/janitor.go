@@ -58,10 +58,25 @@ func (d *Daemon) forget(ctx context.Context, key packet.FlowKey) {
 	// The sender goes first: a packet that comes in between finds the row still
 	// there. A row without its sender would never be asked for again.
 	d.removeSenders(key)
-	c, ok := d.flows.remove(key)
-	if !ok {
+	for _, c := range d.flows.remove(key) {
+		d.forgotten(ctx, key, &c)
+	}
+}
+
+// forgetOn is forget for a branch of a flow to a group. The sender is spoken for
+// as long as there is another.
+func (d *Daemon) forgetOn(ctx context.Context, key packet.FlowKey, out int) {
+	if !toGroup(key) || d.flows.lastBranch(key) {
+		d.forget(ctx, key)
 		return
 	}
+	if c, ok := d.flows.removeOn(key, out); ok {
+		d.forgotten(ctx, key, &c)
+	}
+}
+
+// forgotten ends what was made for a connection that has left the flow table.
+func (d *Daemon) forgotten(ctx context.Context, key packet.FlowKey, c *conn) {
 	d.unqueue(c.shard, key)
 	for i := range c.dirs {
 		f := &c.dirs[i]
@@ -113,7 +128,7 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 		return before
 	}
 	l := d.links.Load()
-	var idle []packet.FlowKey
+	var idle []connKey
 	d.flows.updateAll(func(c *conn) {
 		last, held := c.seen, c.shard >= 0
 		for i := range c.dirs {
@@ -131,16 +146,16 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 			held = held || isByHand(f.policy)
 		}
 		if !held && now.Sub(last) > c.idle(last) {
-			idle = append(idle, c.dirs[0].key)
+			idle = append(idle, connKey{c.dirs[0].key, c.dirs[0].out})
 		}
 	})
-	for _, key := range idle {
-		d.forget(ctx, key)
+	for _, k := range idle {
+		d.forgetOn(ctx, k.FlowKey, k.out)
 	}
 	orphans := map[shaper.FlowID]bool{}
 	for id := range all {
 		switch {
-		case d.tc.reserves(id.Key) || d.shape.IsAdopted(id.Interface, id.Key):
+		case d.tc.reserves(id) || d.shape.IsAdopted(id.Interface, id.Key):
 		case before[id]:
 			d.tc.uncount(ctx, id.Key, id.Interface)
 		default:

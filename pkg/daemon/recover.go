@@ -78,8 +78,8 @@ func (d *Daemon) speakFor(now time.Time, routes *route.Table, t *plan.Treatment)
 		return
 	}
 	d.flows.ensure(now, t.Key, hop.Index, out.Index, p)
-	d.flows.update(t.Key, func(_ *conn, f *flow) { f.treated = true })
-	if f, _, ok := d.flows.get(t.Key); ok && f.role == roleSender {
+	d.flows.updateOn(t.Key, out.Index, func(_ *conn, f *flow) { f.treated = true })
+	if f, _, ok := d.flows.getOn(t.Key, out.Index); ok && f.role == roleSender {
 		d.first.ask(f)
 	}
 }

@@ -58,7 +58,7 @@ type trafficControl struct {
 
 	mu    sync.Mutex // held over kernel calls; never while the flow table's lock is
 	held  map[uint64]*reservation
-	byKey map[packet.FlowKey]*reservation
+	byKey map[shaper.FlowID]*reservation   // by place
 	left  map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 }
 
@@ -75,7 +75,7 @@ type reservation struct {
 }
 
 func newTrafficControl() *trafficControl {
-	return &trafficControl{held: map[uint64]*reservation{}, byKey: map[packet.FlowKey]*reservation{}, left: map[shaper.FlowID]plan.Treatment{}}
+	return &trafficControl{held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, left: map[shaper.FlowID]plan.Treatment{}}
 }
 
 func admissionID(id uint64) admission.ID { return admission.ID(strconv.FormatUint(id, 10)) }
@@ -144,7 +144,7 @@ func (t *trafficControl) program(ctx context.Context, now *reservation) error {
 			return fmt.Errorf("programming %s on %s: %w", key, now.iface, err)
 		}
 		now.put, now.class = tr, class
-		t.byKey[key] = now
+		t.byKey[place(now.iface, key)] = now
 		t.note(key, now, p)
 		if tr.Cheated {
 			t.cheat.start(shard, key, t.cheatParams(p, now.flow.TSpec))
@@ -153,7 +153,7 @@ func (t *trafficControl) program(ctx context.Context, now *reservation) error {
 	t.held[now.id] = now
 	if old != nil {
 		for _, key := range old.keys {
-			if t.byKey[key] == old {
+			if t.byKey[place(old.iface, key)] == old {
 				t.giveBack(ctx, old.iface, key, "the reservation has moved")
 			} else if old.iface != now.iface {
 				t.take(ctx, old.iface, key)
@@ -190,7 +190,7 @@ func (t *trafficControl) undo(ctx context.Context, now *reservation, done []pack
 // treatment is what the kernel shall do with a reserved flow, and the policy
 // and the cheat queue of it.
 func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Treatment, *config.Policy, int) {
-	g, shard, known := t.flows.get(key)
+	g, shard, known := t.flows.getOn(key, int(r.ask.Out))
 	p := t.flows.policyOf(key)
 	ts := r.flow.TSpec
 	out := plan.Treatment{
@@ -244,10 +244,10 @@ func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Poli
 			}
 		}
 	}
-	if !t.flows.update(key, write) {
+	if !t.flows.updateOn(key, int(r.ask.Out), write) {
 		// RSVP came before the first packet, or the flow is none of ours.
 		t.flows.ensure(now, key, int(r.ask.In), int(r.ask.Out), p)
-		t.flows.update(key, write)
+		t.flows.updateOn(key, int(r.ask.Out), write)
 	}
 }
 
@@ -266,7 +266,7 @@ func (t *trafficControl) Release(id uint64) {
 	}
 	delete(t.held, id)
 	for _, key := range r.keys {
-		if t.byKey[key] == r {
+		if t.byKey[place(r.iface, key)] == r {
 			t.giveBack(ctx, r.iface, key, "the reservation has ended")
 		}
 	}
@@ -275,9 +275,10 @@ func (t *trafficControl) Release(id uint64) {
 
 // giveBack takes a flow's treatment away. A flow that still lives is counted on.
 func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.FlowKey, why string) {
-	delete(t.byKey, key)
+	delete(t.byKey, place(iface, key))
 	shard, cheated, claimed := -1, false, false
-	known := t.flows.update(key, func(c *conn, f *flow) {
+	out := t.links().index(iface)
+	known := t.flows.updateOn(key, out, func(c *conn, f *flow) {
 		shard, cheated, claimed = c.shard, c.shard >= 0 && f.role == roleSender, c.claimed()
 		f.reserved, f.class, f.marked, f.dscp, f.rate = time.Time{}, 0, false, 0, 0
 		f.state, f.reason = stateWatched, why
@@ -286,7 +287,7 @@ func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.
 		t.cheat.stop(shard, key)
 	}
 	if known && !claimed && shard < 0 {
-		t.flows.remove(key) // it was here for the reservation alone
+		t.flows.removeOn(key, out) // it was here for the reservation alone
 		known = false
 	}
 	if !known {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
@@ -20,17 +21,17 @@ func realTime(code uint8) bool { return code == dscp.EF || code == dscp.VoiceAdm
 func (t *trafficControl) count(ctx context.Context, key packet.FlowKey, iface string, mark bool, code uint8) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r := t.byKey[key]; r != nil {
+	if r := t.byKey[place(iface, key)]; r != nil {
 		t.note(key, r, nil)
 		return nil
 	}
 	if t.kernel.IsAdopted(iface, key) {
-		t.flows.update(key, func(_ *conn, f *flow) { f.treated = true })
+		t.flows.updateOn(key, t.links().index(iface), func(_ *conn, f *flow) { f.treated = true })
 		return nil
 	}
 	_, err := t.kernel.Install(ctx, plan.Treatment{Key: key, Interface: iface, Mark: mark, DSCP: code})
 	if err == nil {
-		t.flows.update(key, func(_ *conn, f *flow) { f.treated = true })
+		t.flows.updateOn(key, t.links().index(iface), func(_ *conn, f *flow) { f.treated = true })
 	}
 	return err
 }
@@ -40,16 +41,16 @@ func (t *trafficControl) count(ctx context.Context, key packet.FlowKey, iface st
 func (t *trafficControl) uncount(ctx context.Context, key packet.FlowKey, iface string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[key] == nil {
+	if t.byKey[place(iface, key)] == nil {
 		t.take(ctx, iface, key)
 	}
 }
 
 // reserves tells whether a reservation holds the flow's treatment.
-func (t *trafficControl) reserves(key packet.FlowKey) bool {
+func (t *trafficControl) reserves(id shaper.FlowID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.byKey[key] != nil
+	return t.byKey[place(id.Interface, id.Key)] != nil
 }
 
 // reprogram brings a flow's treatment up to what its policy and its state say
@@ -57,10 +58,13 @@ func (t *trafficControl) reserves(key packet.FlowKey) bool {
 func (t *trafficControl) reprogram(ctx context.Context, key packet.FlowKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := t.byKey[key]
-	if r == nil {
-		return
+	for _, r := range t.of(key) {
+		t.reprogramOne(ctx, key, r)
 	}
+}
+
+// reprogramOne is reprogram for one branch. t.mu is held.
+func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r *reservation) {
 	tr, p, _ := t.treatment(key, r)
 	if tr == r.put {
 		return
@@ -77,12 +81,12 @@ func (t *trafficControl) reprogram(ctx context.Context, key packet.FlowKey) {
 // reprogramAll is reprogram for every reservation.
 func (t *trafficControl) reprogramAll(ctx context.Context) {
 	t.mu.Lock()
-	keys := make([]packet.FlowKey, 0, len(t.byKey))
-	for key := range t.byKey {
-		keys = append(keys, key)
+	keys := make(map[packet.FlowKey]bool, len(t.byKey))
+	for id := range t.byKey {
+		keys[id.Key] = true
 	}
 	t.mu.Unlock()
-	for _, key := range keys {
+	for key := range keys {
 		t.reprogram(ctx, key)
 	}
 }
@@ -92,7 +96,7 @@ func (t *trafficControl) reprogramAll(ctx context.Context) {
 func (t *trafficControl) restart(key packet.FlowKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := t.byKey[key]
+	r := t.byKey[place("", key)] // what is cheated is not to a group
 	if r == nil {
 		return
 	}
