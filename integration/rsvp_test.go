@@ -67,6 +67,14 @@ func TestRSVPOnTheWire(t *testing.T) {
 	t.Logf("%d messages: %v", len(frames), types)
 }
 
+// readFrames writes frames to a file and has tshark read it.
+func readFrames(t *testing.T, frames []traffic.Frame) map[wire.MsgType]int {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "rsvp.pcap")
+	writePcap(t, file, frames)
+	return readByTshark(t, roottest.Tool(t, "tshark"), file, len(frames))
+}
+
 func writePcap(t *testing.T, file string, frames []traffic.Frame) {
 	t.Helper()
 	out, err := os.Create(file)

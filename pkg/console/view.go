@@ -26,7 +26,8 @@ type FlowRow struct {
 	TCPMode        string `json:"tcp_mode"`
 	DSCP           uint8  `json:"dscp"`
 	PHB            string `json:"phb"`
-	Class          string `json:"class"` // "1:10" or ""
+	Class          string `json:"class"`     // "1:10" or ""
+	Interface      string `json:"interface"` // that it leaves by, "" if that is none of ours
 	State          string `json:"state"`
 	Reason         string `json:"reason"`
 	Packets        uint64 `json:"packets"`

@@ -34,12 +34,14 @@ func (d *Daemon) Flows() []console.FlowRow {
 			cheats[list[i].key] = list[i].stats
 		}
 	}
-	now := time.Now()
+	now, l := time.Now(), d.links.Load()
 	var rows []console.FlowRow
 	d.flows.each(func(c conn) {
 		for i := range c.dirs {
 			if f := &c.dirs[i]; f.present {
-				rows = append(rows, flowRow(now, c.id, f, cheats))
+				row := flowRow(now, c.id, f, cheats)
+				row.Interface = l.name(f.out)
+				rows = append(rows, row)
 			}
 		}
 	})

@@ -320,3 +320,32 @@ func BenchmarkSend(b *testing.B) {
 		})
 	}
 }
+
+// What goes to a group out of an interface needs no route to it, and goes out of
+// that one alone.
+func TestSendViaToGroup(t *testing.T) {
+	l := newLab(t)
+	s := l.sender(t)
+	var index int
+	must(t, l.Box.Do(func() (err error) { index, err = ifindex("out0"); return err }))
+	for _, tt := range []struct {
+		src        netip.AddrPort
+		dst, other netip.Addr
+	}{
+		{foreign, netip.MustParseAddr("239.129.2.3"), srcAddr}, {foreign6, netip.MustParseAddr("ff3e::1:2:3"), srcAddr6},
+	} {
+		there, elsewhere := newTap(t, l.Sink), newTap(t, l.Source)
+		must(t, s.SendVia(segment(tt.src, tt.dst, 10), index))
+		must(t, s.Send(segment(tt.src, tt.other, 10))) // what comes behind it
+		for name, p := range map[string]*tap{tt.dst.String(): there, tt.other.String(): elsewhere} {
+			got := p.next(t, tt.src.Addr())
+			if got == nil {
+				t.Errorf("nothing to %s", name)
+				continue
+			}
+			if v, err := packet.Parse(got); err != nil || v.Dst().String() != name || v.TTL() != 57 {
+				t.Errorf("%v, % x, want it to %s", err, got[:40], name)
+			}
+		}
+	}
+}

@@ -152,7 +152,7 @@ func Example() *Backend {
 		FlowRows: []console.FlowRow{
 			{
 				Conn: "tcp 10.1.0.5:40112 10.2.0.9:104", Protocol: "tcp", Src: "10.1.0.5", Sport: 40112, Dst: "10.2.0.9", Dport: 104,
-				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", DSCP: 26, PHB: "af31", Class: "1:10", State: console.FlowCheated,
+				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", DSCP: 26, PHB: "af31", Class: "1:10", Interface: "wan0", State: console.FlowCheated,
 				Packets: 81234, Bytes: 121851000, RateBPS: 7_960_000, AgeS: 125, FakeAcks: 40617, AbsorbedAcks: 20301, Rewritten: 12,
 				Retransmits: 83, BufferedBytes: 204800, RTTSenderUS: 410, RTTReceiverUS: 101_300, ReservedBPS: 8_000_000, SetupUS: 152_000,
 				ConformPackets: 81234,
@@ -164,7 +164,7 @@ func Example() *Backend {
 			},
 			{
 				Conn: "udp 10.1.0.7:5004 10.2.0.7:5004", Protocol: "udp", Src: "10.1.0.7", Sport: 5004, Dst: "10.2.0.7", Dport: 5004,
-				Policy: "voice", PolicyLine: 30, TCPMode: "none", DSCP: 44, PHB: "voice-admit", Class: "1:11", State: console.FlowManaged,
+				Policy: "voice", PolicyLine: 30, TCPMode: "none", DSCP: 44, PHB: "voice-admit", Class: "1:11", Interface: "wan0", State: console.FlowManaged,
 				Packets: 6250, Bytes: 1250000, RateBPS: 80_000, AgeS: 125, ReservedBPS: 88_000, SetupUS: 149_000,
 				ConformPackets: 6240, ExceedPackets: 7, DroppedPackets: 3,
 			},

@@ -15,9 +15,9 @@ func Flows(w io.Writer, rows []console.FlowRow) error {
 	if len(rows) == 0 {
 		return empty(w, "flows")
 	}
-	t := newTable(w, "PROTO", "SOURCE", "DESTINATION", "POLICY", "STATE", "TCP", "PHB", "CLASS", "RATE", "BYTES", "RESERVED", "ACKS", "RESENT", "HELD", "AGE", "REASON")
+	t := newTable(w, "PROTO", "SOURCE", "DESTINATION", "POLICY", "STATE", "TCP", "PHB", "OUT", "CLASS", "RATE", "BYTES", "RESERVED", "ACKS", "RESENT", "HELD", "AGE", "REASON")
 	for _, r := range rows {
-		t.row(r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), text(r.Policy), r.State, r.TCPMode, r.PHB, text(r.Class),
+		t.row(r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), text(r.Policy), r.State, r.TCPMode, r.PHB, text(r.Interface), text(r.Class),
 			rate(r.RateBPS), size(r.Bytes), rate(r.ReservedBPS), count(r.FakeAcks), count(r.Retransmits), size(r.BufferedBytes), age(r.AgeS), r.Reason)
 	}
 	return t.end()

@@ -114,8 +114,8 @@ func (n *Node) pathSend(now time.Time, p *psb) {
 // pathTTL is what a PATH or PathTear for p leaves with; zero: not at all.
 func (n *Node) pathTTL(p *psb) uint8 {
 	switch {
-	case p.local && p.own != nil && p.own.ttl != 0:
-		return p.own.ttl
+	case p.local && p.ttl != 0:
+		return p.ttl
 	case p.local:
 		return n.cfg.TTL
 	}
