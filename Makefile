@@ -1,11 +1,11 @@
-# qosproxy: make build | test | lint | bench | demo | fuzz | generate
+# qosproxy: make build | test | lint | bench | demo | scale | fuzz | generate
 GO       ?= go
 FUZZTIME ?= 2s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -X main.version=$(VERSION)
 
-.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo generate generate-check tidy-check clean
+.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo scale generate generate-check tidy-check clean
 
 all: build
 
@@ -51,6 +51,11 @@ bench:
 
 bench-once:
 	$(GO) test -run '^$$' -bench . -benchtime 1x -p 1 ./...
+
+# RSVP with 100,000 sessions: see docs/performance.md. Needs root; some ten minutes.
+scale:
+	$(GO) build -trimpath -o bin/scale ./integration/scale
+	bin/scale
 
 demo: build
 	bin/qosproxy demo asymmetric

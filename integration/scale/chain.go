@@ -18,6 +18,7 @@ type chain struct {
 	reliable bool          // RFC 2961
 	treat    bool          // X has the kernel treat each flow
 	window   int           // set-ups under way at once
+	settle   time.Duration // between the last set-up and that
 	hold     time.Duration // how long refreshes are watched; 0: not at all
 	refresh  time.Duration
 	profile  string // file for a processor profile of X
@@ -65,7 +66,7 @@ func (c chain) measure(ctx context.Context) (r row, err error) {
 		return r, err
 	}
 	r.setUps(c.sessions-slow, calm, rush, before.Figures, after.Figures)
-	if err := pause(ctx, settleFor); err != nil {
+	if err := pause(ctx, c.settle); err != nil {
 		return r, err
 	}
 	full, err := x.ask(ctx, request{Verb: verbFigures})

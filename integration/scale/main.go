@@ -62,7 +62,7 @@ func run() error {
 		if c.sessions == 0 {
 			continue
 		}
-		c.window, c.refresh = o.window, o.refresh
+		c.window, c.refresh, c.settle = o.window, o.refresh, settleFor
 		r, err := c.measure(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
