@@ -49,14 +49,13 @@ type Treatment struct {
 // Grouped tells whether the treatment shares its policer and its class.
 func (t Treatment) Grouped() bool { return t.Group != packet.FlowKey{} }
 
-// WithTSpec is t with the TSpec of another treatment.
+// WithTSpec is t with the TSpec of another treatment, and what its class has
+// beyond that.
 func (t Treatment) WithTSpec(o Treatment) Treatment {
 	t.Rate, t.Bucket, t.Peak, t.MinUnit, t.MaxPacket = o.Rate, o.Bucket, o.Peak, o.MinUnit, o.MaxPacket
+	t.Share, t.Buffer = o.Share, o.Buffer
 	return t
 }
-
-// SameTSpec tells whether two treatments have the same TSpec.
-func (t Treatment) SameTSpec(o Treatment) bool { return t == t.WithTSpec(o) }
 
 // Policed tells whether packets are compared with the TSpec.
 func (t Treatment) Policed() bool { return t.Police && !t.Cheated }
