@@ -104,7 +104,7 @@ func TestWords(t *testing.T) {
 		"hosts": ZoneHosts.String(), "network": ZoneNetwork.String(), "none": TrustNone.String(), "dscp": TrustDSCP.String(),
 		"auto": WindowAuto.String(), "honour": WindowHonour.String(), "predict": WindowPredict.String(),
 		"both": RoleBoth.String(), "sender": RoleSender.String(), "receiver": RoleReceiver.String(),
-		"controlled-load": ServiceControlledLoad.String(), "ff": StyleFF.String(),
+		"controlled-load": ServiceControlledLoad.String(), "ff": StyleFF.String(), "wf": StyleWF.String(), "se": StyleSE.String(),
 		"realtime": TCPRealtime.String(), "reliable": TCPReliable.String(),
 		"best-effort": ExcessBestEffort.String(), "drop": ExcessDrop.String(), "?": Zone(9).String(),
 	} {
@@ -158,5 +158,14 @@ func TestKeysRFC2747Section5_2(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, *c.Interface("a"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestStyles(t *testing.T) {
+	for word, want := range map[string]Style{"auto": StyleAuto, "ff": StyleFF, "wf": StyleWF, "se": StyleSE} {
+		c, err := Parse("f", []byte(policy(goodMatch+", reserve: {style: "+word+", "+goodTSpec+"}")))
+		if err != nil || c.Policies[0].Reserve.Style != want {
+			t.Errorf("%s: %+v, %v", word, c, err)
+		}
 	}
 }

@@ -87,10 +87,12 @@ func (s Service) String() string { return word(serviceWords, s) }
 // Style is the reservation style of RFC 2205 1.3.
 type Style uint8
 
-// Reservation styles; in this version auto is always fixed filter.
+// Reservation styles.
 const (
-	StyleAuto Style = iota
-	StyleFF
+	StyleAuto Style = iota // wildcard for one sender, fixed filter for several
+	StyleFF                // fixed filter: each sender has its own
+	StyleWF                // wildcard: all senders share one
+	StyleSE                // shared explicit: the senders that are known share one
 )
 
 // String returns the config file's word.
@@ -156,7 +158,7 @@ var (
 	}
 	serviceWords = []choice[Service]{{word: "controlled-load"}, {word: "guaranteed", value: ServiceGuaranteed}}
 	styleWords   = []choice[Style]{
-		{word: "auto"}, {word: "ff", value: StyleFF}, {word: "wf", later: true}, {word: "se", later: true},
+		{word: "auto"}, {word: "ff", value: StyleFF}, {word: "wf", value: StyleWF}, {word: "se", value: StyleSE},
 	}
 	tcpWords = []choice[TCPMode]{
 		{word: "none"},

@@ -177,7 +177,7 @@ func TestOneError(t *testing.T) {
 		"delay huge":          {policy(goodMatch + ", reserve: {service: guaranteed, delay: 2h, " + goodTSpec + "}"), "3:90", "from 1ms to 1h"},
 		"delay unit":          {policy(goodMatch + ", reserve: {service: guaranteed, delay: 50, " + goodTSpec + "}"), "3:90", "has no unit"},
 		"service with a typo": {policy(goodMatch + ", reserve: {service: guarantied, delay: 50ms, " + goodTSpec + "}"), "3:71", "controlled-load or guaranteed"},
-		"style wf":            {policy(goodMatch + ", reserve: {style: wf, " + goodTSpec + "}"), "3:69", "wf is not in this version"},
+		"style xx":            {policy(goodMatch + ", reserve: {style: xx, " + goodTSpec + "}"), "3:69", "write auto or ff or wf or se"},
 		"role":                {policy(goodMatch + ", reserve: {role: all, " + goodTSpec + "}"), "3:68", "sender or receiver or both"},
 		"tspec no rate":       {withTSpec("{burst: 10kB}"), "3:69", "has no rate"},
 		"tspec no burst":      {withTSpec("{rate: 1mbit}"), "3:69", "has no burst"},
