@@ -88,6 +88,9 @@ func (t *treatments) Release(id uint64) {
 	}
 }
 
+// Torn takes it away, too.
+func (t *treatments) Torn(id uint64) { t.Release(id) }
+
 func (t *treatments) times() []time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()

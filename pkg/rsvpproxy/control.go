@@ -36,7 +36,11 @@ func (c *control) run() {
 			case softstate.Reserve:
 				answers = append(answers, answer{id: e.ID, refusal: c.tc.Reserve(e)})
 			case softstate.Release:
-				c.tc.Release(e.ID)
+				if e.Torn {
+					c.tc.Torn(e.ID)
+				} else {
+					c.tc.Release(e.ID)
+				}
 			}
 		}
 		c.done <- answers

@@ -63,6 +63,8 @@ type TrafficControl interface {
 	// Reserve returns nil if the reservation is in place.
 	Reserve(softstate.Reserve) *softstate.Refusal
 	Release(id uint64)
+	// Torn is Release of what a next hop has taken back, see [softstate.Release].
+	Torn(id uint64)
 }
 
 // Sender sends a complete IP packet out of an interface.

@@ -56,7 +56,13 @@ type Reserve struct {
 // was not refused. Reserve and Release of one ID are to be carried out in their
 // order; a Release that was on its way while the Reserve was being refused ends
 // nothing.
-type Release struct{ ID uint64 }
+type Release struct {
+	ID uint64
+	// Torn: the receivers took the reservation back, and the senders are still
+	// there. A style is changed in that way, so a [Reserve] for the same senders may
+	// follow at once: it is then well not to have them without treatment meanwhile.
+	Torn bool
+}
 
 // Police are the policing flags for traffic control (RFC 2205 section 3.8).
 type Police struct {

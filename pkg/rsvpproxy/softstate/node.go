@@ -43,6 +43,7 @@ type Node struct {
 	earlyLen int
 
 	restyling bool // the receiver proxy is changing a session's style
+	torn      bool // reservations that end now were taken back, see [Release]
 }
 
 // New returns a Node without state. rng spreads the refreshes.

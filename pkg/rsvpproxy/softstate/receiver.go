@@ -182,14 +182,16 @@ func (n *Node) proxyStyle(now time.Time, p *psb, spec ReserveSpec) (wire.Style, 
 	def(&style, wire.FF)
 	existing, reserved := p.s.style()
 	foreign := p.s.foreign()
-	p.s.kept = p.s.kept && reserved
+	p.s.kept, p.s.several = p.s.kept && reserved, p.s.several && reserved
 	switch {
 	case spec.Auto && foreign, p.s.kept:
 		return existing, nil
-	case spec.Auto && len(p.s.order) == 1:
+	case spec.Auto && len(p.s.order) == 1 && !p.s.several:
 		style = wire.WF
 	case spec.Auto:
-		style = wire.FF
+		// For as long as it lasts: senders that come and go would have the style
+		// change each time.
+		style, p.s.several = wire.FF, true
 	}
 	if !reserved || style == existing {
 		return style, nil
@@ -200,7 +202,7 @@ func (n *Node) proxyStyle(now time.Time, p *psb, spec ReserveSpec) (wire.Style, 
 	}
 	n.restyling = true // policies that want different styles get one of them
 	defer func() { n.restyling = false }()
-	n.restyle(now, p.s)
+	n.changeStyle(now, p.s, style, p.s.served())
 	for _, q := range p.s.order {
 		if q != p && q.proxied() {
 			n.answer(now, q)
@@ -212,13 +214,19 @@ func (n *Node) proxyStyle(now time.Time, p *psb, spec ReserveSpec) (wire.Style, 
 	return style, nil
 }
 
-// restyle takes all reservations of the receiver proxy back, so that they can be
-// made in another style.
-func (n *Node) restyle(now time.Time, s *session) {
+// served lists the senders that have a reservation, or for which one is asked.
+func (s *session) served() (list []wire.Filter) {
 	for _, t := range s.sorted() {
-		n.deleteTCSB(t)
-		n.resvChanged(now, t, nil)
+		if !t.shared() {
+			list = append(list, t.key.filter)
+		}
+		for _, d := range []*demand{t.installed, t.asked} {
+			if d != nil {
+				list = append(list, d.filters...)
+			}
+		}
 	}
+	return list
 }
 
 // suits refuses what the path does not offer: the absence of a service's ADSPEC

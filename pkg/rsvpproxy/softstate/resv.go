@@ -218,6 +218,8 @@ func (n *Node) checkFlow(f *intserv.FlowSpec, out IfIndex) *Refusal {
 // SESSION, STYLE, FILTER_SPEC and LIH (RFC 2205 section 3.1.6), and the next
 // hop: another one's reservation is not its to end.
 func (n *Node) handleResvTear(now time.Time, rx *Received) {
+	n.torn = true
+	defer func() { n.torn = false }()
 	m := rx.Msg
 	s := n.sessions[m.Session.Key()]
 	if m.Hop == nil {

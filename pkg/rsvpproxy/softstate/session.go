@@ -20,6 +20,8 @@ type session struct {
 	// kept: the receiver proxy goes on in the style of a host that fell silent,
 	// whatever policy prefers, so that nothing has to be torn down.
 	kept bool
+	// several: the receiver proxy has chosen a style for several senders.
+	several bool
 }
 
 // psb is a path state block (RFC 2209 section 1). The previous hop is not part

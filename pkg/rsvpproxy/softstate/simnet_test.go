@@ -40,6 +40,7 @@ type simNode struct {
 	env    *testEnv
 	ledger map[uint64]ledgerState
 	refuse func(Reserve) *Refusal
+	seen   func(Effect) // is told of every effect first
 	dead   bool // takes and sends nothing
 }
 
@@ -137,6 +138,9 @@ func (s *sim) run(d time.Duration) {
 func (n *simNode) do(es []Effect) {
 	s := n.sim
 	for _, e := range es {
+		if n.seen != nil {
+			n.seen(e)
+		}
 		switch e := e.(type) {
 		case Send:
 			n.send(e)

@@ -173,6 +173,17 @@ func (n *Node) giveWay(now time.Time, s *session, m *wire.Message, out IfIndex) 
 	if !fits {
 		return false
 	}
+	s.kept = true
+	n.changeStyle(now, s, m.Style, wanted)
+	return true
+}
+
+// changeStyle turns the reservations of a session into those of another style,
+// as far as that has a place for them; wanted tells which of several senders to
+// prefer if only one can stay. The previous hops are told at once.
+func (n *Node) changeStyle(now time.Time, s *session, style wire.Style, wanted []wire.Filter) {
+	n.torn = true // what ends here, ends for another one
+	defer func() { n.torn = false }()
 	for _, p := range s.order {
 		n.timers.Stop(&p.up.timer)
 		if p.up.sent && !p.local {
@@ -185,17 +196,16 @@ func (n *Node) giveWay(now time.Time, s *session, m *wire.Message, out IfIndex) 
 			n.tearShared(u, u.last.filters, nil)
 		}
 	}
-	s.ups, s.kept = nil, true
+	s.ups = nil
 	for _, t := range s.sorted() {
-		n.restyleInPlace(t, m.Style, wanted)
+		n.restyleInPlace(t, style, wanted)
 	}
 	for _, p := range s.order {
-		if m.Style == wire.FF && p.installed() != nil && !p.local {
+		if style == wire.FF && p.installed() != nil && !p.local {
 			n.forwardResv(now, &p.up)
 		}
 	}
 	n.syncShared(now, s, nil, true, false)
-	return true
 }
 
 // restyleInPlace moves a reservation of the receiver proxy to where one of

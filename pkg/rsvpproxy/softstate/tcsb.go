@@ -84,7 +84,7 @@ func (n *Node) deleteTCSB(t *tcsb) {
 	t.rsbs = nil
 	if t.installed != nil || t.asked != nil {
 		n.count.releases++
-		n.emit(Release{ID: t.id})
+		n.emit(Release{ID: t.id, Torn: n.torn})
 	}
 	n.recheck(t)
 }
