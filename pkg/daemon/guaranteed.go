@@ -25,7 +25,8 @@ func askFor(p *config.Reserve, i softstate.PathInfo) softstate.ReserveSpec {
 		}}
 	}
 	f := intserv.FlowSpec{Service: serviceOf(p.Service), TSpec: tspecOf(p.TSpec)}.Installed(i.TSpec)
-	out := softstate.ReserveSpec{Style: wire.FF, FlowSpec: f, Priority: priorityOf(p)}
+	out := softstate.ReserveSpec{FlowSpec: f, Priority: priorityOf(p)}
+	out.Style, out.Auto = styleOf(p.Style)
 	if f.Service == intserv.Guaranteed {
 		out.FlowSpec.RSpec, out.Refusal = rspecFor(f.TSpec, p, i.AdSpec)
 	}

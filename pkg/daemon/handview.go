@@ -147,7 +147,7 @@ func (d *Daemon) rowOf(r *byhand.Reservation, s *softstate.SessionView) console.
 			row.ErrorNode = e.Node.String()
 		}
 	}
-	if held, ok := d.tc.view(s.Reservation); ok {
+	if held, ok := d.tc.view(s.Reservation, flowKey(s.Session, s.Sender)); ok {
 		row.Class = held.class.String()
 	}
 	return row

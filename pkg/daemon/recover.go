@@ -94,8 +94,13 @@ func (l *links) named(name string) *link {
 	return nil
 }
 
-func heldID(f shaper.FlowID) admission.ID {
-	return admission.ID("left by an earlier process: " + f.Interface + " " + f.Key.String())
+// heldID is the ledger's name for a treatment: a shared reservation is counted
+// once.
+func heldID(t *plan.Treatment) admission.ID {
+	if t.Grouped() {
+		return admission.ID("left by an earlier process: " + t.Interface + " shared " + t.Group.String())
+	}
+	return admission.ID("left by an earlier process: " + t.Interface + " " + t.Key.String())
 }
 
 // hold counts treatments of an earlier process in the ledger.
@@ -118,7 +123,7 @@ func (t *trafficControl) holdOne(tr *plan.Treatment) {
 	if tr.Share > 0 {
 		f.Service, f.RSpec = intserv.Guaranteed, intserv.RSpec{Rate: tr.Share}
 	}
-	if err := t.admit.Hold(admission.Request{ID: heldID(id), Link: tr.Interface, FlowSpec: f}); err != nil {
+	if err := t.admit.Hold(admission.Request{ID: heldID(tr), Link: tr.Interface, FlowSpec: f}); err != nil {
 		t.log.Warn("a reservation of an earlier process is not counted", zap.Stringer("flow", tr.Key), zap.String("interface", tr.Interface), zap.Error(err))
 		return
 	}
@@ -126,14 +131,12 @@ func (t *trafficControl) holdOne(tr *plan.Treatment) {
 }
 
 // claimed lists the ledger's entries whose place a reservation of these flows
-// takes.
+// takes. t.mu is held.
 func (t *trafficControl) claimed(iface string, keys []packet.FlowKey) (ids []admission.ID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for _, key := range keys {
 		id := shaper.FlowID{Interface: iface, Key: key}
-		if _, ok := t.left[id]; ok {
-			ids = append(ids, heldID(id))
+		if tr, ok := t.left[id]; ok {
+			ids = append(ids, heldID(&tr))
 		}
 	}
 	return ids
@@ -141,29 +144,51 @@ func (t *trafficControl) claimed(iface string, keys []packet.FlowKey) (ids []adm
 
 // settle follows the answer to a reservation that would take the place of an
 // earlier process's: that has gone from the ledger, but what of it could not be
-// programmed is still in the kernel and is counted again. t.mu is held.
-func (t *trafficControl) settle(iface string, keys []packet.FlowKey, granted bool) {
-	for _, key := range keys {
-		id := shaper.FlowID{Interface: iface, Key: key}
+// programmed, or has not come again and shared it, is still in the kernel and is
+// counted again. t.mu is held.
+func (t *trafficControl) settle(now *reservation, granted bool) {
+	groups := map[packet.FlowKey]bool{}
+	for _, key := range now.keys {
+		id := shaper.FlowID{Interface: now.iface, Key: key}
 		tr, ok := t.left[id]
 		if !ok {
 			continue
 		}
 		delete(t.left, id)
-		if !granted && t.kernel.IsAdopted(iface, key) {
+		if tr.Grouped() && tr.Group != groupOf(now.ask) {
+			groups[tr.Group] = true
+		}
+		if !granted && t.kernel.IsAdopted(now.iface, key) {
+			t.holdOne(&tr)
+		}
+	}
+	if len(groups) == 0 {
+		return
+	}
+	for id, tr := range t.left {
+		if id.Interface == now.iface && groups[tr.Group] {
 			t.holdOne(&tr)
 		}
 	}
 }
 
-// disown ends what an earlier process left of a flow in the ledger. t.mu is held.
+// disown ends what an earlier process left of a flow in the ledger, but for what
+// it shares with others that it left. t.mu is held.
 func (t *trafficControl) disown(iface string, key packet.FlowKey) {
 	id := shaper.FlowID{Interface: iface, Key: key}
-	if _, ok := t.left[id]; !ok {
+	tr, ok := t.left[id]
+	if !ok {
 		return
 	}
 	delete(t.left, id)
-	if _, err := t.admit.Release(heldID(id)); err != nil {
+	if tr.Grouped() {
+		for other, o := range t.left {
+			if other.Interface == iface && o.Group == tr.Group {
+				return
+			}
+		}
+	}
+	if _, err := t.admit.Release(heldID(&tr)); err != nil {
 		t.log.Error("ledger did not release", zap.Stringer("flow", key), zap.Error(err))
 	}
 }

@@ -58,64 +58,68 @@ type trafficControl struct {
 
 	mu    sync.Mutex // held over kernel calls; never while the flow table's lock is
 	held  map[uint64]*reservation
-	byKey map[shaper.FlowID]*reservation   // by place
+	byKey map[shaper.FlowID]*reservation // by place
+	torn  map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
 	left  map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 }
 
 // reservation is what was done for one ID. A fixed-filter reservation has one
-// key.
+// key; a shared one those of its senders, which are one group for the kernel.
 type reservation struct {
-	id    uint64
-	keys  []packet.FlowKey
-	iface string
-	ask   softstate.Reserve
-	flow  intserv.FlowSpec // as admitted
-	put   plan.Treatment   // of the last key
-	class plan.ClassID
+	id      uint64
+	keys    []packet.FlowKey
+	iface   string
+	ask     softstate.Reserve
+	flow    intserv.FlowSpec // as admitted
+	members map[packet.FlowKey]*member
+	expire  *time.Timer // of one that was taken back
+}
+
+// member is what was done for one sender.
+type member struct {
+	put     plan.Treatment
+	class   plan.ClassID
+	started bool // its engine was told to cheat, and has not given it back
 }
 
 func newTrafficControl() *trafficControl {
-	return &trafficControl{held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, left: map[shaper.FlowID]plan.Treatment{}}
+	return &trafficControl{
+		held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, torn: map[uint64]*reservation{},
+		left: map[shaper.FlowID]plan.Treatment{},
+	}
 }
 
 func admissionID(id uint64) admission.ID { return admission.ID(strconv.FormatUint(id, 10)) }
 
-// Reserve admits a reservation and programs it, or says why not.
+// Reserve admits a reservation and programs it, or says why not. However many
+// senders share it, it is counted once (RFC 2205 section 1.3).
 func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	iface := t.links().name(int(r.Out))
 	if iface == "" {
 		t.refused.add()
 		return &softstate.Refusal{Code: wire.ErrTCSystem, Text: fmt.Sprintf("interface %d is not in the configuration", r.Out)}
 	}
-	if len(r.Filters) > 1 {
-		// Each sender would get the whole reservation for itself: a policer that
-		// several flows share is not in this version (RFC 2205 section 1.3).
-		t.refused.add()
-		return &softstate.Refusal{
-			Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported,
-			Text: fmt.Sprintf("%s would be shared by %d senders, which is not in this version", r.Style, len(r.Filters)),
-		}
-	}
 	keys, refusal := t.keysOf(&r)
 	if refusal != nil {
 		t.refused.add()
 		return refusal
 	}
-	d := t.admit.Admit(admission.Request{
-		ID: admissionID(r.ID), Link: iface, FlowSpec: r.FlowSpec, Senders: r.SenderTSpec, Replaces: t.claimed(iface, keys),
-	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
+	defer cancel()
+	now := &reservation{id: r.ID, iface: iface, ask: r, keys: keys, members: map[packet.FlowKey]*member{}}
+	predecessors := t.succeeds(now)
+	d := t.admitOnce(now, predecessors)
 	if !d.Admitted {
 		t.refused.add()
 		t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.String("reason", d.Reason))
 		return &softstate.Refusal{Code: wire.ErrorCode(d.Code), Value: d.Value, Text: d.Reason}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
-	defer cancel()
-	now := &reservation{id: r.ID, iface: iface, flow: d.Installed, ask: r, keys: keys}
+	now.flow = d.Installed
 	err := t.program(ctx, now)
-	t.settle(iface, keys, err == nil)
+	t.settle(now, err == nil)
+	t.succeeded(predecessors, err == nil)
 	if err != nil {
 		t.refused.add()
 		if errors.Is(err, shaper.ErrCapacity) {
@@ -131,30 +135,53 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	return nil
 }
 
+// admitOnce asks admission control. Reservations that were just taken back make
+// room for others at once, if it is needed.
+func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation) admission.Decision {
+	r := now.ask
+	req := admission.Request{
+		ID: admissionID(r.ID), Link: now.iface, FlowSpec: r.FlowSpec, Senders: r.SenderTSpec, Replaces: t.claimed(now.iface, now.keys),
+	}
+	for _, b := range predecessors {
+		req.Replaces = append(req.Replaces, admissionID(b.id))
+	}
+	d := t.admit.Admit(req)
+	if !d.Admitted && t.endTorn(now.iface, predecessors) {
+		d = t.admit.Admit(req)
+	}
+	return d
+}
+
+// before is what a flow was before it was programmed: the reservation and what
+// was done for it there; nil: nothing.
+type before struct {
+	r *reservation
+	m *member
+}
+
 // program puts a reservation into the kernel in place of the one with its ID.
-// If that fails half-way, the kernel and the ledger are brought back to what
-// they were.
+// Senders that were in it keep their counters and what they have used; those
+// that come find the same bucket. If that fails half-way, the kernel and the
+// ledger are brought back to what they were.
 func (t *trafficControl) program(ctx context.Context, now *reservation) error {
 	old := t.held[now.id]
-	for i, key := range now.keys {
-		tr, p, shard := t.treatment(key, now)
-		class, err := t.kernel.Install(ctx, tr)
-		if err != nil {
-			t.undo(ctx, now, now.keys[:i], old)
+	done := make([]before, 0, len(now.keys))
+	for _, key := range now.keys {
+		was := before{r: t.byKey[place(now.iface, key)]}
+		if was.r != nil {
+			was.m = was.r.members[key]
+		}
+		if err := t.programOne(ctx, now, key, was); err != nil {
+			t.undo(ctx, now, done, old)
 			return fmt.Errorf("programming %s on %s: %w", key, now.iface, err)
 		}
-		now.put, now.class = tr, class
-		t.byKey[place(now.iface, key)] = now
-		t.note(key, now, p)
-		if tr.Cheated {
-			t.cheat.start(shard, key, t.cheatParams(p, now.flow.TSpec))
-		}
+		done = append(done, was)
 	}
 	t.held[now.id] = now
 	if old != nil {
 		for _, key := range old.keys {
 			if t.byKey[place(old.iface, key)] == old {
-				t.giveBack(ctx, old.iface, key, "the reservation has moved")
+				t.giveBack(ctx, old.iface, key, "it has no part in the reservation any more")
 			} else if old.iface != now.iface {
 				t.take(ctx, old.iface, key)
 			}
@@ -163,10 +190,54 @@ func (t *trafficControl) program(ctx context.Context, now *reservation) error {
 	return nil
 }
 
-// undo takes back what program did for the keys that it had done.
-func (t *trafficControl) undo(ctx context.Context, now *reservation, done []packet.FlowKey, old *reservation) {
-	for _, key := range done {
-		t.giveBack(ctx, now.iface, key, "the reservation could not be programmed")
+// programOne does it for one sender.
+func (t *trafficControl) programOne(ctx context.Context, now *reservation, key packet.FlowKey, was before) error {
+	m := &member{}
+	if was.m != nil {
+		*m = *was.m
+	}
+	now.members[key] = m
+	tr, p, shard := t.treatment(key, now)
+	if tr != m.put {
+		class, err := t.kernel.Install(ctx, tr)
+		if err != nil {
+			return err
+		}
+		m.put, m.class = tr, class
+	}
+	t.byKey[place(now.iface, key)] = now
+	t.pace(key, now, p, shard)
+	t.note(key, now, p)
+	return nil
+}
+
+// pace starts to cheat a connection that has its reservation for itself. Where
+// several senders share one, an engine each would promise all of it to its own
+// source: none of them is cheated, and one that was alone before is given back
+// (what it has in hand is still shaped, not policed).
+func (t *trafficControl) pace(key packet.FlowKey, r *reservation, p *config.Policy, shard int) {
+	m := r.members[key]
+	switch {
+	case !m.put.Cheated:
+	case len(r.keys) == 1:
+		m.started = true
+		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec))
+	default:
+		t.cheat.stop(shard, key)
+	}
+}
+
+// undo takes back what program did for the senders that it had done.
+func (t *trafficControl) undo(ctx context.Context, now *reservation, done []before, old *reservation) {
+	restored := false
+	for i := len(done) - 1; i >= 0; i-- {
+		key, was := now.keys[i], done[i]
+		if was.m == nil {
+			t.giveBack(ctx, now.iface, key, "the reservation could not be programmed")
+			continue
+		}
+		restored = restored || was.r == old
+		t.putBack(ctx, key, was, now)
 	}
 	if old == nil {
 		if _, err := t.admit.Release(admissionID(now.id)); err != nil {
@@ -175,16 +246,30 @@ func (t *trafficControl) undo(ctx context.Context, now *reservation, done []pack
 		return
 	}
 	// The old reservation stands, in the ledger too. The kernel still has it for
-	// the key that failed; for those done before, it is put back.
+	// the senders that were not done; what they share is put back with one of them.
 	d := t.admit.Admit(admission.Request{ID: admissionID(old.id), Link: old.iface, FlowSpec: old.flow})
 	if !d.Admitted {
 		t.log.Error("ledger not brought back", zap.Uint64("reservation", old.id), zap.String("reason", d.Reason))
 	}
-	if len(done) > 0 {
-		if err := t.program(ctx, old); err != nil {
-			t.log.Error("the old reservation was not put back", zap.Uint64("reservation", old.id), zap.Error(err))
-		}
+	if len(done) > 0 && !restored && len(old.keys) > 0 {
+		key := old.keys[0]
+		t.putBack(ctx, key, before{old, old.members[key]}, now)
 	}
+}
+
+// putBack brings one sender back to what it was.
+func (t *trafficControl) putBack(ctx context.Context, key packet.FlowKey, was before, now *reservation) {
+	if was.r.iface != now.iface {
+		t.take(ctx, now.iface, key)
+	}
+	delete(t.byKey, place(now.iface, key))
+	t.byKey[place(was.r.iface, key)] = was.r
+	if _, err := t.kernel.Install(ctx, was.m.put); err != nil {
+		t.log.Error("the old reservation was not put back", zap.Uint64("reservation", was.r.id), zap.Stringer("flow", key), zap.Error(err))
+	}
+	_, shard, _ := t.flows.get(key)
+	t.pace(key, was.r, t.flows.policyOf(key), shard)
+	t.note(key, was.r, t.flows.policyOf(key))
 }
 
 // treatment is what the kernel shall do with a reserved flow, and the policy
@@ -196,18 +281,22 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 	out := plan.Treatment{
 		Key: key, Interface: r.iface, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		MinUnit: ts.MinUnit, MaxPacket: ts.MaxPacket, Mark: true, Police: true, Reserve: true,
-		DSCP: t.config().Mapping.ControlledLoad,
+		DSCP: t.config().Mapping.ControlledLoad, Group: groupOf(r.ask),
 	}
+	edge := t.policingPoint(r.ask)
 	if r.flow.Service == intserv.Guaranteed {
 		out.DSCP = t.config().Mapping.Guaranteed
 		guarantee(&out, r)
+	} else if !edge {
+		tolerate(&out)
 	}
 	if p != nil {
-		out.Drop = p.Excess == config.ExcessDrop
+		out.Drop = p.Excess == config.ExcessDrop && edge
 		if p.Marked {
 			out.DSCP = p.DSCP
 		}
-		out.Cheated = known && g.role == roleSender && cheats(p.TCP) && shard >= 0
+		out.Cheated = known && g.role == roleSender && cheats(p.TCP) && shard >= 0 &&
+			(len(r.keys) == 1 || r.members[key].started)
 	}
 	out.RealTime = out.RealTime || realTime(out.DSCP)
 	return out, p, shard
@@ -231,16 +320,20 @@ func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec) tcpchea
 // note writes a reservation into the flow's row.
 func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Policy) {
 	now := time.Now()
-	write := func(_ *conn, f *flow) {
+	m := r.members[key]
+	write := func(c *conn, f *flow) {
 		if f.reserved.IsZero() {
 			f.reserved = now
 		}
-		f.treated, f.class, f.dscp, f.marked = true, r.class, r.put.DSCP, true
-		f.rate = r.put.Rate
+		f.treated, f.class, f.dscp, f.marked = true, m.class, m.put.DSCP, true
+		f.rate = m.put.Rate
 		if f.state != stateCheated {
 			f.state, f.reason = stateManaged, "reserved"+f.caveat
-			if r.put.Cheated {
+			switch {
+			case m.put.Cheated:
 				f.reason = "reserved; cheating is about to start"
+			case len(r.keys) > 1 && c.shard >= 0 && f.role == roleSender:
+				f.reason = fmt.Sprintf("reserved; not cheated: %d senders share the reservation", len(r.keys))
 			}
 		}
 	}
@@ -255,16 +348,21 @@ func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Poli
 func (t *trafficControl) Release(id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
-	defer cancel()
+	r := t.held[id]
+	delete(t.held, id)
+	t.end(id, r)
+}
+
+// end gives all of a reservation back that no other has taken over. t.mu is held.
+func (t *trafficControl) end(id uint64, r *reservation) {
 	if _, err := t.admit.Release(admissionID(id)); err != nil {
 		t.log.Error("ledger did not release", zap.Uint64("reservation", id), zap.Error(err))
 	}
-	r := t.held[id]
 	if r == nil {
 		return
 	}
-	delete(t.held, id)
+	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
+	defer cancel()
 	for _, key := range r.keys {
 		if t.byKey[place(r.iface, key)] == r {
 			t.giveBack(ctx, r.iface, key, "the reservation has ended")
@@ -308,15 +406,14 @@ func (t *trafficControl) take(ctx context.Context, iface string, key packet.Flow
 	}
 }
 
-// view returns a copy of the reservation of an ID.
-func (t *trafficControl) view(id uint64) (reservation, bool) {
+// view returns what was done for a sender in the reservation of an ID.
+func (t *trafficControl) view(id uint64, key packet.FlowKey) (member, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := t.held[id]
-	if r == nil {
-		return reservation{}, false
+	if r := t.held[id]; r != nil && r.members[key] != nil {
+		return *r.members[key], true
 	}
-	return *r, true
+	return member{}, false
 }
 
 // receiverProxy decides whether this box answers a PATH, and with what: a

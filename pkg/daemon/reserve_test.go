@@ -26,14 +26,36 @@ type fakeKernel struct {
 	have    map[packet.FlowKey]plan.Treatment
 	adopted map[packet.FlowKey]bool
 	fail    error
+	// failAfter is how many reservations are installed before it fails; failOnce:
+	// and only then.
+	failAfter int
+	failOnce  bool
+	installs  int
+	watch     func(key packet.FlowKey, t plan.Treatment, removed bool)
 }
 
 func (k *fakeKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassID, error) {
 	if k.fail != nil && t.Reserve {
-		return 0, k.fail
+		if k.failAfter == 0 {
+			err := k.fail
+			if k.failOnce {
+				k.fail = nil
+			}
+			return 0, err
+		}
+		k.failAfter--
+	}
+	k.installs++
+	if k.watch != nil {
+		k.watch(t.Key, t, false)
 	}
 	k.have[t.Key] = t
 	delete(k.adopted, t.Key)
+	for key, o := range k.have { // as the shaper does
+		if t.Grouped() && o.Group == t.Group {
+			k.have[key] = o.WithTSpec(t)
+		}
+	}
 	if t.Reserve {
 		return plan.FirstPooled, nil
 	}
@@ -41,6 +63,9 @@ func (k *fakeKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassID,
 }
 
 func (k *fakeKernel) Remove(_ context.Context, _ string, key packet.FlowKey) error {
+	if k.watch != nil {
+		k.watch(key, plan.Treatment{}, true)
+	}
 	delete(k.have, key)
 	delete(k.adopted, key)
 	return nil
@@ -51,10 +76,16 @@ func (k *fakeKernel) IsAdopted(_ string, key packet.FlowKey) bool { return k.ado
 // fakeCheat notes what is started.
 type fakeCheat struct {
 	running map[packet.FlowKey]tcpcheat.Params
+	stopped func(packet.FlowKey)
 }
 
 func (c *fakeCheat) start(_ int, key packet.FlowKey, p tcpcheat.Params) { c.running[key] = p }
-func (c *fakeCheat) stop(_ int, key packet.FlowKey)                     { delete(c.running, key) }
+func (c *fakeCheat) stop(_ int, key packet.FlowKey) {
+	if c.stopped != nil {
+		c.stopped(key)
+	}
+	delete(c.running, key)
+}
 
 type rig struct {
 	*trafficControl
@@ -262,24 +293,5 @@ func TestReprogramAfterCheating(t *testing.T) {
 	r.reprogram(t.Context(), imagingKey)
 	if got := r.fake.have[imagingKey]; got.Cheated || !got.Police || !got.Reserve {
 		t.Errorf("kernel = %+v, want a policed reservation", got)
-	}
-}
-
-// Two senders in one shared reservation would each be given all of it.
-func TestSharedReservationIsRefused(t *testing.T) {
-	r := testControl(t)
-	ask := request(1, 1e6)
-	ask.Style = wire.SE
-	if refusal := r.Reserve(ask); refusal != nil {
-		t.Fatalf("a shared style with one sender: %v", refusal)
-	}
-	ask.Change = true
-	ask.Filters = append(ask.Filters, wire.Filter{Src: netip.MustParseAddr("10.1.0.3"), SrcPort: 4000})
-	refusal := r.Reserve(ask)
-	if refusal == nil || refusal.Code != wire.ErrTrafficControl || refusal.Value != wire.TCServiceUnsupported {
-		t.Fatalf("refusal = %v, want code 21 value 2", refusal)
-	}
-	if got := r.fake.have[imagingKey]; !got.Reserve {
-		t.Error("the refused change took the old reservation away")
 	}
 }

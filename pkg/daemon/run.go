@@ -132,6 +132,7 @@ func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 		d.rsvp.Abandon()
 	}
 	errs := []error{err, rsvp.stop(), tasks.stop()}
+	d.tc.close(c.OnStop == config.OnStopKeep)
 	// The rules before the listeners: a packet queued to nobody passes, one
 	// queued to a listener that has gone is lost.
 	if t := d.table.Load(); t != nil {

@@ -65,8 +65,10 @@ func (t *trafficControl) reprogram(ctx context.Context, key packet.FlowKey) {
 
 // reprogramOne is reprogram for one branch. t.mu is held.
 func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r *reservation) {
-	tr, p, _ := t.treatment(key, r)
-	if tr == r.put {
+	m := r.members[key]
+	tr, p, shard := t.treatment(key, r)
+	m.started = m.started && shard >= 0
+	if tr == m.put {
 		return
 	}
 	class, err := t.kernel.Install(ctx, tr)
@@ -74,7 +76,7 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 		t.log.Warn("treatment not changed: the old one stays", zap.Stringer("flow", key), zap.Error(err))
 		return
 	}
-	r.put, r.class = tr, class
+	m.put, m.class = tr, class
 	t.note(key, r, p)
 }
 
@@ -91,8 +93,9 @@ func (t *trafficControl) reprogramAll(ctx context.Context) {
 	}
 }
 
-// restart begins again to cheat a flow that was given back to its ends, if its
-// reservation is in place again.
+// restart follows the end of a flow's cheating: its engine has given it back. It
+// is cheated again if its reservation is in place again; where that is shared by
+// now, the flow is policed like the others.
 func (t *trafficControl) restart(key packet.FlowKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,18 +103,10 @@ func (t *trafficControl) restart(key packet.FlowKey) {
 	if r == nil {
 		return
 	}
-	if tr, p, shard := t.treatment(key, r); tr.Cheated {
-		if tr != r.put { // it was policed until now, which a cheated flow must not be
-			ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
-			defer cancel()
-			class, err := t.kernel.Install(ctx, tr)
-			if err != nil {
-				t.log.Warn("connection not cheated: its treatment stays", zap.Stringer("flow", key), zap.Error(err))
-				return
-			}
-			r.put, r.class = tr, class
-			t.note(key, r, p)
-		}
-		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec))
-	}
+	r.members[key].started = false
+	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
+	defer cancel()
+	t.reprogramOne(ctx, key, r)
+	_, shard, _ := t.flows.get(key)
+	t.pace(key, r, t.flows.policyOf(key), shard)
 }

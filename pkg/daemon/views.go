@@ -138,9 +138,9 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 	if p := d.flows.policyOf(flowKey(s.Session, s.Sender)); p != nil {
 		row.Policy = p.Name
 	}
-	if r, ok := d.tc.view(s.Reservation); ok {
-		row.DSCP, row.Class = r.put.DSCP, r.class.String()
-		row.PHB = dscp.Name(r.put.DSCP)
+	if m, ok := d.tc.view(s.Reservation, flowKey(s.Session, s.Sender)); ok {
+		row.DSCP, row.Class = m.put.DSCP, m.class.String()
+		row.PHB = dscp.Name(m.put.DSCP)
 	}
 	return row
 }
