@@ -26,15 +26,15 @@ func TestVoiceReserved(t *testing.T) {
 	resv, _ := waitMessage(t, rsvp, wire.Resv)
 	left, _ := hop(0, 1)
 	right, _ := hop(0, 2)
-	if resv.Hop == nil || resv.Hop.Addr != right || resv.Style != wire.FF || len(resv.Flows) != 1 {
-		t.Errorf("RESV %+v, want one FF flow from hop %s", resv, right)
+	if resv.Hop == nil || resv.Hop.Addr != right || resv.Style != wire.WF || len(resv.Flows) != 1 {
+		t.Errorf("RESV %+v, want one WF flow from hop %s", resv, right)
 	}
 	sender := l.boxes[0].waitSession(t, portVoice, console.SessionReserved)
 	receiver := l.boxes[1].waitSession(t, portVoice, console.SessionReserved)
 	tspec := console.TSpec{R: 10_000, B: 800, Min: sender.TSpec.Min, Max: 400}
 	want := console.SessionRow{
 		Dst: addrB.String(), Protocol: "udp", Dport: portVoice, Src: addrA.String(), Sport: sender.Sport,
-		Policy: "voice", Role: "sender-proxy", NextHop: right.String(), Interface: rightWAN, Style: "ff",
+		Policy: "voice", Role: "sender-proxy", NextHop: right.String(), Interface: rightWAN, Style: "wf",
 		Service: "controlled-load", TSpec: &tspec, FlowSpec: &console.FlowSpec{TSpec: tspec},
 		State: console.SessionReserved, DSCP: dscp.VoiceAdmit, PHB: "voice-admit", Class: sender.Class, AgeS: sender.AgeS,
 		Identities: []string{}, DClass: []int{},

@@ -41,7 +41,7 @@ type simNode struct {
 	ledger map[uint64]ledgerState
 	refuse func(Reserve) *Refusal
 	seen   func(Effect) // is told of every effect first
-	dead   bool // takes and sends nothing
+	dead   bool         // takes and sends nothing
 }
 
 type ledgerState uint8
