@@ -117,6 +117,7 @@ func handPolicy(r *byhand.Reservation) *config.Policy {
 
 // style has the receiver's side ask in the style that was named.
 func (h *handFlow) style(out *softstate.ReserveSpec) {
+	out.Auto = h.Style == byhand.Auto
 	switch h.Style {
 	case byhand.Wildcard:
 		out.Style = wire.WF
@@ -125,7 +126,6 @@ func (h *handFlow) style(out *softstate.ReserveSpec) {
 	case byhand.Fixed:
 		out.Style = wire.FF
 	case byhand.Auto:
-		out.Auto = true
 	}
 }
 

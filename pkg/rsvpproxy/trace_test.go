@@ -83,6 +83,7 @@ type noTraffic struct{}
 
 func (noTraffic) Reserve(softstate.Reserve) *softstate.Refusal { return nil }
 func (noTraffic) Release(uint64)                               {}
+func (noTraffic) Torn(uint64)                                  {}
 
 // loopback is a proxy between two interfaces, of which one has an address that
 // can be answered to here.
