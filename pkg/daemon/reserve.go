@@ -416,6 +416,16 @@ func (t *trafficControl) view(id uint64, key packet.FlowKey) (member, bool) {
 	return member{}, false
 }
 
+// classOf returns the class of a reservation, 0 if it has none.
+func (t *trafficControl) classOf(id uint64) plan.ClassID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.held[id]; r != nil && len(r.keys) > 0 {
+		return r.members[r.keys[0]].class // the same for all that share it
+	}
+	return 0
+}
+
 // receiverProxy decides whether this box answers a PATH, and with what: a
 // policy whose role speaks for receivers must claim the flow. What is asked for
 // is the policy's TSpec, but never more than the sender announces.

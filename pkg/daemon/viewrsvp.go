@@ -120,9 +120,7 @@ func (d *Daemon) RSVPReservations() ([]console.RSVPReservationRow, error) {
 	rows := make([]console.RSVPReservationRow, 0, len(list))
 	for i := range list {
 		row := requestRow(l, &list[i])
-		if r, ok := d.tc.view(list[i].Reservation); ok {
-			row.Class = r.class.String()
-		}
+		row.Class = d.tc.classOf(list[i].Reservation).String()
 		rows = append(rows, row)
 	}
 	return rows, nil
