@@ -58,7 +58,7 @@ type trafficControl struct {
 
 	mu    sync.Mutex // held over kernel calls; never while the flow table's lock is
 	held  map[uint64]*reservation
-	byKey map[shaper.FlowID]*reservation // by place
+	byKey map[shaper.FlowID]*reservation   // by place
 	torn  map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
 	left  map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 }
