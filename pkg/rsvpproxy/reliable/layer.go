@@ -49,7 +49,7 @@ func (l *Layer) Send(now time.Time, s softstate.Send) []softstate.Send {
 		l.sendState(now, s)
 	case wire.PathTear, wire.ResvTear:
 		l.sendTear(now, s)
-	case wire.PathErr, wire.ResvErr:
+	case wire.PathErr, wire.ResvErr, wire.Notify:
 		l.sendOnce(now, s)
 	default: // ResvConf is addressed to no neighbour
 		l.plain(now, nil, s)

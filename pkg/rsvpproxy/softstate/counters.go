@@ -69,6 +69,7 @@ type counters struct {
 
 	pathTimeouts, resvTimeouts  uint64
 	reserves, refused, releases uint64
+	notifiesIn, notifiesOut     uint64
 	limited, postponed          uint64
 }
 
@@ -85,6 +86,7 @@ func (n *Node) Counters() Counters {
 	for t := wire.Path; t <= wire.ResvConf; t++ {
 		out.In[t], out.Out[t] = c.in[t], c.out[t]
 	}
+	out.In[wire.Notify], out.Out[wire.Notify] = c.notifiesIn, c.notifiesOut
 	for d := range dropCount {
 		out.Dropped[d] = c.dropped[d]
 	}

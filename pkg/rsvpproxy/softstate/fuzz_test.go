@@ -171,6 +171,13 @@ func anyMessage(rng *rand.Rand, us addrT) (*wire.Message, addrT) {
 		}
 	default:
 	}
+	if rng.IntN(4) == 0 {
+		m.Unknown = []wire.Object{wire.NotifyRequest([]addrT{srcHost, dstHost, us}[rng.IntN(3)])}
+	}
+	if rng.IntN(12) == 0 {
+		m.Type, m.ErrorSpec, m.Hop, m.TimeValues, m.SenderTemplate, m.SenderTSpec = wire.Notify, spec, nil, nil, &fs, &ts
+		return m, us
+	}
 	switch m.Type {
 	case wire.Path:
 		m.SenderTemplate, m.SenderTSpec = &fs, &ts

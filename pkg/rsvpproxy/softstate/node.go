@@ -106,6 +106,10 @@ func (n *Node) handle(now time.Time, rx *Received) {
 		return
 	}
 	m := rx.Msg
+	if m != nil && m.Type == wire.Notify {
+		n.handleNotify(now, rx)
+		return
+	}
 	if m == nil || !m.Type.Known() {
 		n.drop(DropMalformed)
 		return

@@ -26,10 +26,13 @@ func (n *Node) tellSender(p *psb, r *Refusal, flags uint8, policy []wire.Object)
 		return
 	}
 	tspec := p.tspec
-	n.sendPathErr(p.in, &p.phop, r, flags, &wire.Message{
+	descriptor := wire.Message{
 		Session: p.s.id, SenderTemplate: &p.sender, Policy: policy,
 		SenderTSpec: &tspec, RawTSpec: p.rawTSpec, AdSpec: p.adspec,
-	})
+	}
+	told := descriptor
+	n.sendPathErr(p.in, &p.phop, r, flags, &descriptor)
+	n.notify(wire.NotifyNode(p.unknown), n.addr(p.in, p.s.id.Dst), r, flags, &told)
 }
 
 func (n *Node) sendPathErr(out IfIndex, hop *wire.Hop, r *Refusal, flags uint8, m *wire.Message) {

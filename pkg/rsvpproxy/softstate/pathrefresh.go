@@ -105,7 +105,7 @@ func (n *Node) pathSend(now time.Time, p *psb) {
 		m := &wire.Message{
 			Type: wire.Path, Session: p.session(), Hop: n.hop(out, p.s.id.Dst), TimeValues: timeValues(p.pathR),
 			SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec,
-			AdSpec: n.advertise(p, out), Policy: p.policy, Unknown: p.unknown,
+			AdSpec: n.advertise(p, out), Policy: p.policy, Unknown: n.requested(p, out),
 		}
 		n.sendFrom(out, p.sender.Src, p.s.id.Dst, ttl, m)
 	}

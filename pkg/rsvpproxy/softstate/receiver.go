@@ -95,6 +95,7 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		n.dropEmpty(t)
 		return
 	}
+	r.unknown = n.passRequest(t)
 	n.displace(t) // PATH ends here now: those who asked cannot any more
 	if spec.Confirm && !p.confirmed && !p.local {
 		p.confirm = n.addr(p.in, p.s.id.Dst)

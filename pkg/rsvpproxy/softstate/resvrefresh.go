@@ -194,7 +194,10 @@ func (p *psb) installed() *tcsb {
 // union appends those objects of more that are not there yet.
 func union(objects, more []wire.Object) []wire.Object {
 	for _, o := range more {
-		if !slices.ContainsFunc(objects, func(x wire.Object) bool { return sameObject(&x, &o) }) {
+		// One NOTIFY_REQUEST, whosever, is as much as may go on (RFC 3473 section 4.2.1).
+		if !slices.ContainsFunc(objects, func(x wire.Object) bool {
+			return sameObject(&x, &o) || x.Class == o.Class && o.Class == wire.ClassNotify
+		}) {
 			objects = append(slices.Clip(objects), o)
 		}
 	}

@@ -210,7 +210,7 @@ func (n *simNode) send(e Send) {
 	switch {
 	case s.deliver != nil:
 		to, iface = s.deliver(n, e)
-	case e.Src != n.env.addrs[e.Out] && e.Src != srcHost:
+	case e.Src != n.env.addrs[e.Out] && e.Src != srcHost && e.Msg.Type != wire.Notify:
 		s.t.Fatalf("node %d sends %v from %v", n.i, e.Msg.Type, e.Src)
 	}
 	if to < 0 || to >= len(s.nodes) {
@@ -252,6 +252,12 @@ func (s *sim) recode(e Send) *wire.Message {
 }
 
 func (n *simNode) receive(rx Received) {
+	if rx.Msg.Type == wire.Notify && !n.n.Mine(rx.Msg.Type, rx.Dst) { // forwarded like any packet
+		if out, _, ok := n.env.Route(rx.Dst); ok && rx.TTL > 1 {
+			n.send(Send{Out: out, Src: rx.Src, Dst: rx.Dst, TTL: rx.TTL, Msg: rx.Msg})
+		}
+		return
+	}
 	if !n.n.Mine(rx.Msg.Type, rx.Dst) {
 		n.sim.t.Fatalf("node %d got %v for %v", n.i, rx.Msg.Type, rx.Dst)
 	}

@@ -262,6 +262,7 @@ func (n *Node) refuseRSB(now time.Time, r *rsb, q request, refusal *Refusal, fla
 		fd.Filters = []wire.Filter{t.key.filter}
 	}
 	n.sendResvErr(t.s.id, t.key.out, r.hop.Addr, complaint{style: t.style, scope: r.scope, flow: &fd, why: refusal, flags: flags})
+	n.notifyDown(r, &fd, refusal, flags)
 	t.senders(func(p *psb) {
 		n.fail(now, p, &Failure{
 			Code: refusal.Code, Value: refusal.Value, Flags: flags, Text: refusal.Text, Node: n.addr(t.key.out, t.s.id.Dst),

@@ -59,34 +59,45 @@ func (m *Message) objects() iter.Seq[object] {
 			e.all(m.Unknown)
 			return
 		}
-		e.put(m.Session)
-		if m.Hop != nil {
-			e.put(*m.Hop)
-		}
-		if m.TimeValues != nil {
-			e.put(*m.TimeValues)
-		}
-		if m.ErrorSpec != nil {
+		if m.Type == Notify && m.ErrorSpec != nil {
 			e.put(*m.ErrorSpec)
 		}
-		if m.ResvConfirm.IsValid() {
-			e.put(resvConfirm{m.ResvConfirm})
+		m.body(&e)
+		for _, part := range m.More {
+			part.body(&e)
 		}
-		if len(m.Scope) > 0 {
-			e.put(sortScope(slices.Clone(scope(m.Scope))))
-		}
-		e.all(m.Policy)
-		for _, s := range m.SOI {
-			e.put(soi{s})
-		}
-		m.sender(&e)
-		e.all(m.Unknown)
-		if m.Style != 0 {
-			e.put(m.Style)
-		}
-		for i := range m.Flows {
-			m.Flows[i].emit(&e)
-		}
+	}
+}
+
+// body emits all from the SESSION on.
+func (m *Message) body(e *emitter) {
+	e.put(m.Session)
+	if m.Hop != nil {
+		e.put(*m.Hop)
+	}
+	if m.TimeValues != nil {
+		e.put(*m.TimeValues)
+	}
+	if m.ErrorSpec != nil && m.Type != Notify {
+		e.put(*m.ErrorSpec)
+	}
+	if m.ResvConfirm.IsValid() {
+		e.put(resvConfirm{m.ResvConfirm})
+	}
+	if len(m.Scope) > 0 {
+		e.put(sortScope(slices.Clone(scope(m.Scope))))
+	}
+	e.all(m.Policy)
+	for _, s := range m.SOI {
+		e.put(soi{s})
+	}
+	m.sender(e)
+	e.all(m.Unknown)
+	if m.Style != 0 {
+		e.put(m.Style)
+	}
+	for i := range m.Flows {
+		m.Flows[i].emit(e)
 	}
 }
 
@@ -142,7 +153,7 @@ func (e *emitter) all(os []Object) {
 
 // sendable holds the message to the rules that Parse applies.
 func (m *Message) sendable() error {
-	if !m.Type.Known() && !m.Type.objectless() {
+	if !m.Type.Known() && !m.Type.objectless() && m.Type != Notify {
 		return malformed(KindType, 0, "message type %d", m.Type)
 	}
 	have, err := m.opaque()
@@ -178,7 +189,7 @@ func (m *Message) sendable() error {
 		err.Respond = false
 		return err
 	}
-	return nil
+	return m.checkMore()
 }
 
 // opaque holds the objects that are written as they are to what they claim to

@@ -46,6 +46,10 @@ type Message struct {
 	Lists     []MessageIDList // of a Srefresh
 	Bundle    []*Message      // the sub-messages of a Bundle, for Append only
 
+	// More are the further sessions of a Notify, each with the ERROR_SPEC of the
+	// whole.
+	More []*Message
+
 	Integrity *Object  // see [ParseIntegrity]
 	Policy    []Object // see [ParsePolicy]
 	// SOI are sessions of interest (RFC 4860), which only [Options] with Formats keep.

@@ -33,6 +33,7 @@ func (o Options) Parse(b []byte) (*Message, error) {
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
+	p.m = p.first(p.m)
 	if p.refused != nil {
 		if p.refused.Respond = p.answerable(); !p.refused.Respond {
 			return nil, p.refused
@@ -44,7 +45,7 @@ func (o Options) Parse(b []byte) (*Message, error) {
 
 func (o Options) checkHeader(b []byte) error {
 	t, err := HeaderType(b)
-	if err == nil && !t.Known() && (!o.RefreshReduction || !t.objectless()) {
+	if err == nil && !t.Known() && t != Notify && (!o.RefreshReduction || !t.objectless()) {
 		err = malformed(KindType, 0, "message type %d", b[1])
 	}
 	return err
@@ -77,6 +78,8 @@ type parser struct {
 	session bool   // SESSION was understood
 
 	beyondIDs bool // an object was seen that MESSAGE_ID must not follow
+
+	head *Message // of a Notify about several sessions: the first
 
 	flow flow
 }
@@ -118,6 +121,11 @@ func (p *parser) object(class Class, ctype uint8, body []byte) error {
 	}
 	if class == ClassIntegrity && !first {
 		return malformed(KindOrder, class, "not directly behind the common header")
+	}
+	if class == ClassSession && p.m.Type == Notify && p.seen.has(ClassSession) {
+		if err := p.nextSession(); err != nil {
+			return err
+		}
 	}
 	inList := class == ClassFlowSpec || class == ClassFilterSpec
 	if r := rules[p.m.Type]; !(r.required | r.optional).has(class) {

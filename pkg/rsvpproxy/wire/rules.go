@@ -61,6 +61,11 @@ var rules = [...]struct{ required, optional classes }{
 		set(ClassSession, ClassErrorSpec, ClassResvConfirm, ClassStyle),
 		set(ClassIntegrity) | flowDescriptors,
 	},
+	// What is told of one session; see notify.go.
+	Notify: {
+		set(ClassErrorSpec, ClassSession),
+		set(ClassIntegrity, ClassPolicyData) | senderDescriptor | flowDescriptors,
+	},
 	// Their own objects are in messageid.go.
 	Ack:      {0, set(ClassIntegrity)},
 	Srefresh: {0, set(ClassIntegrity)},

@@ -61,6 +61,10 @@ func samples() map[string]*Message {
 			all[name+"/"+kind] = m
 		}
 	}
+	several := notifySample()
+	several.More = []*Message{notifyDown()}
+	several.More[0].ErrorSpec = several.ErrorSpec
+	all["notify/up"], all["notify/down"], all["notify/several"] = notifySample(), notifyDown(), several
 	return all
 }
 

@@ -16,6 +16,9 @@ const (
 	ResvConf MsgType = 7
 )
 
+// Notify tells a node that is no neighbour of an error (RFC 3473 section 4.3).
+const Notify MsgType = 21
+
 // The messages that have parsers of their own.
 const (
 	DiagRequest        MsgType = 8  // DREQ (RFC 2745), see [ParseDiag]
@@ -29,7 +32,7 @@ var msgNames = [...]string{
 	PathTear: "PathTear", ResvTear: "ResvTear", ResvConf: "ResvConf",
 	DiagRequest: "DREQ", DiagReply: "DREP",
 	IntegrityChallenge: "IntegrityChallenge", IntegrityResponse: "IntegrityResponse",
-	Bundle: "Bundle", Ack: "Ack", Srefresh: "Srefresh",
+	Bundle: "Bundle", Ack: "Ack", Srefresh: "Srefresh", Notify: "Notify",
 }
 
 // String returns the RFC's name of the message.
@@ -78,6 +81,7 @@ const (
 	ClassDiagSelect   Class = 33  // RFC 2745
 	ClassChallenge    Class = 64  // RFC 2747
 	ClassSOI          Class = 132 // SESSION-OF-INTEREST (RFC 4860)
+	ClassNotify       Class = 195 // NOTIFY_REQUEST (RFC 3473), see [NotifyRequest]
 	ClassDClass       Class = 225 // RFC 2996
 )
 
@@ -109,6 +113,8 @@ func (c Class) String() string {
 		return "SESSION_OF_INTEREST"
 	case ClassDClass:
 		return "DCLASS"
+	case ClassNotify:
+		return "NOTIFY_REQUEST"
 	case ClassMessageID:
 		return "MESSAGE_ID"
 	case ClassMessageIDAck:
