@@ -3,13 +3,16 @@ package integration
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,6 +138,7 @@ func TestReserveByHand(t *testing.T) {
 	rsvp := capture(t, one.ns, rightWAN, isRSVP)
 	heard := capture(t, l.b, hostIface, toPort(portHand))
 	l.startBare(t, "19mbit")
+	told := follow(t, one)
 
 	// The receiver's side waits for PATH, and says so.
 	waiting := two.must(t, reserve("--bandwidth", "1mbit", "--burst", "8kB", "--mark", "ef", "--no-wait", "--owner", "ops")...)
@@ -165,6 +169,9 @@ func TestReserveByHand(t *testing.T) {
 	}
 
 	checkRSVPViews(t, one)
+	for _, want := range []string{"session path", "session reserved", "reservation 1 made inactive", "reservation 1 state reserved"} {
+		told(want)
+	}
 
 	// A reload of the configuration does not touch it.
 	one.must(t, "reload")
@@ -217,6 +224,45 @@ func TestReserveByHand(t *testing.T) {
 	waitMessage(t, rsvp, wire.ResvTear)
 	if row := one.waitReservation(t, "2", console.SessionRejected); row.ErrorCode != uint8(wire.ErrPolicy) || row.ErrorNode == "" {
 		t.Errorf("the receiver's side does not answer any more: %+v", row)
+	}
+}
+
+// follow keeps a box's events. The returned function waits for one.
+func follow(t *testing.T, b *box) (wait func(want string)) {
+	t.Helper()
+	var mu sync.Mutex
+	var heard []string
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = b.Events(ctx, func(kind string, data json.RawMessage) error { // ends with the test, or when the box stops
+			var e struct{ ID, Change, State string }
+			err := json.Unmarshal(data, &e)
+			mu.Lock()
+			defer mu.Unlock()
+			heard = append(heard, strings.Join(strings.Fields(kind+" "+e.ID+" "+e.Change+" "+e.State), " "))
+			return err
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	eventually(t, 5*time.Second, "the events are followed", func() error {
+		st, err := b.Stats(t.Context())
+		if err == nil && st.Events.Clients != 1 {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	return func(want string) {
+		t.Helper()
+		eventually(t, 8*time.Second, want, func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Contains(heard, want) {
+				return fmt.Errorf("told: %q", heard)
+			}
+			return nil
+		})
 	}
 }
 

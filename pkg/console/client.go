@@ -169,12 +169,17 @@ func (c *Client) do(ctx context.Context, method, what string, body []byte) (data
 	if resp.StatusCode/100 == 2 {
 		return data, nil
 	}
-	var refusal ErrorBody
-	if err := json.Unmarshal(data, &refusal); err != nil || refusal.Error == nil {
-		return nil, &Error{Code: "bad_answer", Status: resp.StatusCode, Message: fmt.Sprintf("%s answers %s: is this a qosproxy?", c.socket, resp.Status)}
+	return nil, c.refusal(resp, data)
+}
+
+// refusal is the error of an answer that is one.
+func (c *Client) refusal(resp *http.Response, data []byte) *Error {
+	var body ErrorBody
+	if err := json.Unmarshal(data, &body); err != nil || body.Error == nil {
+		return &Error{Code: "bad_answer", Status: resp.StatusCode, Message: fmt.Sprintf("%s answers %s: is this a qosproxy?", c.socket, resp.Status)}
 	}
-	refusal.Error.Status = resp.StatusCode
-	return nil, refusal.Error
+	body.Error.Status = resp.StatusCode
+	return body.Error
 }
 
 func (c *Client) unreachable(err error) *Error {

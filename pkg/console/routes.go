@@ -28,6 +28,7 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/rsvp/senders", rows(s, s.backend.RSVPSenders, func(r *RSVPSenderRow) { r.Interfaces = list(r.Interfaces) }))
 	get("/v1/rsvp/reservations", rows(s, s.backend.RSVPReservations, func(r *RSVPReservationRow) { r.Filters = list(r.Filters) }))
 	get("/v1/rsvp/interfaces", rows(s, s.backend.RSVPInterfaces, nil))
+	get("/v1/events", s.events)
 	get("/healthz", s.healthz)
 	s.route(mux, "/v1/reload", map[string]handler{http.MethodPost: s.reload})
 	s.route(mux, "/v1/reservations", map[string]handler{http.MethodGet: s.reservations, http.MethodPost: s.reserve})
@@ -37,7 +38,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	// In the contract, built later.
 	for path, method := range map[string]string{
-		"/v1/connections": http.MethodGet, "/v1/events": http.MethodGet, "/{$}": http.MethodGet,
+		"/v1/connections": http.MethodGet, "/{$}": http.MethodGet,
 	} {
 		s.route(mux, path, map[string]handler{method: s.later})
 	}

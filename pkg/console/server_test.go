@@ -112,7 +112,7 @@ func TestErrors(t *testing.T) {
 		{"POST", "/v1/flows", 405, "method_not_allowed"},
 		{"GET", "/v1/reload", 405, "method_not_allowed"},
 		{"GET", "/v1/connections", 501, "not_implemented"},
-		{"GET", "/v1/events", 501, "not_implemented"},
+		{"POST", "/v1/events", 405, "method_not_allowed"},
 		{"POST", "/v1/reservations", 400, "bad_request"},
 		{"PUT", "/v1/reservations", 405, "method_not_allowed"},
 		{"GET", "/v1/reservations/5", 404, "no_reservation"},
@@ -201,6 +201,7 @@ func TestKeysAreDocumented(t *testing.T) {
 	for _, v := range []any{
 		console.Status{}, console.FlowRow{}, console.SessionRow{}, console.LinkRow{}, console.PolicyRow{}, console.Stats{}, console.ErrorBody{}, console.Health{},
 		console.ReservationRequest{}, console.ReservationRow{}, console.RSVPNeighborRow{}, console.RSVPSenderRow{}, console.RSVPReservationRow{}, console.RSVPInterfaceRow{}, console.Trace{},
+		console.SessionEvent{}, console.ReservationEvent{}, console.LostEvent{},
 	} {
 		walk(reflect.TypeOf(v), func(key string) {
 			if !bytes.Contains(doc, []byte("`"+key+"`")) {

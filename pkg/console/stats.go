@@ -9,6 +9,7 @@ type Stats struct {
 	Cheat     CheatStats     `json:"cheat"`
 	Classify  ClassifyStats  `json:"classify"`
 	Admission AdmissionStats `json:"admission"`
+	Events    EventStats     `json:"events"`
 }
 
 // QueueStats is one NFQUEUE queue.
@@ -154,4 +155,12 @@ type AdmissionStats struct {
 	Granted  uint64 `json:"granted"`
 	Refused  uint64 `json:"refused"`
 	Released uint64 `json:"released"`
+}
+
+// EventStats counts what the clients of the events were told.
+type EventStats struct {
+	Clients int    `json:"clients"` // now
+	Sent    uint64 `json:"sent"`    // to all of them together
+	Lost    uint64 `json:"lost"`    // a client's buffer was full
+	Refused uint64 `json:"refused"` // clients beyond the limit
 }

@@ -61,6 +61,7 @@ type Daemon struct {
 	rsvp   *rsvpproxy.Proxy
 	tc     *trafficControl
 	hands  *hands
+	events *console.Hub
 	signal signaller // RSVP for those who speak by policy
 	first  *firstHandler
 	cheat  *cheatWorkers
@@ -85,7 +86,7 @@ type queue struct {
 // build makes all rooms. Nothing in the kernel is changed yet, but for the
 // queues, which are empty until there are rules.
 func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
-	d := &Daemon{opts: opts, log: log, started: time.Now(), news: newNews()}
+	d := &Daemon{opts: opts, log: log, started: time.Now(), news: newNews(), events: console.NewHub()}
 	d.state.Store("starting")
 	d.cfg.Store(c)
 	l, err := readLinks(c)
@@ -222,6 +223,7 @@ func (d *Daemon) sessionEvent(e softstate.Event) {
 	key := flowKey(e.Session, e.Sender)
 	d.log.Info("session", zap.Stringer("flow", key), zap.Stringer("role", e.Role), zap.Stringer("state", e.State),
 		zap.Bool("gone", e.Gone), zap.Stringer("error", e.Failure))
+	d.tellSession(&e)
 	if e.Gone {
 		d.hands.gone(key)
 	}

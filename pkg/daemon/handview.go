@@ -28,7 +28,7 @@ func (d *Daemon) byHand(c *config.Config) {
 			return nil
 		},
 		moved: d.moved, now: time.Now,
-		route: func(a netip.Addr) (route.Hop, error) { return routes.Lookup(time.Now(), a) }, told: func(string, byhand.Reservation) {}, log: d.log,
+		route: func(a netip.Addr) (route.Hop, error) { return routes.Lookup(time.Now(), a) }, told: d.tellHand, log: d.log,
 	}
 	d.hands.load(c.Limits.Sessions)
 }

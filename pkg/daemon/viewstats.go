@@ -23,6 +23,7 @@ func consoleTSpec(t intserv.TSpec) *console.TSpec {
 // Stats is every counter of the daemon.
 func (d *Daemon) Stats() console.Stats {
 	s := console.Stats{
+		Events: d.events.Stats(),
 		Inject: d.injectStats(), Shaper: d.shaperStats(), Cheat: d.cheatStats(),
 		Admission: console.AdmissionStats{
 			Granted: d.tc.granted.get(), Refused: d.tc.refused.get(), Released: d.tc.freed.get(),

@@ -25,6 +25,7 @@ type Backend struct {
 	TraceValue    console.Trace
 	TraceErr      error
 	TraceAsked    console.TraceQuery // the last one
+	Hub           *console.Hub       // nil: made by Events
 	// ReservationRows answer Reservations; Reserve appends AddedRow unless
 	// ReserveErr is set, and notes what was asked for.
 	ReservationRows []console.ReservationRow
@@ -93,6 +94,15 @@ func (b *Backend) RSVPReservations() ([]console.RSVPReservationRow, error) {
 func (b *Backend) RSVPInterfaces() ([]console.RSVPInterfaceRow, error) {
 	b.before()
 	return b.InterfaceRows, nil
+}
+
+// Events returns Hub.
+func (b *Backend) Events() *console.Hub {
+	b.before()
+	if b.Hub == nil {
+		b.Hub = console.NewHub()
+	}
+	return b.Hub
 }
 
 // Reservations returns ReservationRows.
@@ -304,6 +314,7 @@ func exampleStats() console.Stats {
 		},
 		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
 		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1},
+		Events:    console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},
 	}
 }
 

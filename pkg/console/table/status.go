@@ -53,6 +53,7 @@ func Stats(w io.Writer, s console.Stats) error {
 	}
 	h, c := s.Shaper, s.Cheat
 	t = newTable(w, "admission", fmt.Sprintf("%d granted, %d refused, %d released", s.Admission.Granted, s.Admission.Refused, s.Admission.Released))
+	t.row("events", fmt.Sprintf("%d clients, %d sent, %d lost, %d clients refused", s.Events.Clients, s.Events.Sent, s.Events.Lost, s.Events.Refused))
 	t.row("first packets", fmt.Sprintf("%d, %d matched, %d unwanted, %d with the table full", s.Classify.Packets, s.Classify.Matched, s.Classify.Unwanted, s.Classify.Full))
 	t.row("treatments", fmt.Sprintf("%d in the kernel, %d installed, %d removed, %d failed, %d of %d classes", h.Treatments, h.Installs, h.Removes, h.Failures, h.ClassesUsed, h.ClassesPool))
 	t.row("policers", fmt.Sprintf("%d conform, %d exceed, %d dropped", h.ConformPackets, h.ExceedPackets, h.DroppedPackets))
