@@ -80,23 +80,31 @@ func TestFormatsThroughABox(t *testing.T) {
 	null := intserv.FlowSpec{Service: intserv.Null, TSpec: intserv.TSpec{MaxPacket: 1400}}
 	formats := []format{
 		{
-			"RFC2207", wire.Session{Dst: addrB, Protocol: 50, DstPort: 8192, Format: wire.FormatGPI},
-			wire.Filter{Src: addrA, SPI: 0x1001, Format: wire.FormatGPI}, load, 0,
+			"RFC2207",
+			wire.Session{Dst: addrB, Protocol: 50, DstPort: 8192, Format: wire.FormatGPI},
+			wire.Filter{Src: addrA, SPI: 0x1001, Format: wire.FormatGPI},
+			load, 0,
 			console.SessionRow{Protocol: "esp", Dport: 8192, Format: "gpi", SPI: 0x1001, PHB: "default"},
 		},
 		{
-			"RFC3175", wire.Session{Dst: addrB, DSCP: 46, Format: wire.FormatAggregate},
-			wire.Filter{Src: addrA, Format: wire.FormatAggregate}, load, 80_000,
+			"RFC3175",
+			wire.Session{Dst: addrB, DSCP: 46, Format: wire.FormatAggregate},
+			wire.Filter{Src: addrA, Format: wire.FormatAggregate},
+			load, 80_000,
 			console.SessionRow{Protocol: "0", Format: "aggregate", DSCP: 46, PHB: "ef"},
 		},
 		{
-			"RFC4860", wire.Session{Dst: addrB, PHB: 0xb800, DstPort: 7, Extended: [16]byte{10, 1, 0, 2}, Format: wire.FormatGenericAggregate},
-			wire.Filter{Src: addrA, Format: wire.FormatAggregate}, load, 80_000,
+			"RFC4860",
+			wire.Session{Dst: addrB, PHB: 0xb800, DstPort: 7, Extended: [16]byte{10, 1, 0, 2}, Format: wire.FormatGenericAggregate},
+			wire.Filter{Src: addrA, Format: wire.FormatAggregate},
+			load, 80_000,
 			console.SessionRow{Protocol: "0", Dport: 7, Format: "generic-aggregate", PHB: "0xb800"},
 		},
 		{
-			"RFC2997", wire.Session{Dst: addrB, Protocol: 17, DstPort: 9000},
-			wire.Filter{Src: addrA, SrcPort: 9001}, null, 0,
+			"RFC2997",
+			wire.Session{Dst: addrB, Protocol: 17, DstPort: 9000},
+			wire.Filter{Src: addrA, SrcPort: 9001},
+			null, 0,
 			console.SessionRow{Protocol: "udp", Dport: 9000, Sport: 9001, PHB: "default"},
 		},
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
 )
 
 func promising() Link {
@@ -113,4 +115,32 @@ func TestBurstsNeverPass(t *testing.T) {
 			}
 		}
 	})
+}
+
+// RFC 2212, Invocation Information: a flow that reduces its TSpec or its RSpec is
+// not denied, whatever has become of the link; more slack for the same rate is a
+// reduction, too.
+func TestAdmitDecreaseRFC2212(t *testing.T) {
+	c := New(NewMemory(), 1, promising())
+	if d := c.Admit(request("a", gs(1e5, 4e5))); !d.Admitted {
+		t.Fatalf("%+v", d)
+	}
+	small := promising()
+	small.Reservable, small.MTU, small.Bursts = 1e4, 1000, 10
+	c.SetLinks(small)
+	slack := func(f intserv.FlowSpec) intserv.FlowSpec { f.RSpec.Slack = 500; return f }
+	for _, l := range []struct {
+		name string
+		f    intserv.FlowSpec
+	}{{"more slack", slack(gs(1e5, 4e5))}, {"less R", slack(gs(1e5, 2e5))}, {"less r", slack(gs(5e4, 2e5))}} {
+		if d := c.Admit(request("a", l.f)); !d.Admitted {
+			t.Errorf("%s: %+v", l.name, d)
+		}
+	}
+	if d := c.Admit(request("a", gs(5e4, 3e5))); d.Admitted || !d.InPlace {
+		t.Errorf("more R again: %+v", d)
+	}
+	if u := usage(t, c, "wan0"); u.Bandwidth != 2e5 {
+		t.Errorf("usage %+v", u)
+	}
 }

@@ -155,8 +155,8 @@ func TestAdmitDelayRFC2212(t *testing.T) {
 
 func TestAdmitRefusesNonsense(t *testing.T) {
 	c := New(NewMemory(), 1, wan())
-	null := cl(1000)
-	null.Service = 6
+	unknown, null := cl(1000), cl(1000)
+	unknown.Service, null.Service = 7, intserv.Null
 	for name, tc := range map[string]struct {
 		r     Request
 		code  uint8
@@ -164,7 +164,8 @@ func TestAdmitRefusesNonsense(t *testing.T) {
 	}{
 		"bad TSpec":       {request("a", cl(math.NaN())), CodeTrafficControl, ValueBadFlowSpec},
 		"R below r":       {request("a", gs(1000, 999)), CodeTrafficControl, ValueBadFlowSpec},
-		"unknown service": {request("a", null), CodeTrafficControl, ValueUnsupported},
+		"unknown service": {request("a", unknown), CodeTrafficControl, ValueUnsupported},
+		"null with rates": {request("a", null), CodeTrafficControl, ValueBadFlowSpec},
 		"unknown link":    {Request{ID: "a", Link: "eth9", FlowSpec: cl(1000)}, CodeTCSystem, ValueNoLink},
 	} {
 		if d := c.Admit(tc.r); d.Admitted || d.Code != tc.code || d.Value != tc.value || d.Reason == "" {

@@ -114,8 +114,9 @@ func (k *link) guaranteed() *intserv.GuaranteedHop {
 }
 
 // steps is in how many parts of what may be reserved the rest is told: every
-// change of it makes every PATH a new one, which neighbours must have in full.
-const steps = 16
+// change of it makes the next refresh of every PATH one that neighbours must have
+// in full (RFC 2961).
+const steps = 8
 
 // rests are what the links' ADSPEC told last of the bandwidth that is left.
 type rests struct {

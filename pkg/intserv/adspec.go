@@ -95,6 +95,26 @@ func (a AdSpec) Equal(o AdSpec) bool {
 		})
 }
 
+// SamePath says whether a and o tell the same but for the bandwidth, which
+// changes with the load of the path and not with the path.
+func (a AdSpec) SamePath(o AdSpec) bool { return a.Equal(o) || a.unloaded().Equal(o.unloaded()) }
+
+// unloaded is a without bandwidths, for comparison.
+func (a AdSpec) unloaded() AdSpec {
+	a.General.Bandwidth = 0
+	if a.Guaranteed != nil {
+		g := *a.Guaranteed
+		g.Override.Bandwidth = 0
+		a.Guaranteed = &g
+	}
+	if a.ControlledLoad != nil {
+		c := *a.ControlledLoad
+		c.Override.Bandwidth = 0
+		a.ControlledLoad = &c
+	}
+	return a
+}
+
 func (s *ServiceAd) equal(o *ServiceAd) bool {
 	if s == nil || o == nil {
 		return s == o

@@ -229,3 +229,33 @@ func TestOverrideOfAllParams(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
+
+// SamePath overlooks bandwidths, wherever they stand, and nothing else.
+func TestSamePath(t *testing.T) {
+	h := hop()
+	h.ControlledLoad = &ServiceHop{Override: Params{Set: ParamBandwidth, Bandwidth: 7}}
+	a := NewAdSpec(h)
+	for name, change := range map[string]struct {
+		f    func(*AdSpec)
+		same bool
+	}{
+		"nothing":                   {func(*AdSpec) {}, true},
+		"general bandwidth":         {func(o *AdSpec) { o.General.Bandwidth++ }, true},
+		"guaranteed bandwidth":      {func(o *AdSpec) { o.Guaranteed.Override.Bandwidth++ }, true},
+		"controlled-load bandwidth": {func(o *AdSpec) { o.ControlledLoad.Override.Bandwidth++ }, true},
+		"MTU":                       {func(o *AdSpec) { o.General.MTU-- }, false},
+		"Dtot":                      {func(o *AdSpec) { o.Guaranteed.Dtot++ }, false},
+		"break bit":                 {func(o *AdSpec) { o.Break = !o.Break }, false},
+		"no fragment":               {func(o *AdSpec) { o.ControlledLoad = nil }, false},
+	} {
+		o := a.Clone()
+		change.f(&o)
+		before := o.Clone()
+		if got := a.SamePath(o); got != change.same || o.SamePath(a) != got {
+			t.Errorf("%s: %v", name, got)
+		}
+		if !o.Equal(before) {
+			t.Errorf("%s: the ADSPEC was changed", name)
+		}
+	}
+}

@@ -34,15 +34,18 @@ type named struct {
 
 var (
 	gpiSession = named{
-		"RFC2207", wire.Session{Dst: dstHost, Protocol: protoESP, DstPort: 8192, Format: wire.FormatGPI},
+		"RFC2207",
+		wire.Session{Dst: dstHost, Protocol: protoESP, DstPort: 8192, Format: wire.FormatGPI},
 		wire.Filter{Src: srcHost, SPI: 0x1001, Format: wire.FormatGPI},
 	}
 	aggregateSession = named{
-		"RFC3175", wire.Session{Dst: dstHost, DSCP: 46, Format: wire.FormatAggregate},
+		"RFC3175",
+		wire.Session{Dst: dstHost, DSCP: 46, Format: wire.FormatAggregate},
 		wire.Filter{Src: srcHost, Format: wire.FormatAggregate},
 	}
 	genericSession = named{
-		"RFC4860", wire.Session{Dst: dstHost, PHB: 0xb800, DstPort: 3, Extended: [16]byte{10, 1, 0, 1}, Format: wire.FormatGenericAggregate},
+		"RFC4860",
+		wire.Session{Dst: dstHost, PHB: 0xb800, DstPort: 3, Extended: [16]byte{10, 1, 0, 1}, Format: wire.FormatGenericAggregate},
 		wire.Filter{Src: srcHost, Format: wire.FormatAggregate},
 	}
 )

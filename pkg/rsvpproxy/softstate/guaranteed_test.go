@@ -144,3 +144,28 @@ func TestGuaranteedMergeRFC2212(t *testing.T) {
 		t.Errorf("merged %+v, want %+v", got, want)
 	}
 }
+
+// Another estimate of the path's bandwidth (RFC 2215 section 3.3) is no new path:
+// it is told with the next refresh. Error terms are (RFC 2205 section 3.3).
+func TestBandwidthWaitsForRefresh(t *testing.T) {
+	r := newRig(t, Config{})
+	r.env.guaranteed = true
+	loaded := func(bandwidth float64, d uint32) func(*wire.Message) {
+		return func(m *wire.Message) {
+			guaranteedPath(1500, d)(m)
+			m.AdSpec.General.Bandwidth = bandwidth
+			m.AdSpec.Guaranteed.Override = intserv.Params{Set: intserv.ParamBandwidth, Bandwidth: bandwidth / 2}
+		}
+	}
+	onlySend(t, r.path(loaded(1e6, 1000)), wire.Path)
+	if es := r.path(loaded(4e5, 1000)); len(es) != 0 {
+		t.Errorf("less bandwidth: %s", dump(es))
+	}
+	es := r.run(50 * time.Second)
+	if m := sends(es, wire.Path); len(m) == 0 || m[0].Msg.AdSpec.General.Bandwidth != 4e5 || m[0].Msg.AdSpec.Guaranteed.Override.Bandwidth != 2e5 {
+		t.Errorf("%s", dump(es))
+	}
+	if s := onlySend(t, r.path(loaded(4e5, 2000)), wire.Path); s.Msg.AdSpec.Guaranteed.Dtot != 3000 {
+		t.Errorf("%+v", s.Msg.AdSpec.Guaranteed)
+	}
+}

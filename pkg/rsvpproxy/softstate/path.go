@@ -145,7 +145,7 @@ func (p *psb) take(rx *Received) bool {
 	p.nonRSVP = rx.TTL != m.SendTTL
 	p.local = false
 	return p.phop != old.phop || p.in != old.in || p.tspec != old.tspec || p.flags != old.flags ||
-		p.nonRSVP != old.nonRSVP || old.local || !sameAdSpec(p.adspec, old.adspec) ||
+		p.nonRSVP != old.nonRSVP || old.local || !samePath(p.adspec, old.adspec) ||
 		!sameObject(p.rawTSpec, old.rawTSpec) || !sameObjects(p.policy, old.policy) ||
 		!sameObjects(p.unknown, old.unknown)
 }
@@ -216,11 +216,14 @@ func (n *Node) lookup(id wire.Session, f wire.Filter) *psb {
 	return nil
 }
 
-func sameAdSpec(a, b *intserv.AdSpec) bool {
+// samePath says whether two ADSPECs tell of the same path. Another estimate of
+// its bandwidth is no change of state, to be told at once: it goes on with the
+// next refresh, or the load of one link would have all PATHs across it repeated.
+func samePath(a, b *intserv.AdSpec) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Equal(*b)
+	return a.SamePath(*b)
 }
 
 func sameObject(a, b *wire.Object) bool {
