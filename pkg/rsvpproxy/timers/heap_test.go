@@ -56,8 +56,8 @@ func TestHeapIsAList(t *testing.T) {
 		if err := h.Check(func(tm *Timer[int]) error { seen++; return nil }); err != nil {
 			t.Fatal(err)
 		}
-		next, any := h.Next()
-		if seen != len(want) || h.Len() != len(want) || any != (len(want) > 0) {
+		next, some := h.Next()
+		if seen != len(want) || h.Len() != len(want) || some != (len(want) > 0) {
 			t.Fatalf("%d timers, Len %d, want %d", seen, h.Len(), len(want))
 		}
 		for _, at := range want {
@@ -95,9 +95,8 @@ func BenchmarkRefresh200k(b *testing.B) {
 	for i := range list {
 		h.Set(&list[i], epoch.Add(time.Duration(rng.Int64N(int64(period)))))
 	}
-	now := epoch
 	for b.Loop() {
-		now, _ = h.Next()
+		now, _ := h.Next()
 		t := h.Due(now)
 		h.Set(t, now.Add(period/2+time.Duration(rng.Int64N(int64(period)))))
 		h.Set(&list[rng.IntN(len(list))], now.Add(5*period))
