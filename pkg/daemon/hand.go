@@ -89,9 +89,6 @@ func (h *hands) restore(ctx context.Context) {
 
 // add makes a reservation: in the file first, then in the box.
 func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservation, error) {
-	if err := h.offered(&r); err != nil {
-		return r, err
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r, err := h.book.Add(r)
@@ -119,14 +116,6 @@ func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservati
 	h.log.Info("reserved by hand", zap.Uint64("id", r.ID), zap.Stringer("flow", r.Flow), zap.String("owner", r.Owner))
 	h.told("made", r)
 	return r, nil
-}
-
-// offered tells what this version cannot do.
-func (h *hands) offered(r *byhand.Reservation) error {
-	if r.Setup == 0 && r.Hold == 0 {
-		return nil
-	}
-	return &console.Error{Status: http.StatusNotImplemented, Code: "not_implemented", Message: "priority is not in this version: leave it out"}
 }
 
 // remove ends a reservation.
@@ -228,7 +217,10 @@ func (h *hands) speak(r *byhand.Reservation) {
 		}
 		note(problem, true, true)
 	}
-	if err := h.rsvp.AddSender(softstate.Sender{Session: session, Filter: filter, TSpec: r.TSpec, In: softstate.IfIndex(in)}, refused); err != nil {
+	s := softstate.Sender{
+		Session: session, Filter: filter, TSpec: r.TSpec, In: softstate.IfIndex(in), Priority: priorityOf(handPolicy(r).Reserve),
+	}
+	if err := h.rsvp.AddSender(s, refused); err != nil {
 		refused(err)
 	}
 }
@@ -250,6 +242,7 @@ func (h *hands) end(ctx context.Context, r byhand.Reservation) {
 	if f, _, ok := h.flows.get(r.Flow); ok && f.role == roleSender && f.policy != nil && !isByHand(f.policy) {
 		err = h.rsvp.AddSender(softstate.Sender{
 			Session: session, Filter: filter, TSpec: tspecOf(f.policy.Reserve.TSpec), In: softstate.IfIndex(f.in),
+			Priority: priorityOf(f.policy.Reserve),
 		}, func(error) {})
 	} else {
 		err = h.rsvp.RemoveSender(session, filter)
@@ -314,7 +307,7 @@ func (s ofSender) AddSender(a softstate.Sender, refused func(error)) error {
 	s.table.mu.RLock()
 	defer s.table.mu.RUnlock()
 	if f := s.table.m[flowKey(a.Session, a.Filter)]; f != nil && f.Side != byhand.Receiver {
-		a.TSpec = f.TSpec
+		a.TSpec, a.Priority = f.TSpec, priorityOf(handPolicy(&f.Reservation).Reserve)
 	}
 	return s.rsvp.AddSender(a, refused)
 }

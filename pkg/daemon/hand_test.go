@@ -213,9 +213,10 @@ func TestHandsBegin(t *testing.T) {
 	r := testHands(t, t.TempDir())
 	a := ask(4000)
 	a.Mark = console.Text("ef")
+	a.Priority = &console.Priority{Setup: 3, Hold: 7} // RFC 3181
 	e := r.must(t, a)
 	s, asked := r.rsvp.senders[handKey(4000)]
-	if !asked || s.TSpec != e.TSpec || s.In != lan {
+	if !asked || s.TSpec != e.TSpec || s.In != lan || s.Priority == nil || *s.Priority != (softstate.Priority{Preempting: 3, Defending: 7}) {
 		t.Errorf("sender %+v, asked for %v", s, asked)
 	}
 	if !slices.Contains(r.rsvp.answered, handKey(4000)) {
@@ -264,8 +265,12 @@ func TestHandsReceiver(t *testing.T) {
 	for style, want := range map[string]softstate.ReserveSpec{"ff": {Style: wire.FF}, "se": {Style: wire.SE}, "wf": {Style: wire.WF}, "auto": {Style: wire.FF, Auto: true}} {
 		a := ask(0)
 		a.Src, a.Sport, a.Dst, a.Dport, a.Style, a.Side = "10.2.0.2", 9, "10.1.0.2", 5004, style, "receiver"
+		a.Priority = &console.Priority{Setup: 2}
 		e := r.must(t, a)
 		got, ok := r.receiverProxy(info)
+		if p := got.Priority; p == nil || *p != (softstate.Priority{Preempting: 2, Defending: 2}) {
+			t.Errorf("%s: priority %v", style, p)
+		}
 		if !ok || got.Style != want.Style || got.Auto != want.Auto || got.FlowSpec.TSpec.Rate != 125000 {
 			t.Errorf("%s: %+v, %v", style, got, ok)
 		}
@@ -301,7 +306,6 @@ func TestHandsSayNo(t *testing.T) {
 		{with(func(a *console.ReservationRequest) { a.Src = "10.1.0.1" }), 409, "not_here", "address of this box"},
 		{with(func(a *console.ReservationRequest) { a.Side = "receiver" }), 409, "not_here", "side receiver: 10.2.0.2 is not behind"},
 		{with(func(a *console.ReservationRequest) { a.Dst = "10.1.0.9" }), 409, "not_here", "do not cross this box"},
-		{with(func(a *console.ReservationRequest) { a.Priority = &console.Priority{Setup: 1} }), 501, "not_implemented", "priority is not in this version"},
 	} {
 		_, err := r.reserve(tt.ask)
 		e, ok := errors.AsType[*console.Error](err)

@@ -74,6 +74,9 @@ func reservationOf(ask *console.ReservationRequest, now time.Time) (byhand.Reser
 	}
 	if ask.Priority != nil {
 		r.Priority = byhand.Priority{Setup: ask.Priority.Setup, Hold: ask.Priority.Hold}
+		if r.Hold == 0 {
+			r.Hold = r.Setup
+		}
 	}
 	r.Expires = errs.expires(ask, now)
 	if len(errs) == 0 {

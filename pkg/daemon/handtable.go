@@ -103,6 +103,8 @@ func handPolicy(r *byhand.Reservation) *config.Policy {
 			Role:  map[byhand.Side]config.Role{byhand.Sender: config.RoleSender, byhand.Receiver: config.RoleReceiver}[r.Side],
 			TSpec: configTSpec(r.TSpec),
 			Delay: r.Delay,
+			// Both zero is what is left out.
+			Priority: config.Priority{Given: r.Priority != byhand.Priority{}, Setup: r.Setup, Hold: r.Hold},
 		},
 		TCP: map[byhand.TCP]config.TCPMode{byhand.TCPRealtime: config.TCPRealtime, byhand.TCPReliable: config.TCPReliable}[r.TCP],
 	}

@@ -24,16 +24,20 @@ type Security struct {
 
 // Check says what is wrong with s.
 func (s *Security) Check() error {
-	_, err := integrity.New(s.config(make([]byte, secretSize)))
+	_, err := integrity.New(s.config(make([]byte, secretSize), 0))
 	return err
 }
 
 const secretSize = 32 // bytes of the local secret behind challenge cookies
 
-func (s *Security) config(secret []byte) integrity.Config {
+// leastAssociations are kept however few neighbours there may be.
+const leastAssociations = 1024
+
+func (s *Security) config(secret []byte, neighbors int) integrity.Config {
 	return integrity.Config{
 		Keys: s.Keys, Window: s.Window, Handshake: s.Handshake, AcceptUnwilling: s.AcceptUnwilling,
 		Secret: secret, Answer: true, TTL: handshakeTTL,
+		MaxAssociations: max(leastAssociations, 2*neighbors), // two keys of each while they change
 	}
 }
 
@@ -116,7 +120,7 @@ func (p *Proxy) newGuard(i Interface) *guard {
 		p.guards.secret = make([]byte, secretSize)
 		_, _ = rand.Read(p.guards.secret) // never fails: crypto/rand ends the process instead
 	}
-	link, err := integrity.New(i.Security.config(p.guards.secret))
+	link, err := integrity.New(i.Security.config(p.guards.secret, p.cfg.Node.Limits.Neighbors))
 	if err != nil {
 		// Never without authentication: with no key at all nothing passes.
 		p.hooks.Log.Error("interface closed for RSVP: its keys cannot be used", zap.String("interface", i.Name), zap.Error(err))
@@ -192,20 +196,21 @@ func (p *Proxy) judge(g *guard, c *captured, msg []byte) bool {
 		p.sendHandshake(c.iface, *v.Send)
 	}
 	after := g.link.Counters()
-	switch {
-	case v.Refused == integrity.None:
+	switch v.Refused {
+	case integrity.None:
 		if after.StaleAccepted > before.StaleAccepted {
 			p.stale(c.at, g)
 		}
 		return true
-	case v.Refused == integrity.Handshake:
+	case integrity.Handshake:
 		if after.Handshakes > before.Handshakes {
 			p.hooks.Log.Info("neighbour has proved itself", zap.String("interface", g.name), zap.Stringer("neighbor", c.src))
 		}
 		return false
+	default:
+		p.complain(*c, "integrity-"+v.Refused.String(), nil)
+		return false
 	}
-	p.complain(*c, "integrity-"+v.Refused.String(), nil)
-	return false
 }
 
 // stale tells the operator that the last key has ended (RFC 2747 section 5.3).

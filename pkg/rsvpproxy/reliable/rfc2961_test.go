@@ -472,6 +472,35 @@ func TestBundleReceivedRFC2961Section3_4(t *testing.T) {
 	}
 }
 
+// RFC 2961 section 3.3: a Bundle is not fragmented, also where each of its
+// messages is signed after it has left here; so is an Ack, and a Srefresh.
+func TestOverheadRFC2961Section3_3(t *testing.T) {
+	const grows = 52 // INTEGRITY with HMAC-SHA-256
+	r := newRig(t, Config{Overhead: func(softstate.IfIndex) int { return grows }})
+	r.ack(peer, wire.RefreshReduction, wire.MessageIDAck{Epoch: 1, ID: 1})
+	for i := range 30 {
+		r.send(path(i))
+	}
+	list, _ := r.run(DefaultBundleDelay)
+	bundles, total := 0, 0
+	for _, s := range list {
+		n := max(1, len(s.Msg.Bundle))
+		total += n
+		if n > 1 {
+			bundles++
+		}
+		if size := s.Msg.Length() + n*grows; size > 1500-24 {
+			t.Errorf("%d messages: %d bytes when they are signed", n, size)
+		}
+	}
+	if total != 30 || bundles < 2 || bundles != len(list) {
+		t.Errorf("%d messages in %d packets, %d bundles", total, len(list), bundles)
+	}
+	if room := r.l.room(right, peer); room != 1500-24-grows {
+		t.Errorf("room for %d bytes", room)
+	}
+}
+
 // Nothing grows without a limit, and beyond it RFC 2205 goes on.
 func TestLimits(t *testing.T) {
 	r := newRig(t, Config{Limits: Limits{Neighbors: 3, Sent: 5, Received: 5}})

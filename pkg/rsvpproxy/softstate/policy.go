@@ -221,8 +221,14 @@ func (b *bid) participates(flows []intserv.FlowSpec) bool {
 		return true
 	case wire.MergeForceError:
 		return !slices.ContainsFunc(flows, func(f intserv.FlowSpec) bool { return f != b.flow })
+	default:
+		return b.contributes(flows)
 	}
-	// Of the highest QoS: it is no subset of what the others ask for.
+}
+
+// contributes says whether the flow of b is a part of the merged one that is no
+// subset of what the others ask for (RFC 3181 section 5.1.1).
+func (b *bid) contributes(flows []intserv.FlowSpec) bool {
 	var others *intserv.FlowSpec
 	for _, f := range flows {
 		switch {
@@ -244,7 +250,7 @@ func (b *bid) participates(flows []intserv.FlowSpec) bool {
 func mergePriorities(bids []bid, flows []intserv.FlowSpec) (p Priority, ok bool) {
 	for i := range bids {
 		if b := &bids[i]; b.participates(flows) {
-			p.Preempting, p.Defending = max(p.Preempting, b.Priority), max(p.Defending, b.Preemption.Defending)
+			p.Preempting, p.Defending = max(p.Preempting, b.Priority), max(p.Defending, b.Defending)
 			ok = true
 		}
 	}
@@ -265,7 +271,7 @@ func compress(bids []bid, flows []intserv.FlowSpec) []wire.Preemption {
 			out = append(out, b.Preemption)
 			continue
 		}
-		out[j].Priority, out[j].Defending = max(out[j].Priority, b.Priority), max(out[j].Defending, b.Preemption.Defending)
+		out[j].Priority, out[j].Defending = max(out[j].Priority, b.Priority), max(out[j].Defending, b.Defending)
 	}
 	slices.SortFunc(out, func(a, b wire.Preemption) int { return cmp.Compare(a.Strategy, b.Strategy) })
 	return out
@@ -501,7 +507,7 @@ func (p *psb) priority() *Priority {
 	}
 	for _, s := range p.said.priorities {
 		said = true
-		out.Preempting, out.Defending = max(out.Preempting, s.Priority), max(out.Defending, s.Preemption.Defending)
+		out.Preempting, out.Defending = max(out.Preempting, s.Priority), max(out.Defending, s.Defending)
 	}
 	if !said {
 		return nil
