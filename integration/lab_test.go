@@ -36,18 +36,32 @@ type lab struct {
 	a, b  *netns.NetNS
 	boxes []*box
 	wan   *wire.Wire // nil: a plain cable
+	links func(i int) *wire.Config
+	wires []*wire.Wire // the emulated links
 }
 
 // newLab builds the network with so many boxes, none of them running. A
 // non-nil wan emulates the link between the first two.
 func newLab(t *testing.T, boxes int, wan *wire.Config) *lab {
 	t.Helper()
+	return newLabOf(t, boxes, func(i int) *wire.Config {
+		if i == 0 {
+			return wan
+		}
+		return nil
+	})
+}
+
+// newLabOf is newLab with any of the links between boxes emulated: links tells
+// of the one behind box i (from 0), nil for a cable.
+func newLabOf(t *testing.T, boxes int, links func(i int) *wire.Config) *lab {
+	t.Helper()
 	roottest.Need(t)
 	r, err := rig.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{Rig: r}
+	l := &lab{Rig: r, links: links}
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -59,13 +73,13 @@ func newLab(t *testing.T, boxes int, wan *wire.Config) *lab {
 			l.dump(t)
 		}
 	})
-	if err := l.build(t, boxes, wan); err != nil {
+	if err := l.build(t, boxes); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-func (l *lab) build(t *testing.T, boxes int, wan *wire.Config) error {
+func (l *lab) build(t *testing.T, boxes int) error {
 	var err error
 	if l.a, err = l.Namespace("a"); err != nil {
 		return err
@@ -85,7 +99,7 @@ func (l *lab) build(t *testing.T, boxes int, wan *wire.Config) error {
 			}
 		}
 	}
-	if err := l.cables(wan); err != nil {
+	if err := l.cables(); err != nil {
 		return err
 	}
 	return l.routes()
@@ -110,7 +124,7 @@ func hopPrefixes(i, end int) []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(v4, 24), netip.PrefixFrom(v6, 64)}
 }
 
-func (l *lab) cables(wan *wire.Config) error {
+func (l *lab) cables() error {
 	first, last := l.boxes[0].ns, l.boxes[len(l.boxes)-1].ns
 	lastLAN := lanIface
 	if first == last {
@@ -128,8 +142,8 @@ func (l *lab) cables(wan *wire.Config) error {
 	for i := range len(l.boxes) - 1 {
 		left := netns.End{NS: l.boxes[i].ns, Name: rightWAN, Addrs: hopPrefixes(i, 1)}
 		right := netns.End{NS: l.boxes[i+1].ns, Name: leftWAN, Addrs: hopPrefixes(i, 2)}
-		if wan != nil && i == 0 {
-			err = l.emulate(left, right, *wan)
+		if cfg := l.links(i); cfg != nil {
+			err = l.emulate(i, left, right, *cfg)
 		} else {
 			err = netns.Veth(left, right)
 		}
@@ -142,8 +156,8 @@ func (l *lab) cables(wan *wire.Config) error {
 
 // emulate puts a wire between two boxes. No neighbour discovery crosses it,
 // whose loss would only be waited for.
-func (l *lab) emulate(left, right netns.End, cfg wire.Config) error {
-	ns, err := l.Namespace("wan")
+func (l *lab) emulate(i int, left, right netns.End, cfg wire.Config) error {
+	ns, err := l.Namespace(fmt.Sprintf("wan%d", i))
 	if err != nil {
 		return err
 	}
@@ -157,7 +171,11 @@ func (l *lab) emulate(left, right netns.End, cfg wire.Config) error {
 		return err
 	}
 	cfg.NS, cfg.A, cfg.B = ns, "left", "right"
-	l.wan, err = l.Wire(cfg)
+	w, err := l.Wire(cfg)
+	if i == 0 {
+		l.wan = w
+	}
+	l.wires = append(l.wires, w)
 	return err
 }
 

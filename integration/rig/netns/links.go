@@ -149,6 +149,36 @@ func (n *NetNS) Route(dst netip.Prefix, via netip.Addr) error {
 	return nil
 }
 
+// Reroute has a route lead another way, by one change.
+func (n *NetNS) Reroute(dst netip.Prefix, via netip.Addr) error {
+	h, err := n.handle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := h.RouteReplace(&netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}); err != nil {
+		return fmt.Errorf("route to %s via %s in %s: %w", dst, via, n.name, err)
+	}
+	return nil
+}
+
+// Down sets an interface down; its routes go.
+func (n *NetNS) Down(name string) error {
+	h, err := n.handle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName(name)
+	if err == nil {
+		err = h.LinkSetDown(link)
+	}
+	if err != nil {
+		return fmt.Errorf("set %s down in %s: %w", name, n.name, err)
+	}
+	return nil
+}
+
 // Neighbour tells each of two ends the other's Ethernet address for good, so
 // that no ARP or neighbour discovery crosses what lies between them. Both ends
 // need addresses of the same families.

@@ -183,6 +183,53 @@ func TestSummaryToSessionRFC2961Section5_2(t *testing.T) {
 	}
 }
 
+// A Srefresh to a neighbour that is dead, and now a mere router, vanishes there:
+// after two silent refresh periods the whole PATH goes out, which gets through it
+// (RFC 2205 section 2.9), alone and to be acknowledged. The next hop behind it is
+// refreshed at the session's address (RFC 2961 section 5.2), which the one that
+// was dead sees when it is back.
+func TestSilentNeighborGetsWholePath(t *testing.T) {
+	r := newRig(t, Config{})
+	first := r.send(path(0))
+	r.ack(peer, wire.RefreshReduction, ackOf(first[0]))
+	r.run(59 * time.Second)
+	if s := r.send(path(0)); len(s) != 0 {
+		t.Fatalf("%v after 59 s", types(s))
+	}
+	r.run(2 * time.Second)
+	for range 3 { // in every refresh from now on
+		list := r.send(path(0))
+		if len(list) != 1 || list[0].Msg.Type != wire.Path || !list[0].RouterAlert || list[0].Msg.MessageID == nil || !list[0].Msg.MessageID.AckDesired {
+			t.Fatalf("%+v", list)
+		}
+		r.run(30 * time.Second)
+	}
+	r.ack(other, wire.RefreshReduction, ackOf(first[0]))
+	if s := r.send(path(0)); len(s) != 0 {
+		t.Errorf("%v to the one that answered", types(s))
+	}
+	list, _ := r.run(45 * time.Second)
+	if len(list) != 1 || list[0].Msg.Type != wire.Srefresh || !list[0].RouterAlert || list[0].Dst != dstHost {
+		t.Fatalf("%+v", list)
+	}
+	// One that is alive but has nothing to say costs a single message.
+	r = newRig(t, Config{})
+	var acks []wire.MessageIDAck
+	for i := range 3 {
+		list := r.send(path(i))
+		acks = append(acks, ackOf(list[0]))
+	}
+	r.ack(peer, wire.RefreshReduction, acks...)
+	r.run(61 * time.Second)
+	if s := r.send(path(0)); len(s) != 1 {
+		t.Fatalf("%v", types(s))
+	}
+	r.ack(peer, wire.RefreshReduction, acks[0])
+	if s := append(r.send(path(1)), r.send(path(2))...); len(s) != 0 {
+		t.Errorf("%v to a neighbour that has just spoken", types(s))
+	}
+}
+
 // RFC 2961 section 2: when the flag is gone, neither Srefresh nor Bundle.
 func TestFlagLostRFC2961Section2(t *testing.T) {
 	r := newRig(t, Config{})

@@ -73,8 +73,13 @@ func (l *Layer) sendState(now time.Time, s softstate.Send) {
 	switch {
 	case e.flying():
 		l.count.Suppressed++
-	case e.acked && e.target != nil && e.peer.capable:
+	case e.acked && e.target != nil && e.peer.capable && !silent(now, e.peer, e.r):
 		l.count.Suppressed++
+	case e.acked && e.target != nil && e.peer.capable:
+		// Is it still there? If not, this goes through what is a router without
+		// RSVP now, and the next hop behind it answers.
+		l.count.Full++
+		l.nack(now, e)
 	case e.acked:
 		l.count.Full++
 		l.resend(now, e, false)
@@ -170,8 +175,14 @@ func (l *Layer) dispatch(now time.Time, e *sent, m *wire.Message, ack bool) {
 	m.MessageID = &wire.MessageID{Epoch: l.epoch, ID: e.id, AckDesired: ack}
 	s := e.send
 	s.Msg = m
-	l.transmit(now, e.nb, e.direct, s)
+	l.transmit(now, e.nb, e.direct && !silent(now, e.nb, e.r), s)
 }
+
+// silent says whether a neighbour has not spoken for two refresh periods. One
+// that only listens may do so; then a single message that it has to acknowledge
+// tells that it is alive, where its Srefresh would only vanish if it were not.
+// Nor would a Bundle get behind it (RFC 2961 section 3.3).
+func silent(now time.Time, nb *neighbor, r time.Duration) bool { return now.Sub(nb.seen) > 2*r }
 
 // drop forgets a message.
 func (l *Layer) drop(e *sent) {

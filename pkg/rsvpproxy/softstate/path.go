@@ -84,6 +84,10 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	if changed {
 		p.reservations(func(t *tcsb) { n.updateTC(now, t, false) })
 	}
+	if moved && p.failure != nil && p.failure.Upstream {
+		p.failure, p.blockade = nil, nil // of the path that was left
+		n.timers.stop(&p.failureTime)
+	}
 	if moved || created {
 		n.joinHop(now, p, moved)
 	}

@@ -88,22 +88,38 @@ func (n *Node) handleResvErr(now time.Time, rx *Received) {
 			}
 		}
 	}
-	if len(hit) == 0 {
+	switch {
+	case len(hit) > 0:
+	case s.named(m):
+		n.drop(DropWrongHop)
+	default:
 		n.drop(DropNoState)
 	}
 }
 
+// named says whether a ResvErr names a sender that is known here.
+func (s *session) named(m *wire.Message) bool {
+	return slices.ContainsFunc(m.Flows, func(fd wire.FlowDescriptor) bool {
+		return slices.ContainsFunc(fd.Filters, func(f wire.Filter) bool { return s.psbs[f] != nil })
+	})
+}
+
 // inError lists the senders that a ResvErr is about: those that it names, or in
-// wildcard style those behind the previous hop that sent it.
+// wildcard style all, of those behind the previous hop that sent it. One that was
+// the previous hop before a route changed, and still has a reservation of ours
+// that has not timed out, may well see it fail: that is no matter any more.
 func (s *session) inError(rx *Received, fd *wire.FlowDescriptor) (list []*psb) {
+	behind := func(p *psb) bool {
+		return p != nil && !p.local && p.in == rx.Iface && p.phop.Addr == rx.Msg.Hop.Addr
+	}
 	for _, f := range fd.Filters {
-		if p := s.psbs[f]; p != nil && !p.local {
+		if p := s.psbs[f]; behind(p) {
 			list = append(list, p)
 		}
 	}
 	if rx.Msg.Style == wire.WF {
 		for _, p := range s.order {
-			if !p.local && p.in == rx.Iface && p.phop.Addr == rx.Msg.Hop.Addr {
+			if behind(p) {
 				list = append(list, p)
 			}
 		}

@@ -129,3 +129,24 @@ func TestResvConfForwarded(t *testing.T) {
 		t.Errorf("%s", dump(es))
 	}
 }
+
+// RFC 2205 section 3.1.8: a ResvErr comes from the previous hop. After a change
+// of route (section 3.6) the one that was left may still complain of what it
+// holds until that times out; nothing is wrong with the reservation on the new
+// path, and what was wrong with the old one is forgotten.
+func TestResvErrOfHopThatWasLeft(t *testing.T) {
+	r := newRig(t, Config{})
+	r.reserved()
+	r.in(left, prevHop, leftAddr, resvErr(wire.ErrAdmission, wire.AdmissionBandwidth, 0, tspec.Rate))
+	r.wantState(Blockaded)
+	es := r.path(func(m *wire.Message) { m.Hop.Addr = addr("192.0.2.99") })
+	if s := onlySend(t, es, wire.Resv); s.Dst != addr("192.0.2.99") {
+		t.Errorf("%s", dump(es))
+	}
+	r.wantState(Reserved)
+	noSend(t, r.in(left, prevHop, leftAddr, resvErr(wire.ErrNoSender, 0, 0, tspec.Rate)), wire.ResvErr)
+	if d, ok := r.n.Dropped(); !ok || d != DropWrongHop {
+		t.Errorf("dropped as %v, %v", d, ok)
+	}
+	r.wantState(Reserved)
+}
