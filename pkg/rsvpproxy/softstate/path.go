@@ -86,7 +86,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	}
 	if moved && p.failure != nil && p.failure.Upstream {
 		p.failure, p.blockade = nil, nil // of the path that was left
-		n.timers.stop(&p.failureTime)
+		n.timers.Stop(&p.failureTime)
 	}
 	if moved || created {
 		n.joinHop(now, p, moved)
