@@ -134,7 +134,9 @@ func TestAskRFC2961Section4_5(t *testing.T) {
 			}
 			took := w.until(5*time.Minute, func() bool { return n.n.Counters().Reservations == 20 })
 			t.Logf("loss %g: back after %v", loss, took)
-			if took > 10*time.Second {
+			// A question and its answers cross four lossy links: one of the three may
+			// leave something to the refresh, whose period is 30 s.
+			if took > 10*time.Second && loss == 0 || took > 20*time.Second {
 				t.Errorf("loss %g: took %v", loss, took)
 			}
 			w.loss = 0
