@@ -90,8 +90,8 @@ func TestHostsSpeakAndStopRFC5945(t *testing.T) {
 	second := &wire.TimeValues{Refresh: 1000}
 	flow := intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: intserv.TSpec{Rate: 9800, Bucket: 800, Peak: 1e9, MinUnit: 64, MaxPacket: 400}}
 	say(t, l.b, netip.MustParseAddr("10.2.0.1"), &wire.Message{
-		Type: wire.Resv, Session: session, Hop: &wire.Hop{Addr: addrB}, TimeValues: second, Style: wire.FF,
-		Flows: []wire.FlowDescriptor{{FlowSpec: &flow, Filters: []wire.Filter{sender}}},
+		Type: wire.Resv, Session: session, Hop: &wire.Hop{Addr: addrB}, TimeValues: second,
+		Style: wire.WF, Flows: []wire.FlowDescriptor{{FlowSpec: &flow}}, // the style that is in use, or there would be tears
 	})
 	row = two.waitRole(t, portVoice, "transit")
 	if row.NextHop != addrB.String() || row.FlowSpec == nil || row.FlowSpec.R != 9800 {
