@@ -148,6 +148,12 @@ func (p *psb) take(rx *Received) bool {
 	// Send_TTL below the TTL would be a lie, but no less a difference (RFC 2205 section 3.8).
 	p.nonRSVP = rx.TTL != m.SendTTL
 	p.local = false
+	if !sameObjects(p.policy, old.policy) {
+		p.control = 0
+		if !p.s.id.Dst.IsMulticast() { // it is for unicast alone
+			p.control = wire.ProxyControlOf(p.policy)
+		}
+	}
 	return p.phop != old.phop || p.in != old.in || p.tspec != old.tspec || p.flags != old.flags ||
 		p.nonRSVP != old.nonRSVP || old.local || !samePath(p.adspec, old.adspec) ||
 		!sameObject(p.rawTSpec, old.rawTSpec) || !sameObjects(p.policy, old.policy) ||

@@ -43,7 +43,7 @@ func (n *Node) ways(p *psb) (outs []branch, end bool) {
 	add := func(out IfIndex) {
 		// Never out of the interface it came in by (RFC 2205 section 3.3).
 		if out != p.in && n.addr(out, dst).IsValid() {
-			outs = append(outs, branch{out: out, end: !n.env.Aware(dst, out)})
+			outs = append(outs, branch{out: out, end: !n.env.Aware(dst, out) && p.control != wire.ProxyNotNeeded})
 		}
 	}
 	if dst.IsMulticast() {

@@ -34,6 +34,10 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	if !b.end && p.answered(*b) {
 		return
 	}
+	if p.control == wire.ProxyNotNeeded { // the sender knows better (RFC 5946 section 4.2)
+		n.unproxy(now, p, out)
+		return
+	}
 	info := n.pathInfo(p, out)
 	spec, yes := n.env.ReceiverProxy(info)
 	if !yes {

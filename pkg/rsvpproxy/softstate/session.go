@@ -48,8 +48,9 @@ type psb struct {
 	said            policy // what is understood of policy
 	flags           uint8  // of SESSION
 	outs            []branch
-	end             bool // PATH is not sent on at all: the receivers are here or do not speak RSVP
-	turned, barred  bool // its PATH has made, or may not make, a sender of the other direction: reverse.go
+	end             bool              // PATH is not sent on at all: the receivers are here or do not speak RSVP
+	control         wire.ProxyControl // what PATH says of its receiver
+	turned, barred  bool              // its PATH has made, or may not make, a sender of the other direction: reverse.go
 	confirmed       bool
 	confirm         netip.Addr    // RESV_CONFIRM of the receiver proxy until it is confirmed
 	pathR           time.Duration // R announced last, for the slew limit

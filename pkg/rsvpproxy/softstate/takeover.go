@@ -115,7 +115,7 @@ func (n *Node) resume(now time.Time, r *rsb) bool {
 	}
 	var mine []*psb
 	t.senders(func(p *psb) {
-		if _, yes := n.env.ReceiverProxy(n.pathInfo(p, t.key.out)); yes {
+		if _, yes := n.env.ReceiverProxy(n.pathInfo(p, t.key.out)); yes && p.control != wire.ProxyNotNeeded {
 			mine = append(mine, p)
 		}
 	})

@@ -30,6 +30,7 @@ const (
 	PreemptionPriority PolicyType = 1 // RFC 3181
 	AuthUser           PolicyType = 2 // RFC 3182
 	AuthApp            PolicyType = 3 // RFC 3182
+	ProxyControlType   PolicyType = 7 // REC_PROXY_CONTROL (RFC 5946 section 4.2)
 )
 
 // PolicyElement is one element of a POLICY_DATA object.
