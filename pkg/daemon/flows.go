@@ -90,6 +90,11 @@ func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 	} else {
 		d.known = true
 		t.again(c, f, v, &d)
+		if f.ttl == 0 && f.role == roleSender && toGroup(key) {
+			// It was spoken for before there was a packet: PATH has its scope now.
+			f.ttl = v.TTL()
+			d.ask = append(d.ask, *f)
+		}
 	}
 	c.seen = now
 	d.shard = c.shard

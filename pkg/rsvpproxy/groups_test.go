@@ -97,8 +97,10 @@ func TestGroupPathKeepsToThresholdsRFC2205Section3_9(t *testing.T) {
 		sent = 0
 		p.send(softstate.Send{
 			Out: index["out0"], Src: testSource, Dst: tt.dst, TTL: tt.ttl, RouterAlert: true,
-			Msg: &wire.Message{Type: wire.PathTear, SendTTL: tt.ttl, Session: wire.Session{Dst: tt.dst, Protocol: 17, DstPort: 9},
-				Hop: &wire.Hop{Addr: netip.MustParseAddr("10.9.0.1")}, SenderTemplate: &wire.Filter{Src: testSource, SrcPort: 8}},
+			Msg: &wire.Message{
+				Type: wire.PathTear, SendTTL: tt.ttl, Session: wire.Session{Dst: tt.dst, Protocol: 17, DstPort: 9},
+				Hop: &wire.Hop{Addr: netip.MustParseAddr("10.9.0.1")}, SenderTemplate: &wire.Filter{Src: testSource, SrcPort: 8},
+			},
 		})
 		if sent != tt.sent {
 			t.Errorf("TTL %d to %s: %d sent, want %d", tt.ttl, tt.dst, sent, tt.sent)

@@ -60,17 +60,17 @@ func (m *Multicast) Routes(group, source netip.Addr, in int) []Oif {
 		none = netip.IPv6Unspecified()
 	}
 	shared, ok := m.entries[flowOf{group, none}]
-	tree, any := m.entries[flowOf{none, none}] // what a static tree has for all groups
+	tree, static := m.entries[flowOf{none, none}] // what a static tree has for all groups
 	switch {
 	case ok && in == 0:
 		return slices.Clone(shared.Out)
 	case ok:
-		within := any && tree.has(shared.In) && tree.has(in)
+		within := static && tree.has(shared.In) && tree.has(in)
 		if !shared.has(in) && !within || in != shared.In && !within {
 			return nil
 		}
 		return shared.but(in)
-	case any && in != 0 && in != tree.In && tree.has(in) && tree.has(tree.In):
+	case static && in != 0 && in != tree.In && tree.has(in) && tree.has(tree.In):
 		// For groups without an entry such a tree forwards towards its root alone.
 		return []Oif{{Index: tree.In, Threshold: tree.threshold(tree.In)}}
 	default:
