@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,19 +25,20 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
-// branchIface is box 2's interface towards C, a second network with receivers.
+// branchIface is box 2's interface towards C, a second network with receivers, and
+// box 1's towards D, one with senders.
 const branchIface = "lan1"
 
-// tree is a row of two boxes whose second one has a further network:
+// tree is a row of two boxes, each with a further network:
 //
 //	A -- box1 -- box2 -- B
-//	               |
-//	               C
+//	      |        |
+//	      D        C
 //
 // The test plays the boxes' multicast routing daemon.
 type tree struct {
 	*lab
-	c      *netns.NetNS
+	c, d   *netns.NetNS
 	v6     bool
 	group  netip.Addr
 	source netip.Addr
@@ -60,7 +63,18 @@ func newTree(t *testing.T, v6 bool) *tree {
 			tr.c.Route(netip.MustParsePrefix("::/0"), netip.MustParseAddr("fd00:3::1")))
 	}
 	if err == nil {
-		tr.one, err = mroute.New(tr.boxes[0].ns, v6, 1, lanIface, rightWAN)
+		tr.d, err = tr.Namespace("d")
+	}
+	if err == nil {
+		err = netns.Veth(netns.End{NS: tr.d, Name: hostIface, Addrs: on("10.4.0.2/24", "fd00:4::2/64")},
+			netns.End{NS: tr.boxes[0].ns, Name: branchIface, Addrs: on("10.4.0.1/24", "fd00:4::1/64")})
+	}
+	if err == nil {
+		err = errors.Join(tr.d.Route(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("10.4.0.1")),
+			tr.d.Route(netip.MustParsePrefix("::/0"), netip.MustParseAddr("fd00:4::1")))
+	}
+	if err == nil {
+		tr.one, err = mroute.New(tr.boxes[0].ns, v6, 1, lanIface, branchIface, rightWAN)
 	}
 	if err == nil {
 		tr.two, err = mroute.New(tr.boxes[1].ns, v6, 1, leftWAN, lanIface, branchIface)
@@ -114,9 +128,9 @@ func (tr *tree) listen(t *testing.T, ns *netns.NetNS) *atomic.Int64 {
 	return n
 }
 
-// talkAll sends voice to the group until the test ends. It leaves the source
-// with a TTL of 9.
-func (tr *tree) talkAll(t *testing.T, ns *netns.NetNS) {
+// talkAll sends voice to the group until the returned function is called, or the
+// test ends. It leaves the source with a TTL of 9.
+func (tr *tree) talkAll(t *testing.T, ns *netns.NetNS) (stop func()) {
 	t.Helper()
 	c := dialUDP(t, ns, at(tr.group, portVoice))
 	raw, err := c.SyscallConn()
@@ -132,7 +146,8 @@ func (tr *tree) talkAll(t *testing.T, ns *netns.NetNS) {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	t.Cleanup(func() { close(done) })
+	stop = sync.OnceFunc(func() { close(done) })
+	t.Cleanup(stop)
 	go func() {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
@@ -145,12 +160,13 @@ func (tr *tree) talkAll(t *testing.T, ns *netns.NetNS) {
 			}
 		}
 	}()
+	return stop
 }
 
 // configs of the two boxes: behind C is a receiver that speaks RSVP.
 func (tr *tree) start(t *testing.T, policies string) {
 	t.Helper()
-	one := config{hosts: []string{lanIface}, network: []string{rightWAN}, capacity: "19mbit", policies: policies}
+	one := config{hosts: []string{lanIface, branchIface}, network: []string{rightWAN}, capacity: "19mbit", policies: policies}
 	two := config{hosts: []string{lanIface}, network: []string{leftWAN, branchIface}, capacity: "19mbit", policies: policies}
 	tr.startAll(t, one.String(), two.String())
 }
@@ -343,6 +359,59 @@ func TestMulticastBranches(t *testing.T) {
 			tr.readAll(t, wan, atC)
 		})
 	}
+}
+
+// Two senders to a group share one reservation on each branch in wildcard style
+// (RFC 2205 section 1.3), and each goes on when the other stops.
+func TestMulticastWildcard(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[v6], func(t *testing.T) {
+			tr := newTree(t, v6)
+			two, branch, second := netip.MustParseAddr("10.3.0.1"), netip.MustParseAddr("10.3.0.2"), netip.MustParseAddr("10.4.0.2")
+			if v6 {
+				two, branch, second = netip.MustParseAddr("fd00:3::1"), netip.MustParseAddr("fd00:3::2"), netip.MustParseAddr("fd00:4::2")
+			}
+			tr.route(t, second, branchIface, lanIface, branchIface)
+			wan, atC := capture(t, tr.boxes[0].ns, rightWAN, tr.rsvpOf()), capture(t, tr.c, hostIface, tr.rsvpOf())
+			tr.start(t, strings.Replace(voicePolicy, "reserve: {role: both,", "reserve: {role: both, style: wf,", 1))
+			tr.listen(t, tr.b)
+			tr.listen(t, tr.c)
+			tr.talkAll(t, tr.a)
+			path, _ := waitMessage(t, atC, wire.Path)
+			answer(t, tr.c, two, resvOf(t, path, branch, wire.WF))
+			stop := tr.talkAll(t, tr.d)
+
+			for _, place := range []struct {
+				box   *box
+				iface string
+				class bool
+			}{{tr.boxes[0], rightWAN, true}, {tr.boxes[1], lanIface, false}, {tr.boxes[1], branchIface, true}} {
+				one := place.box.branch(t, tr.source, place.iface, "reserved for A", reserved)
+				other := place.box.branch(t, second, place.iface, "reserved for D", reserved)
+				if one.Class != other.Class || place.class == (one.Class == "") {
+					t.Errorf("%s, %s: classes %q and %q, want one for both", place.box.name, place.iface, one.Class, other.Class)
+				}
+				if n := place.box.reservations(t, place.iface); n != 1 {
+					t.Errorf("%s, %s: %d reservations, want one for both senders", place.box.name, place.iface, n)
+				}
+			}
+			stop()
+			tr.boxes[0].stop(t)
+			tr.boxes[1].waitNoSession(t, portVoice)
+			tr.boxes[1].stop(t)
+			tr.readAll(t, wan, atC)
+		})
+	}
+}
+
+// reservations is how many the ledger has on an interface.
+func (b *box) reservations(t *testing.T, iface string) int {
+	t.Helper()
+	rows, err := b.Links(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return linkRow(rows, iface).Reservations
 }
 
 // readAll has tshark read what was captured.
