@@ -132,6 +132,7 @@ func (n *Node) readObject(p *policy, o wire.Object) error {
 			if len(p.identities) < maxIdentities {
 				p.identities = append(p.identities, identityText(id))
 			}
+		case wire.ProxyControlType: // read where PATH is answered
 		}
 	}
 	return nil

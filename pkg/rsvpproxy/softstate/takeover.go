@@ -227,6 +227,7 @@ func (n *Node) restyleInPlace(t *tcsb, style wire.Style, wanted []wire.Filter) {
 		}
 	case wire.SE:
 		filters = senders
+	default: // wildcard: neither
 	}
 	if s.tcsbs[key] != nil && s.tcsbs[key] != t {
 		n.deleteTCSB(t)
