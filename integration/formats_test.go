@@ -84,7 +84,7 @@ func TestFormatsThroughABox(t *testing.T) {
 			wire.Session{Dst: addrB, Protocol: 50, DstPort: 8192, Format: wire.FormatGPI},
 			wire.Filter{Src: addrA, SPI: 0x1001, Format: wire.FormatGPI},
 			load, 0,
-			console.SessionRow{Protocol: "esp", Dport: 8192, Format: "gpi", SPI: 0x1001, PHB: "default"},
+			console.SessionRow{Protocol: "esp", Dport: 8192, Format: "gpi", SPI: 0x1001},
 		},
 		{
 			"RFC3175",
@@ -105,7 +105,7 @@ func TestFormatsThroughABox(t *testing.T) {
 			wire.Session{Dst: addrB, Protocol: 17, DstPort: 9000},
 			wire.Filter{Src: addrA, SrcPort: 9001},
 			null, 0,
-			console.SessionRow{Protocol: "udp", Dport: 9000, Sport: 9001, PHB: "default"},
+			console.SessionRow{Protocol: "udp", Dport: 9000, Sport: 9001},
 		},
 	}
 	for _, capacity := range []string{"19mbit", ""} {
