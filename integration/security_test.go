@@ -25,6 +25,8 @@ const priorityPolicy = `
     mark: voice-admit
 `
 
+const portVoice6 = portVoice + 1 // over IPv6
+
 // secret puts a key where only its box's user can read it.
 func (b *box) secret(t *testing.T, name, text string) string {
 	t.Helper()
@@ -122,14 +124,15 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 	roottest.Need(t)
 	tshark := roottest.Tool(t, "tshark")
 	l := newLab(t, 2, nil)
-	rsvp := capture(t, l.boxes[0].ns, rightWAN, isRSVP)
+	rsvp := capture(t, l.boxes[0].ns, rightWAN, func(f []byte) bool { return isRSVP(f) || isRSVP6(f) })
 	configs := make([]string, 2)
 	for i, b := range l.boxes {
 		configs[i] = l.securedEdge(i, key(1, b.secret(t, "key", "a secret of both"), ""))
 	}
 	l.startAll(t, configs...)
-	end := l.talk(t, portVoice, 60*time.Second)
+	end, end6 := l.talk(t, portVoice, 60*time.Second), l.talkTo(t, at(addrB6, portVoice6), 60*time.Second)
 	for _, b := range l.boxes {
+		b.waitSession(t, portVoice6, console.SessionReserved)
 		row := b.waitSession(t, portVoice, console.SessionReserved)
 		if row.Priority == nil || *row.Priority != (console.Priority{Setup: 3, Hold: 7}) {
 			t.Errorf("%s: priority %+v", b.name, row.Priority)
@@ -159,9 +162,11 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 	l.boxes[0].start(t, configs[0])
 	for _, b := range l.boxes {
 		b.waitSession(t, portVoice, console.SessionReserved)
+		b.waitSession(t, portVoice6, console.SessionReserved)
 	}
 	replay(t, l, rsvp)
 	end().check(t)
+	end6().check(t)
 	for _, b := range l.boxes {
 		b.stop(t)
 	}
