@@ -304,13 +304,16 @@ func TestReserveByHandKinds(t *testing.T) {
 		{"udp", "[fd00:1::2]:4000", "[fd00:2::2]:5500", "--bandwidth", "1mbit", "--burst", "3kB"},
 		{"udp", "10.1.0.2:4001", "10.2.0.2:5501", "--bandwidth", "80kbit", "--burst", "400B", "--max-packet", "400B", "--service", "guaranteed", "--delay", "80ms"},
 		{"udp", "10.1.0.2:4002", "10.2.0.2:5502", "--bandwidth", "1mbit", "--burst", "3kB", "--style", "wf"},
-		{"udp", "10.1.0.2:4003", "10.2.0.2:5503", "--bandwidth", "1mbit", "--burst", "3kB", "--style", "se"},
+		{"udp", "10.1.0.2:4003", "10.2.0.2:5503", "--bandwidth", "1mbit", "--burst", "3kB", "--style", "se", "--priority", "3:4"},
 	} {
 		two.must(t, append(append([]string{"reserve"}, args...), "--no-wait")...)
 		one.must(t, append([]string{"reserve"}, args...)...)
 		row := one.waitReservation(t, fmt.Sprint(i+1), console.SessionReserved)
 		if row.Class == "" || row.FlowSpec == nil {
 			t.Errorf("%v: %+v", args, row)
+		}
+		if i == 3 && (row.Priority == nil || *row.Priority != console.Priority{Setup: 3, Hold: 4}) {
+			t.Errorf("priority: %+v", row)
 		}
 		if i == 1 && (row.Service != "guaranteed" || row.FlowSpec.Rate < 10_000 || row.PHB != "ef" || row.DelayUS != 80_000) {
 			t.Errorf("guaranteed: %+v", row)

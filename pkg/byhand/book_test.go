@@ -62,8 +62,8 @@ func TestCheck(t *testing.T) {
 		"service:":                   func(r *Reservation) { r.Service = 0 },
 		"kept by guaranteed service": func(r *Reservation) { r.Delay = time.Second },
 		"guaranteed service keeps":   func(r *Reservation) { r.Service = intserv.Guaranteed },
+		"hold is below setup":        func(r *Reservation) { r.Priority = Priority{true, 2, 1} },
 		"mark:":                      func(r *Reservation) { r.DSCP = 64 },
-		"priority:":                  func(r *Reservation) { r.Setup, r.Hold = 5, 4 },
 		"not in the future":          func(r *Reservation) { r.Expires = epoch },
 		"owner: at most":             func(r *Reservation) { r.Owner = strings.Repeat("x", MaxOwner+1) },
 		"comment: printable":         func(r *Reservation) { r.Comment = "a\nb" },
@@ -122,7 +122,10 @@ func random(rng *rand.Rand) Reservation {
 	if rng.IntN(2) == 0 {
 		r.Marked, r.DSCP = true, uint8(rng.IntN(64))
 	}
-	r.Drop, r.Setup, r.Hold = rng.IntN(2) == 0, uint16(rng.IntN(9)), uint16(8+rng.IntN(1<<16-8))
+	r.Drop = rng.IntN(2) == 0
+	if rng.IntN(2) == 0 {
+		r.Priority = Priority{Given: true, Setup: uint16(rng.IntN(9)), Hold: uint16(9 + rng.IntN(1<<15))}
+	}
 	r.Owner, r.Comment = []string{"", "ops", "ünïcode \"q\" <&>"}[rng.IntN(3)], []string{"", "until friday"}[rng.IntN(2)]
 	r.Made = epoch.Add(time.Duration(rng.IntN(1e9)))
 	if rng.IntN(2) == 0 {

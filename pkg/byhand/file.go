@@ -45,12 +45,16 @@ type entry struct {
 	DSCP     *uint8         `json:"dscp,omitempty"`
 	TCP      TCP            `json:"tcp"`
 	Drop     bool           `json:"drop,omitempty"`
-	Setup    uint16         `json:"setup_priority,omitempty"`
-	Hold     uint16         `json:"hold_priority,omitempty"`
+	Priority *priority      `json:"priority,omitempty"`
 	Owner    string         `json:"owner,omitempty"`
 	Comment  string         `json:"comment,omitempty"`
 	Made     time.Time      `json:"made"`
 	Expires  *time.Time     `json:"expires,omitempty"`
+}
+
+type priority struct {
+	Setup uint16 `json:"setup"`
+	Hold  uint16 `json:"hold"`
 }
 
 // Encode writes the book as a file's contents.
@@ -68,10 +72,13 @@ func encode(r *Reservation) entry {
 		ID: r.ID, Protocol: r.Flow.Proto, Src: r.Flow.SrcAddrPort(), Dst: r.Flow.DstAddrPort(), Side: r.Side,
 		Service: r.Service.String(), Rate: r.TSpec.Rate, Burst: r.TSpec.Bucket,
 		MinUnit: r.TSpec.MinUnit, MaxPkt: r.TSpec.MaxPacket, Delay: r.Delay, Style: r.Style, TCP: r.TCP, Drop: r.Drop,
-		Setup: r.Setup, Hold: r.Hold, Owner: r.Owner, Comment: r.Comment, Made: r.Made.UTC(),
+		Owner: r.Owner, Comment: r.Comment, Made: r.Made.UTC(),
 	}
 	if !math.IsInf(r.TSpec.Peak, 1) {
 		e.Peak = r.TSpec.Peak
+	}
+	if r.Given {
+		e.Priority = &priority{r.Setup, r.Hold}
 	}
 	if r.Marked {
 		e.DSCP = &r.DSCP
@@ -144,11 +151,14 @@ func (e *entry) decode() (Reservation, error) {
 	r := Reservation{
 		ID: e.ID, Flow: packet.MakeKey(e.Protocol, e.Src, e.Dst), Side: e.Side, Service: service,
 		TSpec: intserv.TSpec{Rate: e.Rate, Bucket: e.Burst, Peak: math.Inf(1), MinUnit: e.MinUnit, MaxPacket: e.MaxPkt},
-		Delay: e.Delay, Style: e.Style, TCP: e.TCP, Drop: e.Drop, Priority: Priority{e.Setup, e.Hold},
+		Delay: e.Delay, Style: e.Style, TCP: e.TCP, Drop: e.Drop,
 		Owner: e.Owner, Comment: e.Comment, Made: e.Made,
 	}
 	if e.Peak != 0 {
 		r.TSpec.Peak = e.Peak
+	}
+	if p := e.Priority; p != nil {
+		r.Priority = Priority{Given: true, Setup: p.Setup, Hold: p.Hold}
 	}
 	if e.DSCP != nil {
 		r.Marked, r.DSCP = true, *e.DSCP

@@ -39,7 +39,11 @@ const (
 )
 
 // Priority are the preemption priorities of RFC 3181: the higher number wins.
-type Priority struct{ Setup, Hold uint16 }
+type Priority struct {
+	Given bool   // else nothing is said of it
+	Setup uint16 // of what asks to be admitted
+	Hold  uint16 // of what is admitted; not below Setup
+}
 
 // Reservation is one entry of the book.
 type Reservation struct {

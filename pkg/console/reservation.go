@@ -49,7 +49,7 @@ type ReservationRow struct {
 	Style      string    `json:"style"` // as asked for
 	TSpec      *TSpec    `json:"tspec"` // as asked for
 	DelayUS    uint64    `json:"delay_us"`
-	Priority   Priority  `json:"priority"`
+	Priority   *Priority `json:"priority"` // as asked for, null: not
 	DSCP       uint8     `json:"dscp"`
 	PHB        string    `json:"phb"`
 	TCPMode    string    `json:"tcp_mode"`

@@ -217,10 +217,10 @@ func (h *hands) speak(r *byhand.Reservation) {
 		}
 		note(problem, true, true)
 	}
-	s := softstate.Sender{
+	ask := softstate.Sender{
 		Session: session, Filter: filter, TSpec: r.TSpec, In: softstate.IfIndex(in), Priority: priorityOf(handPolicy(r).Reserve),
 	}
-	if err := h.rsvp.AddSender(s, refused); err != nil {
+	if err := h.rsvp.AddSender(ask, refused); err != nil {
 		refused(err)
 	}
 }
@@ -242,7 +242,7 @@ func (h *hands) end(ctx context.Context, r byhand.Reservation) {
 	if f, _, ok := h.flows.get(r.Flow); ok && f.role == roleSender && f.policy != nil && !isByHand(f.policy) {
 		err = h.rsvp.AddSender(softstate.Sender{
 			Session: session, Filter: filter, TSpec: tspecOf(f.policy.Reserve.TSpec), In: softstate.IfIndex(f.in),
-			Priority: priorityOf(f.policy.Reserve),
+			TTL: pathTTL(&f), Priority: priorityOf(f.policy.Reserve),
 		}, func(error) {})
 	} else {
 		err = h.rsvp.RemoveSender(session, filter)
@@ -307,7 +307,7 @@ func (s ofSender) AddSender(a softstate.Sender, refused func(error)) error {
 	s.table.mu.RLock()
 	defer s.table.mu.RUnlock()
 	if f := s.table.m[flowKey(a.Session, a.Filter)]; f != nil && f.Side != byhand.Receiver {
-		a.TSpec, a.Priority = f.TSpec, priorityOf(handPolicy(&f.Reservation).Reserve)
+		a.TSpec, a.Priority = f.TSpec, priorityOf(f.policy.Reserve)
 	}
 	return s.rsvp.AddSender(a, refused)
 }

@@ -212,11 +212,10 @@ func TestHandsRequest(t *testing.T) {
 func TestHandsBegin(t *testing.T) {
 	r := testHands(t, t.TempDir())
 	a := ask(4000)
-	a.Mark = console.Text("ef")
-	a.Priority = &console.Priority{Setup: 3, Hold: 7} // RFC 3181
+	a.Mark, a.Priority = console.Text("ef"), &console.Priority{Setup: 3, Hold: 4}
 	e := r.must(t, a)
 	s, asked := r.rsvp.senders[handKey(4000)]
-	if !asked || s.TSpec != e.TSpec || s.In != lan || s.Priority == nil || *s.Priority != (softstate.Priority{Preempting: 3, Defending: 7}) {
+	if !asked || s.TSpec != e.TSpec || s.In != lan || s.Priority == nil || *s.Priority != (softstate.Priority{Preempting: 3, Defending: 4}) {
 		t.Errorf("sender %+v, asked for %v", s, asked)
 	}
 	if !slices.Contains(r.rsvp.answered, handKey(4000)) {
@@ -306,6 +305,7 @@ func TestHandsSayNo(t *testing.T) {
 		{with(func(a *console.ReservationRequest) { a.Src = "10.1.0.1" }), 409, "not_here", "address of this box"},
 		{with(func(a *console.ReservationRequest) { a.Side = "receiver" }), 409, "not_here", "side receiver: 10.2.0.2 is not behind"},
 		{with(func(a *console.ReservationRequest) { a.Dst = "10.1.0.9" }), 409, "not_here", "do not cross this box"},
+		{with(func(a *console.ReservationRequest) { a.Priority = &console.Priority{Setup: 2, Hold: 1} }), 400, "invalid", "hold is below setup"},
 	} {
 		_, err := r.reserve(tt.ask)
 		e, ok := errors.AsType[*console.Error](err)
@@ -427,19 +427,19 @@ func TestHandsTryAgain(t *testing.T) {
 	if !strings.Contains(f.problem, "speaks RSVP itself") {
 		t.Errorf("%+v", f)
 	}
-	r.hands.sweep(t.Context(), r.clock)
+	r.sweep(t.Context(), r.clock)
 	if len(r.rsvp.senders) != 0 {
 		t.Fatal("refused, and yet there")
 	}
 	r.rsvp.refuse = nil
-	r.hands.sweep(t.Context(), r.clock)
+	r.sweep(t.Context(), r.clock)
 	if f, _ = r.table.get(e.Flow); len(r.rsvp.senders) != 1 || f.problem != "" || f.lost {
 		t.Errorf("%+v, senders %+v", f, r.rsvp.senders)
 	}
 	// Its state is gone, for whatever reason.
 	delete(r.rsvp.senders, e.Flow)
 	r.gone(e.Flow)
-	r.hands.sweep(t.Context(), r.clock)
+	r.sweep(t.Context(), r.clock)
 	if len(r.rsvp.senders) != 1 {
 		t.Error("not asked for again")
 	}
@@ -447,12 +447,12 @@ func TestHandsTryAgain(t *testing.T) {
 	r.route = func(a netip.Addr) (route.Hop, error) { return route.Hop{}, errors.New("no route") }
 	r.gone(e.Flow)
 	delete(r.rsvp.senders, e.Flow)
-	r.hands.sweep(t.Context(), r.clock)
+	r.sweep(t.Context(), r.clock)
 	if f, _ = r.table.get(e.Flow); !strings.Contains(f.problem, "no route") || !f.lost {
 		t.Errorf("%+v", f)
 	}
 	r.route = was
-	r.hands.sweep(t.Context(), r.clock)
+	r.sweep(t.Context(), r.clock)
 	if len(r.rsvp.senders) != 1 {
 		t.Error("not asked for when the route came")
 	}
@@ -464,11 +464,11 @@ func TestHandsExpire(t *testing.T) {
 	a := ask(4000)
 	a.Expires = r.clock.Add(time.Minute).Format(time.RFC3339)
 	r.must(t, a)
-	r.hands.sweep(t.Context(), r.clock.Add(59*time.Second))
+	r.sweep(t.Context(), r.clock.Add(59*time.Second))
 	if len(r.list()) != 1 {
 		t.Fatal("ended early")
 	}
-	r.hands.sweep(t.Context(), r.clock.Add(time.Minute))
+	r.sweep(t.Context(), r.clock.Add(time.Minute))
 	if len(r.list()) != 0 || len(r.rsvp.senders) != 0 || r.events[len(r.events)-1] != "expired 1" {
 		t.Errorf("%+v %v", r.rsvp.senders, r.events)
 	}

@@ -73,7 +73,7 @@ func reservationOf(ask *console.ReservationRequest, now time.Time) (byhand.Reser
 		errs.add("excess", errors.New("best-effort or drop"))
 	}
 	if ask.Priority != nil {
-		r.Priority = byhand.Priority{Setup: ask.Priority.Setup, Hold: ask.Priority.Hold}
+		r.Priority = byhand.Priority{Given: true, Setup: ask.Priority.Setup, Hold: ask.Priority.Hold}
 		if r.Hold == 0 {
 			r.Hold = r.Setup
 		}
@@ -92,7 +92,7 @@ func reservationOf(ask *console.ReservationRequest, now time.Time) (byhand.Reser
 
 // sentences takes joined errors apart.
 func sentences(err error) []error {
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost is meant
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []error
 		for _, e := range many.Unwrap() {
 			out = append(out, sentences(e)...)

@@ -100,11 +100,10 @@ func handPolicy(r *byhand.Reservation) *config.Policy {
 		Name: handName(r.ID), Marked: r.Marked, DSCP: r.DSCP,
 		Match: config.Match{Protocol: r.Flow.Proto},
 		Reserve: &config.Reserve{
-			Role:  map[byhand.Side]config.Role{byhand.Sender: config.RoleSender, byhand.Receiver: config.RoleReceiver}[r.Side],
-			TSpec: configTSpec(r.TSpec),
-			Delay: r.Delay,
-			// Both zero is what is left out.
-			Priority: config.Priority{Given: r.Priority != byhand.Priority{}, Setup: r.Setup, Hold: r.Hold},
+			Role:     map[byhand.Side]config.Role{byhand.Sender: config.RoleSender, byhand.Receiver: config.RoleReceiver}[r.Side],
+			TSpec:    configTSpec(r.TSpec),
+			Delay:    r.Delay,
+			Priority: config.Priority(r.Priority),
 		},
 		TCP: map[byhand.TCP]config.TCPMode{byhand.TCPRealtime: config.TCPRealtime, byhand.TCPReliable: config.TCPReliable}[r.TCP],
 	}

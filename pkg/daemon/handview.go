@@ -121,11 +121,14 @@ func (d *Daemon) rowOf(r *byhand.Reservation, s *softstate.SessionView) console.
 		ID: handNumber(r.ID), Owner: r.Owner, Comment: r.Comment, Protocol: packet.ProtoName(r.Flow.Proto),
 		Src: r.Flow.SrcAddr().String(), Sport: r.Flow.SrcPort, Dst: r.Flow.DstAddr().String(), Dport: r.Flow.DstPort,
 		Side: string(r.Side), Service: r.Service.String(), Style: string(r.Style), TSpec: consoleTSpec(r.TSpec),
-		DelayUS: uint64(r.Delay.Microseconds()), Priority: console.Priority(r.Priority),
-		DSCP: d.handMark(r), TCPMode: string(r.TCP), Excess: config.ExcessBestEffort.String(), State: console.SessionInactive,
+		DelayUS: uint64(r.Delay.Microseconds()),
+		DSCP:    d.handMark(r), TCPMode: string(r.TCP), Excess: config.ExcessBestEffort.String(), State: console.SessionInactive,
 		Since: r.Made.UTC().Format(time.RFC3339), AgeS: seconds(time.Since(r.Made)),
 	}
 	row.PHB = dscp.Name(row.DSCP)
+	if r.Given {
+		row.Priority = &console.Priority{Setup: r.Setup, Hold: r.Hold}
+	}
 	if r.Drop {
 		row.Excess = config.ExcessDrop.String()
 	}

@@ -274,7 +274,7 @@ func Example() *Backend {
 			{
 				ID: "7", Protocol: "tcp", Src: "10.1.0.5", Sport: 40200, Dst: "10.2.0.9", Dport: 104,
 				Side: "sender", Role: "sender-proxy", Service: "controlled-load", Style: "ff", TSpec: &imaging, DSCP: 26, PHB: "af31",
-				Priority: console.Priority{Setup: 1, Hold: 2}, TCPMode: "reliable", Excess: "drop", State: console.SessionRejected,
+				Priority: &console.Priority{Setup: 1, Hold: 2}, TCPMode: "reliable", Excess: "drop", State: console.SessionRejected,
 				Error: "requested bandwidth unavailable (code 1 value 2) at 192.0.2.2", ErrorCode: 1, ErrorValue: 2, ErrorNode: "192.0.2.2",
 				Since: "2026-01-02T03:05:05Z", AgeS: 65,
 			},
