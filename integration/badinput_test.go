@@ -73,6 +73,21 @@ func TestBadStart(t *testing.T) {
 		checkRefusal(t, code, stderr, "nope7")
 		untouched(t)
 	})
+	t.Run("key missing, then readable for all", func(t *testing.T) {
+		file := filepath.Join(b.dir, "wan.key")
+		b.write(t, l.securedEdge(0, key(1, file, "")))
+		if code, stderr := b.runToEnd(t, nil, "check", b.config()); code != 0 { // which reads no key
+			t.Errorf("check: exit code %d: %s", code, stderr)
+		}
+		code, stderr := b.runToEnd(t, nil, run...)
+		checkRefusal(t, code, stderr, "box.yaml:7: key 1 of wan1", "no such file", "put the secret there")
+		if err := os.Chmod(b.secret(t, "wan.key", "s"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		code, stderr = b.runToEnd(t, nil, run...)
+		checkRefusal(t, code, stderr, "everybody may read", "chmod 600")
+		untouched(t)
+	})
 	b.write(t, good)
 	t.Run("no privileges", func(t *testing.T) {
 		code, stderr := b.runToEnd(t, &syscall.Credential{Uid: 65534, Gid: 65534}, run...)
