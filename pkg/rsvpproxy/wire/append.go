@@ -93,6 +93,9 @@ func (m *Message) body(e *emitter) {
 	}
 	m.sender(e)
 	e.all(m.Unknown)
+	if m.TunnelEnd {
+		e.put(nodeChar{})
+	}
 	if m.Style != 0 {
 		e.put(m.Style)
 	}
@@ -168,6 +171,9 @@ func (m *Message) sendable() error {
 			return err
 		}
 		return nil
+	}
+	if m.TunnelEnd && m.Type != Resv {
+		return malformed(KindIllegalClass, ClassNodeChar, "in a %v message", m.Type)
 	}
 	if len(m.Lists) > 0 {
 		return malformed(KindIllegalClass, ClassMessageIDList, "in a %v message", m.Type)

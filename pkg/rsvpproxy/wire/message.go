@@ -50,6 +50,9 @@ type Message struct {
 	// whole.
 	More []*Message
 
+	// TunnelEnd: a Resv has NODE_CHAR with the T bit (RFC 2746 section 2.3.2).
+	TunnelEnd bool
+
 	Integrity *Object  // see [ParseIntegrity]
 	Policy    []Object // see [ParsePolicy]
 	// SOI are sessions of interest (RFC 4860), which only [Options] with Formats keep.

@@ -115,6 +115,10 @@ func (p *parser) object(class Class, ctype uint8, body []byte) error {
 	if class == ClassSOI && p.opt.Formats.has(FormatGenericAggregate) {
 		return p.soi(ctype, body)
 	}
+	if class == ClassNodeChar {
+		p.nodeChar(body)
+		return nil
+	}
 	if !class.known() {
 		p.unknown(class, ctype, body)
 		return nil

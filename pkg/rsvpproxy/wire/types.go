@@ -80,7 +80,9 @@ const (
 	ClassDiagResponse Class = 32  // RFC 2745
 	ClassDiagSelect   Class = 33  // RFC 2745
 	ClassChallenge    Class = 64  // RFC 2747
+	ClassNodeChar     Class = 128 // RFC 2746
 	ClassSOI          Class = 132 // SESSION-OF-INTEREST (RFC 4860)
+	ClassSessionAssoc Class = 192 // RFC 2746
 	ClassNotify       Class = 195 // NOTIFY_REQUEST (RFC 3473), see [NotifyRequest]
 	ClassDClass       Class = 225 // RFC 2996
 )
@@ -109,6 +111,10 @@ func (c Class) String() string {
 		return "DIAG_SELECT"
 	case ClassChallenge:
 		return "CHALLENGE"
+	case ClassNodeChar:
+		return "NODE_CHAR"
+	case ClassSessionAssoc:
+		return "SESSION_ASSOC"
 	case ClassSOI:
 		return "SESSION_OF_INTEREST"
 	case ClassDClass:
