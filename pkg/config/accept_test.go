@@ -169,3 +169,14 @@ func TestStyles(t *testing.T) {
 		}
 	}
 }
+
+func TestTunnel(t *testing.T) {
+	c, err := Parse("x", []byte(tunnelled("local: 192.0.2.1, remote: 192.0.2.9, udp_port: 51820")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Tunnel{Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("192.0.2.9"), UDPPort: 51820}
+	if got := c.Interfaces[1].Tunnel; got == nil || *got != want || c.Interfaces[0].Tunnel != nil {
+		t.Errorf("%+v", c.Interfaces)
+	}
+}

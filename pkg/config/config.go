@@ -41,6 +41,8 @@ type Interface struct {
 	Integrity []IntegrityKey
 	Handshake Handshake
 	Window    int // of sequence numbers (RFC 2747 section 4.2)
+	// Tunnel is nil where nothing is said: the kernel may know.
+	Tunnel *Tunnel
 }
 
 // IntegrityKey is one authentication key of an interface. The secret is not in

@@ -19,6 +19,10 @@ func secured(keys string) string {
 	return "interfaces: [{name: a, zone: hosts, " + keys + "}, {name: b, zone: network}]\n"
 }
 
+func tunnelled(ends string) string {
+	return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, tunnel: {" + ends + "}}]\n"
+}
+
 func withTSpec(t string) string { return policy(goodMatch + ", reserve: {tspec: " + t + "}") }
 
 // Each row is a file and the one error that it must give: position and a part
@@ -56,6 +60,14 @@ func TestOneError(t *testing.T) {
 		"bad word":            {goodIfaces + "mode: route\n", "2:7", "write router"},
 		"list for a word":     {goodIfaces + "mode: [router]\n", "2:7", "not a list"},
 		"bridge":              {goodIfaces + "mode: bridge\n", "2:7", "bridge is not in this version"},
+		"tunnel, no remote":   {tunnelled("local: 192.0.2.1"), "1:71", "tunnel has no remote"},
+		"tunnel, no address":  {tunnelled("local: here, remote: 192.0.2.9"), "1:79", "bad address \"here\""},
+		"tunnel, a group":     {tunnelled("local: 192.0.2.1, remote: 239.1.1.1"), "1:98", "no end of a tunnel"},
+		"tunnel, families":    {tunnelled("local: 192.0.2.1, remote: '2001:db8::1'"), "1:98", "another family"},
+		"tunnel to itself":    {tunnelled("local: 192.0.2.1, remote: 192.0.2.1"), "1:98", "same as local"},
+		"tunnel, port":        {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, udp_port: 0"), "1:119", "from 1 to 65535"},
+		"tunnel, key":         {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, port: 1"), "1:109", "unknown key \"port\""},
+		"tunnel to hosts":     {"interfaces: [{name: a, zone: hosts, tunnel: {local: 192.0.2.1, remote: 192.0.2.9}}, {name: b, zone: network}]\n", "1:45", "zone: network"},
 		"admission":           {goodIfaces + "admission: {}\n", "2:1", "not in this version"},
 		"multicast":           {goodIfaces + "multicast: {heterogeneous: keep}\n", "2:1", "not in this version"},
 		"on_stop":             {goodIfaces + "on_stop: leave\n", "2:10", "write clean or keep"},

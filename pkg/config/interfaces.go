@@ -49,6 +49,7 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Integrity:  d.integrity(&i),
 			Handshake:  i.handshake.or(HandshakeRequired),
 			Window:     i.window.or(defaultWindow),
+			Tunnel:     d.tunnel(&i),
 		})
 	}
 	// A transit router has no hosts of its own.

@@ -69,6 +69,7 @@ type rawInterface struct {
 	keys       []rawKey
 	handshake  opt[Handshake]
 	window     opt[int]
+	tunnel     opt[rawTunnel]
 }
 
 type rawPolicy struct {
@@ -168,6 +169,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			}),
 			"integrity_handshake": oneOf(&i.handshake, handshakeWords),
 			"integrity_window":    number(&i.window, 1, 1024),
+			"tunnel":              i.tunnelOf,
 		})
 		r.interfaces = append(r.interfaces, i)
 	})(d, n, key)

@@ -16,10 +16,13 @@ import (
 // acknowledged.
 const lastWords = time.Second
 
-// deadline is when the machine, RFC 2961 or the handshakes have to be called,
+// deadline is when the machine, the tunnels, RFC 2961 or the handshakes have to be called,
 // whichever is first.
 func (p *Proxy) deadline() (time.Time, bool) {
 	at, ok := p.node.NextDeadline()
+	if t, set := p.tunnels.NextDeadline(); set && (!ok || t.Before(at)) {
+		at, ok = t, true
+	}
 	if t, set := p.guardDeadline(); set && (!ok || t.Before(at)) {
 		at, ok = t, true
 	}

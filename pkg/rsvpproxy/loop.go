@@ -56,6 +56,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			}
 		case now := <-timer.C:
 			p.perform(p.node.Advance(now))
+			p.tunnelEffects(p.tunnels.Advance(now))
 			p.advanceLayer(now)
 			p.tickGuards(now)
 		}
@@ -114,22 +115,51 @@ func (p *Proxy) answered(answers []answer) {
 	}
 }
 
-// perform carries out what the machine wants, in its order.
+// perform carries out what the machine wants, in its order: what comes of one
+// effect is done after those that were there before.
 func (p *Proxy) perform(effects []softstate.Effect) {
-	for _, e := range effects {
-		switch e := e.(type) {
-		case softstate.Send:
-			if p.layer != nil {
-				p.sendAll(p.layer.Send(time.Now(), e))
-				continue
-			}
-			p.send(e)
-		case softstate.Reserve, softstate.Release:
-			p.control.add(e)
-		case softstate.Event:
-			p.hooks.Event(e)
-		}
+	p.queue = append(p.queue, effects...)
+	if p.performing {
+		return
 	}
+	p.performing = true
+	for i := 0; i < len(p.queue); i++ { // which may grow
+		p.performOne(p.queue[i])
+	}
+	clear(p.queue)
+	p.queue, p.performing = p.queue[:0], false
+}
+
+func (p *Proxy) performOne(e softstate.Effect) {
+	switch e := e.(type) {
+	case softstate.Send:
+		p.tunnels.Outgoing(&e)
+		p.sendLayered(e)
+	case softstate.Reserve:
+		held, out := p.tunnels.Reserve(time.Now(), e)
+		if !held {
+			p.control.add(e)
+		}
+		p.tunnelEffects(out)
+	case softstate.Release:
+		unknown, out := p.tunnels.Release(time.Now(), e.ID)
+		if !unknown {
+			p.control.add(e)
+		}
+		p.tunnelEffects(out)
+	case softstate.Event:
+		p.hooks.Event(e)
+		p.tunnelEffects(p.tunnels.Event(time.Now(), e))
+	}
+}
+
+// sendLayered sends a message by way of RFC 2961, if that is in use.
+func (p *Proxy) sendLayered(s softstate.Send) {
+	if p.layer != nil {
+		p.sendAll(p.layer.Send(time.Now(), s))
+		return
+	}
+	p.send(s)
 }
 
 // send transmits a message and counts it.
@@ -184,6 +214,7 @@ func (p *Proxy) stop() {
 	if p.abandoned.Load() {
 		return
 	}
+	p.tunnelEffects(p.tunnels.Shutdown(time.Now()))
 	p.perform(p.node.Shutdown(time.Now()))
 	p.settleLayer()
 	deadline := time.After(farewell)

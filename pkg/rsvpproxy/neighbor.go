@@ -62,6 +62,11 @@ func (p *Proxy) handle(c captured, rx softstate.Received) {
 	if rx.Err == nil {
 		p.heard(c.at, rx.Src, int(rx.Iface))
 	}
+	consumed, out := p.tunnels.Incoming(c.at, &rx)
+	p.tunnelEffects(out)
+	if consumed {
+		return
+	}
 	effects := p.node.Handle(c.at, rx)
 	switch why, dropped := p.node.Dropped(); {
 	case rx.Err != nil:

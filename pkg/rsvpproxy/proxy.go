@@ -18,6 +18,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/reliable"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/tunnel"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -50,6 +51,8 @@ type Interface struct {
 	Bandwidth float64 // bytes/s that the path may be told of; 0: unknown
 	// Refresh is an R of the interface's own (RFC 2205 section 3.7); 0: the node's.
 	Refresh time.Duration
+	// Tunnel is what the interface is the end of; nil: it is none.
+	Tunnel *tunnel.Tunnel
 	// Guaranteed is what the interface adds to the error terms of guaranteed
 	// service (RFC 2212); nil: it does not have that service.
 	Guaranteed *intserv.GuaranteedHop
@@ -109,14 +112,18 @@ type Proxy struct {
 	abandoned atomic.Bool
 	node      *softstate.Node
 	layer     *reliable.Layer // nil: RFC 2205 alone
+	tunnels   *tunnel.Table
 	diag      *diag.Node
 	replies   *net.UDPConn // of RFC 2745; nil: none was sent yet
 	tracing   chan struct{}
 	env       *environment
 	guards    guards
 	tally     tally
-	buf       []byte
-	ipID      uint16
+	// queue are effects that wait for those before them.
+	queue      []softstate.Effect
+	performing bool
+	buf        []byte
+	ipID       uint16
 }
 
 // command runs in the event loop.
@@ -170,6 +177,7 @@ func New(cfg Config, hooks Hooks) *Proxy {
 		p.layer = reliable.New(cfg.Reduction, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	}
 	p.node = softstate.New(cfg.Node, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	p.tunnels = tunnel.New(tunnel.Config{Refresh: cfg.Node.Refresh, K: cfg.Node.K}, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	p.diag, p.tracing = diag.New(diag.Config{TTL: cfg.Node.TTL}, p.node, p.env), make(chan struct{}, maxTraces)
 	return p
 }
@@ -197,6 +205,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 			return nil
 		})
 	}
+	p.setTunnels(list)
 	p.share.SetInterfaces(len(list))
 	p.poke() // new keys are proved at once
 }
@@ -266,7 +275,11 @@ func (p *Proxy) Abandon() { p.abandoned.Store(true) }
 
 // SetRefresh changes the refresh period R.
 func (p *Proxy) SetRefresh(r time.Duration) error {
-	return p.do(func(_ time.Time, n *softstate.Node) []softstate.Effect { n.SetRefresh(r); return nil })
+	return p.do(func(_ time.Time, n *softstate.Node) []softstate.Effect {
+		n.SetRefresh(r)
+		p.tunnels.SetRefresh(r)
+		return nil
+	})
 }
 
 // View is a look at the protocol's state.
@@ -277,7 +290,8 @@ type View struct {
 	Reliable *reliable.Counters
 	// Security is nil if no interface was ever secured.
 	Security *SecurityView
-	Diag     diag.Counters // of RFC 2745
+	Diag     diag.Counters   // of RFC 2745
+	Tunnels  tunnel.Counters // of RFC 2746
 	At       time.Time
 }
 
@@ -312,7 +326,7 @@ func ask[T any](p *Proxy, look func(now time.Time, n *softstate.Node) T) (v T, e
 func (p *Proxy) View() (View, error) {
 	reply := make(chan View, 1)
 	err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
-		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), Security: p.security(now), Diag: p.diag.Counters(), At: now}
+		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), Security: p.security(now), Diag: p.diag.Counters(), Tunnels: p.tunnels.Counters(), At: now}
 		if p.layer != nil {
 			c := p.layer.Counters()
 			v.Reliable = &c

@@ -22,6 +22,9 @@ type Link struct {
 	Addr6 netip.Addr
 	Addrs []netip.Addr // all addresses
 	Up    bool
+	// Tunnel is what the interface is the end of; nil: none, or it does not tell.
+	Tunnel *Tunnel
+	Kind   string // the kernel's name of the interface's type, such as veth or wireguard
 }
 
 // ErrNoLink is returned for an interface that does not exist.
@@ -38,6 +41,7 @@ func ByName(name string) (Link, error) {
 	}
 	a := l.Attrs()
 	out := Link{Index: a.Index, Name: a.Name, MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
+	out.Kind, out.Tunnel = l.Type(), tunnelOf(l)
 	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {
 		return Link{}, fmt.Errorf("addresses of %s: %w", name, err)
