@@ -44,8 +44,23 @@ type RSVPStats struct {
 	Errors      RSVPErrors      `json:"errors"`
 	Timeouts    uint64          `json:"timeouts"` // states that were not refreshed in time
 	Diagnostics DiagnosticStats `json:"diagnostics"`
+	// Tunnels is null where no interface is a tunnel.
+	Tunnels *TunnelStats `json:"tunnels"`
 	// Integrity is null where no interface has keys.
 	Integrity *IntegrityStats `json:"integrity"`
+}
+
+// TunnelStats counts reservations that cross tunnels (RFC 2746).
+type TunnelStats struct {
+	Tunnels  int    `json:"tunnels"`
+	Carried  int    `json:"carried"`   // reservations that the tunnel sessions are made of now
+	Held     uint64 `json:"held"`      // that waited for a tunnel session to grow
+	Granted  uint64 `json:"granted"`   // of these
+	Refused  uint64 `json:"refused"`   // of these
+	TimedOut uint64 `json:"timed_out"` // of the refused: nothing was heard
+	Failed   uint64 `json:"failed"`    // errors of tunnel sessions, told to receivers
+	Full     uint64 `json:"full"`      // over the limit of 10,000 for a tunnel
+	Unbound  uint64 `json:"unbound"`   // PATH messages out of a tunnel without tunnel session
 }
 
 // DiagnosticStats counts the messages of RFC 2745.

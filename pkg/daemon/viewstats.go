@@ -81,6 +81,12 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 		Requests: g.RequestsIn, Replies: g.RepliesIn, Forwarded: g.RequestsOut, Passed: g.Passed, Answered: g.RepliesOut,
 		Fragments: g.Fragments, NoPath: g.NoPath, RoutesCut: g.RouteTooLong, Loops: g.Loops,
 	}
+	if u := &v.Tunnels; u.Tunnels > 0 || u.Held > 0 {
+		s.Tunnels = &console.TunnelStats{
+			Tunnels: u.Tunnels, Carried: u.Carried, Held: u.Held, Granted: u.Granted, Refused: u.Refused, TimedOut: u.TimedOut,
+			Failed: u.Failed, Full: u.Full, Unbound: u.Unbound,
+		}
+	}
 	refused("diag-malformed", g.Malformed)
 	refused("diag-rate", g.Limited)
 	refused("diag-stray", g.Stray)

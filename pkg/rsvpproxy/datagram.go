@@ -27,6 +27,10 @@ var hopByHop = [8]byte{packet.ProtoRSVP, 0, optAlert, 2, 0, alertRSVP, optPadN, 
 // errTooLong is returned for a message that one IP datagram cannot carry.
 var errTooLong = errors.New("rsvp message is too long for an IP datagram")
 
+// errNoAddress is returned for a message whose interface has lost its address
+// since it was made.
+var errNoAddress = errors.New("the interface has no address to send rsvp from")
+
 // datagram is an IP packet that carries an RSVP message. Both addresses are of
 // one family.
 type datagram struct {
@@ -40,6 +44,9 @@ type datagram struct {
 
 // append writes the packet behind b.
 func (d *datagram) append(b []byte) ([]byte, error) {
+	if !d.src.IsValid() || !d.dst.IsValid() || d.src.Is4() != d.dst.Is4() {
+		return b, errNoAddress
+	}
 	if d.dst.Is4() {
 		return d.append4(b)
 	}

@@ -2,6 +2,7 @@ package rsvpproxy
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -158,6 +159,16 @@ func TestRouterAlertWalkRFC2711Section2_2(t *testing.T) {
 		}
 		if got := hasRouterAlert(v); got != tt.want {
 			t.Errorf("options %v: %v, want %v", tt.opts, got, tt.want)
+		}
+	}
+}
+
+// An interface may lose its address while a message for it waits.
+func TestDatagramWithoutAddress(t *testing.T) {
+	four, six := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for _, d := range []datagram{{dst: four}, {dst: six}, {src: four}, {src: four, dst: six}, {src: six, dst: four}} {
+		if b, err := d.append([]byte{1}); !errors.Is(err, errNoAddress) || len(b) != 1 {
+			t.Errorf("%v to %v: %v", d.src, d.dst, err)
 		}
 	}
 }

@@ -297,6 +297,7 @@ func exampleStats() console.Stats {
 		RSVP: console.RSVPStats{
 			Received: console.RSVPMessages{Resv: 6, PathErr: 1}, Sent: console.RSVPMessages{Path: 8, PathTear: 1},
 			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1, Refused: map[string]uint64{"object-length": 2, "checksum": 1}}, Timeouts: 1,
+			Tunnels:     &console.TunnelStats{Tunnels: 1, Carried: 4, Held: 6, Granted: 5, Refused: 1, Failed: 1},
 			Diagnostics: console.DiagnosticStats{Requests: 3, Forwarded: 2, Passed: 1, Answered: 4, Fragments: 1},
 			Integrity: &console.IntegrityStats{
 				Signed: 9, Accepted: 7, Associations: 1, Challenges: 1, Responses: 1, Handshakes: 1,

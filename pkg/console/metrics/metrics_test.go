@@ -38,6 +38,7 @@ func TestMetrics(t *testing.T) {
 		`qosproxy_rsvp_messages_total{direction="sent",type="path"} 8`,
 		`qosproxy_rsvp_errors_total{reason="malformed"} 2`,
 		`qosproxy_rsvp_refused_total{kind="object-length"} 2`,
+		`qosproxy_rsvp_tunnel_reservations_total{event="granted"} 5`,
 		`qosproxy_rsvp_diagnostics_total{event="answered"} 4`,
 		`qosproxy_cheat_fake_acks_total 40617`,
 		`qosproxy_left_alone_total{reason="MPTCP"} 2`,

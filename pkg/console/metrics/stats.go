@@ -91,6 +91,9 @@ func (s sink) rsvp(r console.RSVPStats) {
 	put(d, r.Diagnostics.NoPath, "no_path")
 	put(d, r.Diagnostics.RoutesCut, "route_cut")
 	put(d, r.Diagnostics.Loops, "loop")
+	if r.Tunnels != nil {
+		s.tunnels(r.Tunnels)
+	}
 	if r.Integrity != nil {
 		s.integrity(r.Integrity)
 	}
@@ -161,4 +164,17 @@ func (s sink) shaper(h console.ShaperStats) {
 	put(bytes, h.ConformBytes, "conform")
 	put(bytes, h.ExceedBytes, "exceed")
 	put(bytes, h.DroppedBytes, "dropped")
+}
+
+func (s sink) tunnels(t *console.TunnelStats) {
+	put(s.gauge("rsvp_tunnels", "Interfaces that are tunnels."), t.Tunnels)
+	put(s.gauge("rsvp_tunnel_carried", "Reservations that tunnel sessions are made of."), t.Carried)
+	f := s.counter("rsvp_tunnel_reservations_total", "Reservations over tunnels, by what became of them.", "event")
+	put(f, t.Held, "held")
+	put(f, t.Granted, "granted")
+	put(f, t.Refused, "refused")
+	put(f, t.TimedOut, "timed_out")
+	put(f, t.Failed, "failed")
+	put(f, t.Full, "full")
+	put(s.counter("rsvp_tunnel_unbound_total", "PATH messages out of a tunnel without tunnel session."), t.Unbound)
 }
