@@ -92,7 +92,7 @@ func TestBindingRFC2746Section4_2(t *testing.T) {
 			continue
 		}
 		// The tunnel session's messages are ordinary ones.
-		if m.TunnelEnd || len(m.Unknown) > 0 || m.Session.Dst != exitOuter || m.Type == wire.Resv && (m.Style != wire.FF || len(m.Flows) != 1) {
+		if m.TunnelEnd || m.TakeSessionAssoc() != nil || m.Session.Dst != exitOuter || m.Type == wire.Resv && (m.Style != wire.FF || len(m.Flows) != 1) {
 			t.Errorf("%+v", m)
 		}
 	}
