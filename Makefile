@@ -1,11 +1,11 @@
-# qosproxy: make build | test | lint | bench | demo | scale | fuzz | generate
+# qosproxy: make build | test | soak | lint | bench | demo | scale | fuzz | generate
 GO       ?= go
 FUZZTIME ?= 2s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -X main.version=$(VERSION)
 
-.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo scale generate generate-check tidy-check clean
+.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo soak scale generate generate-check tidy-check clean
 
 all: build
 
@@ -25,6 +25,11 @@ unit:
 
 integration: build
 	$(GO) test -race -shuffle=on -p 1 -timeout 14m $(ROOTPKGS)
+
+# The RSVP scenarios of the rig with longer periods and more repetitions; root,
+# some twenty minutes. docs/testing.md says which.
+soak: build
+	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Neighbour|Scapy|Twenty)' ./integration
 
 lint:
 	$(GO) run $(GOLANGCI) run ./...

@@ -213,12 +213,17 @@ func TestScapyStyles(t *testing.T) {
 			r.Flows = []flowSaid{{FlowSpec: ciscoFlowSpec, Filters: [][]any{one}}, {Filters: [][]any{two}}}
 		}
 		n.down.say(t, r)
+		got := map[wire.Filter]bool{} // the box is free to send a message for each
 		n.up.hears(t, wire.Resv, begin, func(m *wire.Message) bool {
-			got := 0
-			for _, f := range m.Flows {
-				got += len(f.Filters)
+			if !toSession(port)(m) || m.Style.String() != style {
+				return false
 			}
-			return toSession(port)(m) && m.Style.String() == style && got == filters
+			for _, f := range m.Flows {
+				for _, x := range f.Filters {
+					got[x] = true
+				}
+			}
+			return len(got) == filters
 		})
 		rows, err := n.boxes[0].Sessions(t.Context())
 		reserved := 0
