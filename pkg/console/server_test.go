@@ -199,9 +199,24 @@ func TestKeysAreDocumented(t *testing.T) {
 		}
 	}
 	for _, v := range []any{
-		console.Status{}, console.FlowRow{}, console.SessionRow{}, console.LinkRow{}, console.PolicyRow{}, console.Stats{}, console.ErrorBody{}, console.Health{},
-		console.ReservationRequest{}, console.ReservationRow{}, console.RSVPNeighborRow{}, console.RSVPSenderRow{}, console.RSVPReservationRow{}, console.RSVPInterfaceRow{}, console.Trace{},
-		console.SessionEvent{}, console.ReservationEvent{}, console.LostEvent{},
+		console.Status{},
+		console.FlowRow{},
+		console.SessionRow{},
+		console.LinkRow{},
+		console.PolicyRow{},
+		console.Stats{},
+		console.ErrorBody{},
+		console.Health{},
+		console.ReservationRequest{},
+		console.ReservationRow{},
+		console.RSVPNeighborRow{},
+		console.RSVPSenderRow{},
+		console.RSVPReservationRow{},
+		console.RSVPInterfaceRow{},
+		console.Trace{},
+		console.SessionEvent{},
+		console.ReservationEvent{},
+		console.LostEvent{},
 	} {
 		walk(reflect.TypeOf(v), func(key string) {
 			if !bytes.Contains(doc, []byte("`"+key+"`")) {

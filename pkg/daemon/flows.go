@@ -323,6 +323,7 @@ type moved uint8
 const (
 	movedNot    moved = iota // it is not known, or its policy is the same
 	movedInside              // its row says what the new policy wants
+	movedOff                 // nobody wants to know of it any more
 	movedAnew                // it has to be decided anew
 )
 
@@ -356,6 +357,9 @@ func (t *flowTable) repolicyOne(c *conn, key packet.FlowKey) moved {
 	f.class, f.dscp, f.marked, f.rate, f.reserved = was.class, was.dscp, was.marked, was.rate, was.reserved
 	if !f.reserved.IsZero() {
 		f.state, f.reason = was.state, was.reason
+	}
+	if !c.claimed() && c.dirs[0].reserved.IsZero() && c.dirs[1].reserved.IsZero() {
+		return movedOff
 	}
 	return movedInside
 }

@@ -91,8 +91,12 @@ func testHands(t *testing.T, dir string) *handRig {
 		table: r.trafficControl.flows.hand, file: handFile{dir: dir}, rsvp: r.rsvp, flows: r.trafficControl.flows, links: r.trafficControl.links,
 		watch: func() watchlist { return r.watched }, now: func() time.Time { return r.clock }, log: zap.NewNop(),
 		moved: func(ctx context.Context, key packet.FlowKey) {
-			if r.trafficControl.flows.repolicy(key) == movedInside {
+			switch r.trafficControl.flows.repolicy(key) {
+			case movedInside:
 				r.reprogram(ctx, key)
+			case movedOff:
+				r.trafficControl.flows.remove(key)
+			case movedNot, movedAnew:
 			}
 		},
 		route: func(a netip.Addr) (route.Hop, error) {
@@ -564,5 +568,23 @@ func TestHandsBeforePolicies(t *testing.T) {
 	f, _, _ = flows.get(voice)
 	if f.policy.Name != "voice" || f.role != roleSender || f.reserved.IsZero() || r.fake.have[voice].DSCP != dscp.VoiceAdmit {
 		t.Errorf("row %+v, treatment %+v", f, r.fake.have[voice])
+	}
+}
+
+// A row that a released reservation leaves without a claim and without anything
+// in place goes at once.
+func TestHandsLeaveNoRow(t *testing.T) {
+	r := testHands(t, t.TempDir())
+	e := r.must(t, ask(4000))
+	flows := r.trafficControl.flows
+	flows.first(time.Now(), udpPacket(t, "10.1.0.2:4000", "10.2.0.2:5500"), lan, wan)
+	if f, _, ok := flows.get(e.Flow); !ok || f.policy.Name != "by-hand:1" || f.state != stateWatched {
+		t.Fatalf("row %+v, %v", f, ok)
+	}
+	if _, err := r.remove(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	if f, _, ok := flows.get(e.Flow); ok {
+		t.Errorf("row %+v", f)
 	}
 }

@@ -39,6 +39,8 @@ func (d *Daemon) moved(ctx context.Context, key packet.FlowKey) {
 	case movedNot:
 	case movedInside:
 		d.tc.reprogram(ctx, key)
+	case movedOff:
+		d.forget(ctx, key)
 	case movedAnew:
 		d.retire(ctx, key)
 	}
