@@ -425,3 +425,30 @@ func (tr *tree) readAll(t *testing.T, captures ...*traffic.Capture) {
 		readFrames(t, frames)
 	}
 }
+
+// A listener that joins later, where the flow is marked without a reservation:
+// its branch is seen, marked and counted at once, though the flow is settled.
+func TestMulticastLaterBranch(t *testing.T) {
+	tr := newTree(t, false)
+	tr.route(t, tr.source, lanIface, lanIface)
+	heard := capture(t, tr.c, hostIface, toPort(portVoice))
+	const marked = `
+  - name: video
+    match: {protocol: udp, to_port: 5004}
+    mark: af41
+`
+	// Box 1 marks nothing of it.
+	one := config{hosts: []string{lanIface, branchIface}, network: []string{rightWAN}, capacity: "19mbit", policies: strings.Replace(marked, "5004", "6004", 1)}
+	two := config{hosts: []string{lanIface}, network: []string{leftWAN, branchIface}, capacity: "19mbit", policies: marked}
+	tr.startAll(t, one.String(), two.String())
+	tr.listen(t, tr.b)
+	c := tr.listen(t, tr.c)
+	tr.talkAll(t, tr.a)
+	tr.boxes[1].branch(t, tr.source, lanIface, "marked", func(r console.FlowRow) bool { return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20 })
+	if n := c.Load(); n != 0 {
+		t.Fatalf("%d packets came to C, whom no route leads to", n)
+	}
+	tr.route(t, tr.source, lanIface, lanIface, branchIface)
+	tr.boxes[1].branch(t, tr.source, branchIface, "marked", func(r console.FlowRow) bool { return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20 })
+	waitFrame(t, heard, "voice marked at C", func(f []byte) bool { return dscpOf(f) == 34 }) // AF41
+}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -92,6 +93,22 @@ func (t *flowTable) removeOn(key packet.FlowKey, out int) (was conn, ok bool) {
 	}
 	t.drop(c)
 	return *c, true
+}
+
+// toGroups lists the flows to any of these groups.
+func (t *flowTable) toGroups(groups []netip.Prefix) (keys []packet.FlowKey) {
+	if len(groups) == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, list := range t.branches {
+		key := list[0].dirs[0].key
+		if slices.ContainsFunc(groups, func(p netip.Prefix) bool { return p.Contains(key.DstAddr()) }) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // lastBranch says whether nothing else is known of a flow.

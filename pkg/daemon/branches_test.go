@@ -49,6 +49,11 @@ func TestBranchesOfAFlow(t *testing.T) {
 	if again := table.first(now, v, lan, wan); !again.known {
 		t.Errorf("a branch that is known: %+v", again)
 	}
+	for group, want := range map[string]int{"239.1.2.3/32": 1, "224.0.0.0/4": 1, "239.1.2.4/32": 0, "ff00::/8": 0} {
+		if got := table.toGroups([]netip.Prefix{netip.MustParsePrefix(group)}); len(got) != want || want == 1 && got[0] != groupKey {
+			t.Errorf("%s: %v", group, got)
+		}
+	}
 	n := 0
 	table.update(groupKey, func(*conn, *flow) { n++ })
 	if n != 2 {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -45,6 +46,7 @@ func (d *Daemon) janitor(ctx context.Context) {
 			for _, key := range ended {
 				d.forget(ctx, key)
 			}
+			d.lookForBranches(d.news.regrouped())
 		case now := <-t.C:
 			orphans = d.sweep(ctx, now, orphans)
 			d.hands.sweep(ctx, time.Now().Round(0)) // their ends are told by the wall clock
@@ -60,6 +62,20 @@ func (d *Daemon) forget(ctx context.Context, key packet.FlowKey) {
 	d.removeSenders(key)
 	for _, c := range d.flows.remove(key) {
 		d.forgotten(ctx, key, &c)
+	}
+}
+
+// lookForBranches has the flows to groups whose routes have changed seen again:
+// by an interface that is new they have not been, and the kernel does not queue
+// what is settled.
+func (d *Daemon) lookForBranches(groups []netip.Prefix) {
+	keys := d.flows.toGroups(groups)
+	t := d.table.Load()
+	if len(keys) == 0 || t == nil {
+		return
+	}
+	if err := t.Unsettle(keys...); err != nil {
+		d.log.Warn("new branches are seen only after the settled timeout", zap.Error(err))
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"maps"
+	"net/netip"
 	"sync"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -12,10 +13,11 @@ import (
 // for the kernel, it does. An engine bounds what it tells to a few events for
 // each connection.
 type news struct {
-	mu    sync.Mutex
-	list  []tcpcheat.Event
-	ended []packet.FlowKey
-	ring  chan struct{}
+	mu     sync.Mutex
+	list   []tcpcheat.Event
+	ended  []packet.FlowKey
+	groups []netip.Prefix
+	ring   chan struct{}
 }
 
 func newNews() news { return news{ring: make(chan struct{}, 1)} }
@@ -34,6 +36,29 @@ func (n *news) end(key packet.FlowKey) {
 	n.ended = append(n.ended, key)
 	n.mu.Unlock()
 	n.call()
+}
+
+// maxRegrouped bounds the groups told apart; more are told as all.
+const maxRegrouped = 256
+
+// regroup tells that the routes of multicast groups have changed.
+func (n *news) regroup(list []netip.Prefix) {
+	n.mu.Lock()
+	n.groups = append(n.groups, list...)
+	if len(n.groups) > maxRegrouped {
+		n.groups = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	}
+	n.mu.Unlock()
+	n.call()
+}
+
+// regrouped empties that list.
+func (n *news) regrouped() []netip.Prefix {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := n.groups
+	n.groups = nil
+	return list
 }
 
 func (n *news) call() {

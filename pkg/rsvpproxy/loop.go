@@ -54,6 +54,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 			for _, dst := range list {
 				p.node.RouteChanged(time.Now(), dst)
 			}
+			if p.hooks.Groups != nil && len(list) > 0 {
+				p.hooks.Groups(list)
+			}
 		case now := <-timer.C:
 			p.perform(p.node.Advance(now))
 			p.tunnelEffects(p.tunnels.Advance(now))

@@ -89,7 +89,10 @@ type Hooks struct {
 	Rest func(ifindex int) float64
 	// Event is told of changes, in the event loop: it must not block.
 	Event func(softstate.Event)
-	Log   *zap.Logger
+	// Groups is told of multicast groups whose routes have changed. It must not
+	// block. nil: nobody wants to know.
+	Groups func([]netip.Prefix)
+	Log    *zap.Logger
 }
 
 // Proxy is RSVP on this machine. Make one with New, then call Run.

@@ -268,3 +268,29 @@ func TestMarkedPacketsAreOurs(t *testing.T) {
 		t.Errorf("marked: %v", got)
 	}
 }
+
+// A flow that is settled can be looked at again; one that is not, or no more, is
+// no error, and nothing else is touched.
+func TestUnsettle(t *testing.T) {
+	l := newLab(t)
+	q := l.open(t, testQueue)
+	q.beating(t)
+	one, other := l.sockets(t, srcAddr, dstAddr, 7000), l.sockets(t, srcAddr6, dstAddr6, 7000)
+	must(t, q.Settle(one.key, other.key))
+	c := &counts{q: q}
+	c.since(t)
+	one.send(t)
+	other.send(t)
+	if got := c.since(t); got["first"] != 0 {
+		t.Fatalf("settled: %v", got)
+	}
+	stranger := one.key
+	stranger.SrcPort++
+	must(t, q.Unsettle(one.key, stranger))
+	one.send(t)
+	other.send(t)
+	if got := c.since(t); got["first"] != 1 {
+		t.Errorf("one of them unsettled: %v", got)
+	}
+	must(t, q.Unsettle(one.key, stranger))
+}

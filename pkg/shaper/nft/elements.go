@@ -162,6 +162,30 @@ func (q *QueueTable) Settle(keys ...packet.FlowKey) error {
 	return nil
 }
 
+// Unsettle has the next packets of flows queued as first packets again. Keys that
+// are not there, or no more, are no error.
+func (q *QueueTable) Unsettle(keys ...packet.FlowKey) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return ErrClosed
+	}
+	// The kernel refuses to delete what has timed out a moment ago, and does not
+	// mind to add what is there.
+	remove := func(set *nftables.Set, list []nftables.SetElement) error {
+		if err := q.conn.SetAddElements(set, list); err != nil {
+			return err
+		}
+		return q.conn.SetDeleteElements(set, list)
+	}
+	for part := range slices.Chunk(keys, maxTransaction/2) {
+		if err := q.elements(remove, func(b *builder) *nftables.Set { return b.settled }, part); err != nil {
+			return fmt.Errorf("queue table: settled: %w", err)
+		}
+	}
+	return nil
+}
+
 // Beat keeps the rules working for another second. A transaction that empties
 // the set and fills it again leaves no moment without the element, and renews
 // its time on every kernel.

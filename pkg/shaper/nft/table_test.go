@@ -378,7 +378,7 @@ func TestCloseRemovesOnlyOurs(t *testing.T) {
 	if diff := cmp.Diff([]string{"somebody"}, l.tables(t)); diff != "" {
 		t.Error(diff)
 	}
-	for _, err := range []error{q.Beat(), q.Settle(), q.Watch(), q.Unwatch(), q.AddCheated(0), q.RemoveCheated(0), q.SetPrefilters(nil)} {
+	for _, err := range []error{q.Beat(), q.Settle(), q.Unsettle(), q.Watch(), q.Unwatch(), q.AddCheated(0), q.RemoveCheated(0), q.SetPrefilters(nil)} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
