@@ -444,11 +444,15 @@ func TestMulticastLaterBranch(t *testing.T) {
 	tr.listen(t, tr.b)
 	c := tr.listen(t, tr.c)
 	tr.talkAll(t, tr.a)
-	tr.boxes[1].branch(t, tr.source, lanIface, "marked", func(r console.FlowRow) bool { return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20 })
+	tr.boxes[1].branch(t, tr.source, lanIface, "marked", func(r console.FlowRow) bool {
+		return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20
+	})
 	if n := c.Load(); n != 0 {
 		t.Fatalf("%d packets came to C, whom no route leads to", n)
 	}
 	tr.route(t, tr.source, lanIface, lanIface, branchIface)
-	tr.boxes[1].branch(t, tr.source, branchIface, "marked", func(r console.FlowRow) bool { return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20 })
+	tr.boxes[1].branch(t, tr.source, branchIface, "marked", func(r console.FlowRow) bool {
+		return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20
+	})
 	waitFrame(t, heard, "voice marked at C", func(f []byte) bool { return dscpOf(f) == 34 }) // AF41
 }
