@@ -50,14 +50,14 @@ func TestVoiceReservedIPv6(t *testing.T) {
 	if ip, err = packet.Parse(frame[ethernet:]); err != nil || ip.Src() != right || ip.Dst() != left || len(ip.Header()) != 40 {
 		t.Errorf("RESV from %s to %s with a header of %d bytes: %v", ip.Src(), ip.Dst(), len(ip.Header()), err)
 	}
-	if resv.Hop == nil || resv.Hop.Addr != right || resv.Style != wire.FF || len(resv.Flows) != 1 {
-		t.Errorf("RESV %+v, want one FF flow from hop %s", resv, right)
+	if resv.Hop == nil || resv.Hop.Addr != right || resv.Style != wire.WF || len(resv.Flows) != 1 {
+		t.Errorf("RESV %+v, want one WF flow from hop %s", resv, right)
 	}
 	sender := l.boxes[0].waitSession(t, portVoice, console.SessionReserved)
 	tspec := console.TSpec{R: 11_000, B: 800, Min: sender.TSpec.Min, Max: 400}
 	want := console.SessionRow{
 		Dst: addrB6.String(), Protocol: "udp", Dport: portVoice, Src: addrA6.String(), Sport: sender.Sport,
-		Policy: "voice", Role: "sender-proxy", NextHop: right.String(), Interface: rightWAN, Style: "ff",
+		Policy: "voice", Role: "sender-proxy", NextHop: right.String(), Interface: rightWAN, Style: "wf",
 		Service: "controlled-load", TSpec: &tspec, FlowSpec: &console.FlowSpec{TSpec: tspec},
 		State: console.SessionReserved, DSCP: dscp.VoiceAdmit, PHB: "voice-admit", Class: sender.Class, AgeS: sender.AgeS,
 		Identities: []string{}, DClass: []int{},
