@@ -327,6 +327,12 @@ func TestReserveByHandKinds(t *testing.T) {
 	if err != nil || len(sessions) != 4 || styles["wf"] != 1 || styles["se"] != 1 || styles["ff"] != 2 {
 		t.Errorf("sessions %+v, %v", sessions, err)
 	}
+	// A crash loses none of them: what was answered by 201 is on the disk.
+	one.kill(t)
+	one.start(t, l.bare(0, "19mbit"))
+	for i := range 4 {
+		one.waitReservation(t, fmt.Sprint(i+1), console.SessionReserved)
+	}
 }
 
 // A refusal is told with its code and where it was found, and by the exit code;
