@@ -39,6 +39,13 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		return
 	}
 	info := n.pathInfo(p, out)
+	if !b.end { // a hop between neighbours: not worth an ADSPEC with every PATH
+		if _, yes := n.env.ReceiverProxy(info); !yes {
+			n.unproxy(now, p, out)
+			return
+		}
+	}
+	info.AdSpec = n.advertise(p, out)
 	spec, yes := n.env.ReceiverProxy(info)
 	if !yes {
 		n.unproxy(now, p, out)
@@ -121,10 +128,9 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 // local is the hop of the receiver proxy's own requests.
 func local(out IfIndex) wire.Hop { return wire.Hop{LIH: uint32(out)} }
 
+// pathInfo is without the ADSPEC.
 func (n *Node) pathInfo(p *psb, out IfIndex) PathInfo {
-	return PathInfo{
-		Session: p.s.id, Sender: p.sender, TSpec: p.tspec, AdSpec: n.advertise(p, out), In: p.in, Out: out,
-	}
+	return PathInfo{Session: p.s.id, Sender: p.sender, TSpec: p.tspec, In: p.in, Out: out}
 }
 
 func proxyKey(p *psb, out IfIndex, style wire.Style) tcKey {
