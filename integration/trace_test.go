@@ -46,7 +46,8 @@ func (l *lab) linkRoutes(t *testing.T) {
 func TestTraceFromEveryBox(t *testing.T) {
 	l := newLab(t, 4, nil) // the second stays a plain router
 	l.linkRoutes(t)
-	first, last := l.edge(0, voicePolicy, ""), l.edge(3, voicePolicy, "")
+	fixed := strings.Replace(voicePolicy, "service: controlled-load", "service: controlled-load, style: ff", 1)
+	first, last := l.edge(0, fixed, ""), l.edge(3, fixed, "")
 	first.reliable, last.reliable = true, true
 	boxes := []*box{l.boxes[0], l.boxes[2], l.boxes[3]}
 	for i, c := range []string{first.String(), l.transit(), last.String()} {

@@ -358,10 +358,11 @@ func (c *chain) wantHops(r Result, want ...int) {
 	}
 	for k, h := range r.Hops {
 		b := c.boxes[want[k]]
-		prev := netip.Addr{}
-		if b.i > 0 {
+		prev := netip.IPv4Unspecified()
+		switch {
+		case b.i > 0:
 			prev = c.boxes[b.i-1].at(right)
-		} else if prev = netip.IPv4Unspecified(); c.f.a.Is6() {
+		case c.f.a.Is6():
 			prev = netip.IPv6Unspecified()
 		}
 		if h.In != b.at(left) || h.Out != b.at(right) || h.Previous != prev {

@@ -55,6 +55,7 @@ func (b *box) Route(dst netip.Addr) (softstate.IfIndex, bool, bool) {
 	}
 	return b.routes(dst), false, true
 }
+
 func (b *box) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.IfIndex, bool) {
 	return nil, false
 }
@@ -79,10 +80,9 @@ func (b *box) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) 
 }
 
 type packet struct {
-	at   time.Time
-	to   *box
-	rx   softstate.Received
-	lost bool
+	at time.Time
+	to *box
+	rx softstate.Received
 }
 
 type lab struct {
@@ -116,10 +116,10 @@ func newLab(t *testing.T, atEntry, atExit bool) *lab {
 		return dst == hostB || dst == exitOuter || dst == midRight || dst == exitInner
 	}
 	l.entry = l.box("entry", map[softstate.IfIndex]netip.Addr{ifLAN: addr("10.1.0.1"), ifOuter: entryOuter, ifTun: entryInner}, func(dst netip.Addr) softstate.IfIndex {
-		switch {
-		case dst == hostA:
+		switch dst {
+		case hostA:
 			return ifLAN
-		case dst == hostB || dst == exitInner:
+		case hostB, exitInner:
 			return ifTun
 		default:
 			return ifOuter
@@ -132,10 +132,10 @@ func newLab(t *testing.T, atEntry, atExit bool) *lab {
 		return ifOuter
 	})
 	l.exit = l.box("exit", map[softstate.IfIndex]netip.Addr{ifLAN: addr("10.2.0.1"), ifOuter: exitOuter, ifTun: exitInner}, func(dst netip.Addr) softstate.IfIndex {
-		switch {
-		case dst == hostB:
+		switch dst {
+		case hostB:
 			return ifLAN
-		case dst == hostA || dst == entryInner:
+		case hostA, entryInner:
 			return ifTun
 		default:
 			return ifOuter

@@ -26,8 +26,15 @@ func fullReport(f family) *Report {
 // it was; nothing selected means the default list; C-Type 0 means any.
 func TestReportRFC2745Section3_6(t *testing.T) {
 	every := []ClassCType{
-		{Class: ClassHop}, {Class: ClassSenderTemplate}, {Class: ClassSenderTSpec}, {Class: ClassAdSpec}, {Class: ClassStyle},
-		{Class: ClassFlowSpec}, {Class: ClassFilterSpec}, {Class: ClassScope}, {Class: ClassResvConfirm},
+		{Class: ClassHop},
+		{Class: ClassSenderTemplate},
+		{Class: ClassSenderTSpec},
+		{Class: ClassAdSpec},
+		{Class: ClassStyle},
+		{Class: ClassFlowSpec},
+		{Class: ClassFilterSpec},
+		{Class: ClassScope},
+		{Class: ClassResvConfirm},
 	}
 	for name, f := range map[string]family{"ipv4": four, "ipv6": six} {
 		want := fullReport(f)
@@ -66,7 +73,7 @@ func TestReportRFC2745Section3_6(t *testing.T) {
 func TestReportKeepsWhatItCannotRead(t *testing.T) {
 	r := DiagResponse{Objects: fullReport(four).Objects(nil)}
 	r.Objects = append(r.Objects, r.Objects...)
-	for c := Class(0); c < 40; c++ {
+	for c := range Class(40) {
 		r.Objects = append(r.Objects, Object{Class: c, CType: 1, Body: []byte{1, 2, 3}}, Object{Class: c, CType: 77})
 	}
 	got := r.Report()
