@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -56,11 +57,13 @@ type trafficControl struct {
 	freed   counter
 	rests   rests
 
-	mu    sync.Mutex // held over kernel calls; never while the flow table's lock is
-	held  map[uint64]*reservation
-	byKey map[shaper.FlowID]*reservation   // by place
-	torn  map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
-	left  map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
+	mu sync.Mutex // held over kernel calls; never while the flow table's lock is
+
+	closed bool
+	held   map[uint64]*reservation
+	byKey  map[shaper.FlowID]*reservation   // by place
+	torn   map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
+	left   map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 }
 
 // reservation is what was done for one ID. A fixed-filter reservation has one
@@ -80,6 +83,7 @@ type member struct {
 	put     plan.Treatment
 	class   plan.ClassID
 	started bool // its engine was told to cheat, and has not given it back
+	ending  bool // it will be told to stop, since others share the reservation now
 }
 
 func newTrafficControl() *trafficControl {
@@ -214,15 +218,34 @@ func (t *trafficControl) programOne(ctx context.Context, now *reservation, key p
 // pace starts to cheat a connection that has its reservation for itself. Where
 // several senders share one, an engine each would promise all of it to its own
 // source: none of them is cheated, and one that was alone before is given back
-// (what it has in hand is still shaped, not policed).
+// (what it has in hand is still shaped, not policed). Not at once: a wildcard
+// reservation has a second sender before the receivers know of it, and they may
+// be about to give each its own.
 func (t *trafficControl) pace(key packet.FlowKey, r *reservation, p *config.Policy, shard int) {
 	m := r.members[key]
 	switch {
 	case !m.put.Cheated:
 	case len(r.keys) == 1:
-		m.started = true
+		m.started, m.ending = true, false
 		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec))
-	default:
+	case !m.ending:
+		m.ending = true
+		time.AfterFunc(tornTime, func() { t.stopShared(r.iface, key) })
+	}
+}
+
+// stopShared ends the cheating of a connection that still shares its reservation.
+func (t *trafficControl) stopShared(iface string, key packet.FlowKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.byKey[place(iface, key)]
+	if r == nil || t.closed || !r.members[key].ending {
+		return
+	}
+	m := r.members[key]
+	m.ending = false
+	_, shard, known := t.flows.get(key)
+	if m.started && known && shard >= 0 {
 		t.cheat.stop(shard, key)
 	}
 }
@@ -230,8 +253,8 @@ func (t *trafficControl) pace(key packet.FlowKey, r *reservation, p *config.Poli
 // undo takes back what program did for the senders that it had done.
 func (t *trafficControl) undo(ctx context.Context, now *reservation, done []before, old *reservation) {
 	restored := false
-	for i := len(done) - 1; i >= 0; i-- {
-		key, was := now.keys[i], done[i]
+	for i, was := range slices.Backward(done) {
+		key := now.keys[i]
 		if was.m == nil {
 			t.giveBack(ctx, now.iface, key, "the reservation could not be programmed")
 			continue

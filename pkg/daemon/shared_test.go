@@ -149,6 +149,10 @@ func TestSharedReservationIsNotCheated(t *testing.T) {
 	}
 	r.flows.update(one, func(_ *conn, f *flow) { f.state = stateCheated })
 	reserve(0, 1)
+	if _, on := r.cheat.running[one]; !on || len(r.cheat.running) != 1 {
+		t.Errorf("before the receivers could ask for another style: %v", r.cheat.running)
+	}
+	r.stopShared("wan0", one)
 	if len(r.cheat.running) != 0 {
 		t.Errorf("still cheated: %v", r.cheat.running)
 	}
@@ -170,6 +174,13 @@ func TestSharedReservationIsNotCheated(t *testing.T) {
 	reserve(0)
 	if _, on := r.cheat.running[one]; !on || !r.fake.have[one].Cheated {
 		t.Error("alone again, and not cheated")
+	}
+	// Shared for a moment only, as while a style changes.
+	reserve(0, 1)
+	reserve(0)
+	r.stopShared("wan0", one)
+	if _, on := r.cheat.running[one]; !on {
+		t.Error("alone again within a moment, and not cheated any more")
 	}
 }
 

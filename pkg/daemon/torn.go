@@ -102,6 +102,7 @@ func (t *trafficControl) endTorn(iface string, but []*reservation) (ended bool) 
 func (t *trafficControl) close(keep bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.closed = true
 	for id, r := range t.torn {
 		if !keep {
 			t.dropTorn(r)

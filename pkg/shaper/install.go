@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
@@ -67,8 +68,8 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 	var steps []func() error
 	undo = func() error {
 		var errs []error
-		for i := len(steps) - 1; i >= 0; i-- {
-			errs = append(errs, steps[i]())
+		for _, step := range slices.Backward(steps) {
+			errs = append(errs, step())
 		}
 		return errors.Join(errs...)
 	}
