@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/diag"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/integrity"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/reliable"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
@@ -401,5 +402,40 @@ func TestUnusableKeysCloseTheInterface(t *testing.T) {
 	p.settle()
 	if p.tears(1) != 0 {
 		t.Error("an unsigned message passed")
+	}
+}
+
+// RFC 2745 section 7, RFC 2747 section 4: a diagnostic message on a link with
+// keys is signed by each hop like all others, and is nothing without.
+func TestDiagnosticsAreSignedRFC2745Section7(t *testing.T) {
+	p := newPair(t, Config{}, security(sha256Key(1, "s")), security(sha256Key(1, "s")))
+	p.box[0].send(tearTo(pairAddr[1])) // begins the handshake
+	p.settle()
+	ask := func() *wire.Diag {
+		return &wire.Diag{
+			Type: wire.DiagRequest, SendTTL: 255, Session: wire.Session{Dst: pairAddr[1], Protocol: 17, DstPort: 9}, Hop: wire.Hop{Addr: pairAddr[0]},
+			Diagnostic: wire.Diagnostic{
+				PathMTU: 1500, LastHop: pairAddr[1], Sender: wire.Filter{Src: pairAddr[0], SrcPort: 8}, Requester: wire.Filter{Src: netip.MustParseAddr("192.0.2.200")},
+			},
+		}
+	}
+	p.box[0].sendDiag([]diag.Send{{Out: 1, Src: pairAddr[0], Dst: pairAddr[1], TTL: 255, Msg: ask()}})
+	if len(p.seen[0]) != 1 {
+		t.Fatalf("%d messages", len(p.seen[0]))
+	}
+	if e, err := wire.Open(p.seen[0][0]); err != nil || !e.Signed || e.Type != wire.DiagRequest {
+		t.Errorf("%+v, %v", e, err)
+	}
+	p.settle()
+	if n := p.box[1].diag.Counters(); n.RequestsIn != 1 || n.Malformed != 0 {
+		t.Errorf("%+v", n)
+	}
+	plain, err := ask().Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.give(1, plain)
+	if n := p.box[1].diag.Counters(); n.RequestsIn != 1 {
+		t.Errorf("one without INTEGRITY was taken: %+v", n)
 	}
 }
