@@ -24,8 +24,6 @@ type refusal struct {
 	say    spoken
 }
 
-func number(v int) *int { return &v }
-
 // Numbers of a TSpec as their four bytes.
 const (
 	nan      = "7fc00000"
@@ -69,7 +67,7 @@ func badPaths() []refusal {
 			m.Without, m.Extra = []string{"sender"}, [][]any{{11, 0x63, "0a01000200000fa0"}}
 		}),
 		bad("wrong checksum", nil, "checksum", func(m *spoken) { m.Patch, m.KeepSum = [][]any{{2, "1234"}}, true }),
-		bad("version 2", nil, "version", func(m *spoken) { m.Version = number(2) }),
+		bad("version 2", nil, "version", func(m *spoken) { m.Version = new(2) }),
 		bad("length too long", nil, "length", func(m *spoken) { m.Patch = [][]any{{6, "0400"}} }),
 		bad("cut off", nil, "length", func(m *spoken) { m.Cut = 4 }),
 		bad("protocol 0", nil, "protocol", func(m *spoken) { m.Session[1] = 0 }),

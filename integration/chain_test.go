@@ -471,8 +471,12 @@ func (c *chain) settles(t *testing.T, left int, boxes ...int) {
 			return fmt.Errorf("box %d still has %+v", left+1, row)
 		}
 		for _, i := range boxes {
-			if row, err := c.boxes[i].session(t, portVoice); err != nil || row.State != console.SessionReserved {
-				return fmt.Errorf("box %d has %s %s, %v", i+1, row.State, row.Error, err)
+			row, err := c.boxes[i].session(t, portVoice)
+			if err == nil && row.State != console.SessionReserved {
+				err = fmt.Errorf("box %d has %s %s", i+1, row.State, row.Error)
+			}
+			if err != nil {
+				return err
 			}
 		}
 		return nil

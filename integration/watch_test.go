@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
+	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
@@ -47,6 +48,11 @@ func (l *lab) watch(t *testing.T, interfaces ...string) {
 		if len(sent) == 0 {
 			t.Error("no box sent any RSVP message")
 			return
+		}
+		for _, f := range sent { // a Bundle's own, which tshark does not verify, too
+			if isIPv4(f.Data) && packet.Checksum(payloadOf(f.Data)) != 0 {
+				t.Errorf("wrong checksum in % x", f.Data)
+			}
 		}
 		slices.SortStableFunc(sent, func(a, b traffic.Frame) int { return a.At.Compare(b.At) })
 		file := filepath.Join(t.TempDir(), "sent.pcap")

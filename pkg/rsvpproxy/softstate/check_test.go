@@ -30,7 +30,7 @@ func (n *Node) check() error {
 				nb.senders++
 				neighbors[k] = nb
 			}
-			if p.local == (p.life.Armed()) {
+			if p.local == p.life.Armed() {
 				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.Armed())
 			}
 			for _, t := range []*timer{&p.refresh, &p.life, &p.up.timer, &p.failureTime, &p.limitTime} {
