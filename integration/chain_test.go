@@ -199,7 +199,7 @@ func TestChainSetUpUnderLoss(t *testing.T) {
 			}
 			var took []time.Duration
 			missing := 0
-			for i := range soak(9, 25) {
+			for i := range soak(9, 17) {
 				if !reliable && i >= soak(3, 15) {
 					break // each may take as long as it is waited for
 				}
@@ -259,7 +259,7 @@ func TestChainStaysUpUnderLoss(t *testing.T) {
 	c.run(t, "1s", true)
 	onWire := capture(t, c.boxes[2].ns, rightWAN, toPort(portVoice))
 	c.loss.set(0.2)
-	period := soak(6*time.Second, 2*time.Minute)
+	period := soak(4*time.Second, 2*time.Minute)
 	end := c.talk(t, portVoice, 3*period)
 	for _, b := range c.boxes {
 		b.waitSession(t, portVoice, console.SessionReserved)

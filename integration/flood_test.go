@@ -192,7 +192,7 @@ func TestNeighbourDoesNotDisturbOthers(t *testing.T) {
 		flood = 20_000 // a second
 		limit = 600    // limits.sessions
 	)
-	period := soak(6*time.Second, time.Minute)
+	period := soak(5*time.Second, time.Minute)
 	c := config{network: []string{"seg0", rightWAN}, capacity: "19mbit", policies: "  []\n", reliable: true, extra: fmt.Sprintf("limits: {sessions: %d}", limit)}
 	n := newRing(t, c)
 	box := n.boxes[0]
