@@ -384,8 +384,11 @@ func TestTwentyReceiversMerge(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "all have left", func() error {
 		row, err := o.boxes[0].session(t, portFixed)
-		if err != nil || row.State != console.SessionPath {
-			return fmt.Errorf("box 1 has %+v, %v", row, err)
+		if err != nil {
+			return err
+		}
+		if row.State != console.SessionPath {
+			return fmt.Errorf("box 1 has %+v", row)
 		}
 		return nil
 	})

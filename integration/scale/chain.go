@@ -149,8 +149,10 @@ func (c chain) build(ctx context.Context) (g, x, s *peer, closeAll func() error,
 		netns.Veth(end("s", "lan0", "10.2.0.1/16"), end("b", "eth0", "10.2.0.2/16")),
 	)
 	for _, w := range []struct{ name, dst, via string }{
-		{"g", "10.2.0.0/16", "10.9.1.2"}, {"x", "10.2.0.0/16", "10.9.2.2"},
-		{"x", "10.1.0.0/16", "10.9.1.1"}, {"s", "10.1.0.0/16", "10.9.2.1"},
+		{"g", "10.2.0.0/16", "10.9.1.2"},
+		{"x", "10.2.0.0/16", "10.9.2.2"},
+		{"x", "10.1.0.0/16", "10.9.1.1"},
+		{"s", "10.1.0.0/16", "10.9.2.1"},
 	} {
 		err = errors.Join(err, ns[w.name].Route(netip.MustParsePrefix(w.dst), netip.MustParseAddr(w.via)))
 	}

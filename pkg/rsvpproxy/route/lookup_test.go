@@ -42,11 +42,9 @@ func TestLookup(t *testing.T) {
 	lookup := func(dst netip.Addr, want netip.Addr, ok bool) Hop {
 		t.Helper()
 		var h Hop
-		if err := ns[0].Do(func() (err error) { h, err = table.Lookup(now, dst); return nil }); err != nil {
-			t.Fatal(err)
-		}
-		if ok != (h.Index != 0) || h.Gateway != want {
-			t.Fatalf("%s: %+v, want a gateway %v, %v", dst, h, want, ok)
+		err := ns[0].Do(func() (err error) { h, err = table.Lookup(now, dst); return err })
+		if ok != (err == nil) || ok != (h.Index != 0) || h.Gateway != want {
+			t.Fatalf("%s: %+v, %v, want a gateway %v, %v", dst, h, err, want, ok)
 		}
 		return h
 	}

@@ -68,7 +68,7 @@ func (n *Node) check() error {
 					nb.refs++
 					neighbors[k] = nb
 				}
-				if r.local() == (r.life.Armed()) {
+				if r.local() == r.life.Armed() {
 					return fmt.Errorf("%v: local %v but lifetime timer %v", id, r.local(), r.life.Armed())
 				}
 				if !r.have && r.next == nil {

@@ -242,8 +242,16 @@ func TestProtocolUnreachableIsSwallowed(t *testing.T) {
 		payload   []byte
 		swallowed uint64
 	}{
-		{quote6(1, 46), 1}, {quote6(1, 0, 46), 1}, {quote6(1, 0, 134), 1}, {quote6(1, 0, 17), 0}, {quote6(0, 46), 0},
-		{quote6(1, 44, 46), 1}, {quote6(1, 0, 44, 134), 1}, {quote6(1, 0, 44, 17), 0}, {quote6(1, 44, 17), 0}, {quote6(1, 17, 46), 0},
+		{quote6(1, 46), 1},
+		{quote6(1, 0, 46), 1},
+		{quote6(1, 0, 134), 1},
+		{quote6(1, 0, 17), 0},
+		{quote6(0, 46), 0},
+		{quote6(1, 44, 46), 1},
+		{quote6(1, 0, 44, 134), 1},
+		{quote6(1, 0, 44, 17), 0},
+		{quote6(1, 44, 17), 0},
+		{quote6(1, 17, 46), 0},
 	} {
 		rawSend(t, l.Sink, unix.IPPROTO_ICMPV6, srcAddr6, tt.payload)
 		time.Sleep(5 * time.Millisecond)
