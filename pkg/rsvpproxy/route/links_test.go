@@ -2,44 +2,20 @@ package route
 
 import (
 	"context"
-	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
-
-	"github.com/qosproxy/qosproxy/integration/rig/netns"
-	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 // An address that comes, one that goes and an interface that goes down are told;
 // the channel closes with its context.
 func TestSubscribeLinks(t *testing.T) {
-	roottest.Need(t)
-	group := netns.NewGroup()
-	var ns [2]*netns.NetNS
-	for i, name := range []string{"a", "b"} {
-		n, err := netns.NewNamed(group + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := n.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		ns[i] = n
-	}
-	if err := netns.Veth(
-		netns.End{NS: ns[0], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}},
-		netns.End{NS: ns[1], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24")}},
-	); err != nil {
-		t.Fatal(err)
-	}
+	ns := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var changes <-chan struct{}
-	if err := ns[0].Do(func() (err error) {
+	if err := ns.Do(func() (err error) {
 		changes, err = SubscribeLinks(ctx)
 		return err
 	}); err != nil {
@@ -73,7 +49,7 @@ func TestSubscribeLinks(t *testing.T) {
 				empty = true
 			}
 		}
-		if err := ns[0].Do(change(tt.f)); err != nil {
+		if err := ns.Do(change(tt.f)); err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
 		select {

@@ -6,35 +6,12 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-
-	"github.com/qosproxy/qosproxy/integration/rig/netns"
-	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 // An answer serves for a moment, a change ends it, and what the kernel refuses
 // is asked anew each time.
 func TestLookup(t *testing.T) {
-	roottest.Need(t)
-	group := netns.NewGroup()
-	var ns [2]*netns.NetNS
-	for i, name := range []string{"a", "b"} {
-		n, err := netns.NewNamed(group + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := n.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		ns[i] = n
-	}
-	if err := netns.Veth(
-		netns.End{NS: ns[0], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}},
-		netns.End{NS: ns[1], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24")}},
-	); err != nil {
-		t.Fatal(err)
-	}
+	ns := pair(t)
 	table := NewTable()
 	defer table.Close()
 	now := time.Now()
@@ -42,7 +19,7 @@ func TestLookup(t *testing.T) {
 	lookup := func(dst netip.Addr, want netip.Addr, ok bool) Hop {
 		t.Helper()
 		var h Hop
-		err := ns[0].Do(func() (err error) { h, err = table.Lookup(now, dst); return err })
+		err := ns.Do(func() (err error) { h, err = table.Lookup(now, dst); return err })
 		if ok != (err == nil) || ok != (h.Index != 0) || h.Gateway != want {
 			t.Fatalf("%s: %+v, %v, want a gateway %v, %v", dst, h, err, want, ok)
 		}
@@ -54,7 +31,7 @@ func TestLookup(t *testing.T) {
 		t.Errorf("our own address: %+v", h)
 	}
 	lookup(gateway, none, true) // on the link
-	if err := ns[0].Route(netip.MustParsePrefix("10.7.0.0/16"), gateway); err != nil {
+	if err := ns.Route(netip.MustParsePrefix("10.7.0.0/16"), gateway); err != nil {
 		t.Fatal(err)
 	}
 	lookup(far, gateway, true)
@@ -62,7 +39,7 @@ func TestLookup(t *testing.T) {
 	// A host route to another gateway: unseen for a moment, then or after Forget
 	// seen.
 	host := netip.MustParsePrefix("10.7.0.1/32")
-	if err := ns[0].Route(host, other); err != nil {
+	if err := ns.Route(host, other); err != nil {
 		t.Fatal(err)
 	}
 	lookup(far, gateway, true)
@@ -71,7 +48,7 @@ func TestLookup(t *testing.T) {
 	table.Follow(true)
 	lookup(far, other, true)
 	now = now.Add(followed - 1)
-	if err := ns[0].Do(func() error { return netlink.RouteDel(&netlink.Route{Dst: netlink.NewIPNet(far.AsSlice())}) }); err != nil {
+	if err := ns.Do(func() error { return netlink.RouteDel(&netlink.Route{Dst: netlink.NewIPNet(far.AsSlice())}) }); err != nil {
 		t.Fatal(err)
 	}
 	lookup(far, other, true) // until it is told

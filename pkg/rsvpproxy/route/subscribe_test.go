@@ -8,39 +8,16 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-
-	"github.com/qosproxy/qosproxy/integration/rig/netns"
-	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
 // The kernel's changes come, those of one moment together, and the channel
 // closes with its context.
 func TestSubscribe(t *testing.T) {
-	roottest.Need(t)
-	group := netns.NewGroup()
-	var ns [2]*netns.NetNS
-	for i, name := range []string{"a", "b"} {
-		n, err := netns.NewNamed(group + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := n.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		ns[i] = n
-	}
-	if err := netns.Veth(
-		netns.End{NS: ns[0], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}},
-		netns.End{NS: ns[1], Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24")}},
-	); err != nil {
-		t.Fatal(err)
-	}
+	ns := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var changes <-chan []netip.Prefix
-	if err := ns[0].Do(func() (err error) {
+	if err := ns.Do(func() (err error) {
 		changes, err = Subscribe(ctx)
 		return err
 	}); err != nil {
@@ -48,7 +25,7 @@ func TestSubscribe(t *testing.T) {
 	}
 	want := []netip.Prefix{netip.MustParsePrefix("10.7.0.0/16"), netip.MustParsePrefix("10.8.0.0/16"), netip.MustParsePrefix("0.0.0.0/0")}
 	for _, dst := range want {
-		if err := ns[0].Route(dst, netip.MustParseAddr("10.1.0.2")); err != nil {
+		if err := ns.Route(dst, netip.MustParseAddr("10.1.0.2")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +37,7 @@ func TestSubscribe(t *testing.T) {
 	}
 	// An interface that goes down takes its IPv4 routes along, and the kernel
 	// says so of the interface only.
-	if err := ns[0].Do(func() error {
+	if err := ns.Do(func() error {
 		link, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
