@@ -33,6 +33,14 @@ func (c *collector) Handle(_ time.Time, p *nfq.Packet) nfq.Verdict {
 	c.n.Add(1)
 	return nfq.Drop
 }
+
+// at returns packet number i, which has come.
+func (c *collector) at(i uint64) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.packets[i]
+}
+
 func (c *collector) NextDeadline() (time.Time, bool) { return time.Time{}, false }
 func (c *collector) Advance(time.Time)               {}
 func (c *collector) Wake(time.Time)                  {}
@@ -81,7 +89,7 @@ func TestControlQueueGetsRSVP(t *testing.T) {
 	rawSend(t, l.Source, packet.ProtoRSVP, dstAddr, []byte("a message"))
 	rawSend(t, l.Source, packet.ProtoRSVPE2E, dstAddr6, []byte("another"))
 	waitFor(t, func() bool { return got.n.Load() == 2 })
-	if ttl := got.packets[0][8]; ttl != 64 {
+	if ttl := got.at(0)[8]; ttl != 64 {
 		t.Errorf("TTL %d: it was decremented before the queue", ttl)
 	}
 }
@@ -104,7 +112,7 @@ func TestControlQueueGetsRouterAlertRFC2711Section2_1(t *testing.T) {
 		before := got.n.Load()
 		l.sendAlert(t, tt.dst, make([]byte, tt.size))
 		waitFor(t, func() bool { return got.n.Load() == before+1 })
-		v, err := packet.Parse(got.packets[before])
+		v, err := packet.Parse(got.at(before))
 		if err != nil || v.Fragment() || v.Proto() != packet.ProtoRSVP || len(v.Transport()) != tt.size || v.TTL() != 64 || v.Dst() != tt.dst {
 			t.Errorf("%+v: %v, protocol %d, %d bytes, hop limit %d", tt, err, v.Proto(), len(v.Transport()), v.TTL())
 		}
