@@ -12,7 +12,7 @@ all: build
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/qosproxy ./cmd/qosproxy
 
-# Everything that must hold before a change lands; under 15 minutes on 2 cores.
+# Everything that must hold before a change lands. It should be under 15 minutes on 2 cores; see docs/testing.md.
 test: build lint tidy-check generate-check unit integration fuzz-short bench-once
 
 # The rig's namespaces and timings do not bear a second package's load beside
