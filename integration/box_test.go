@@ -43,9 +43,12 @@ func newBox(t *testing.T, l *lab, ns *netns.NetNS, i int) *box {
 
 func (b *box) socket() string { return filepath.Join(b.dir, "control.sock") }
 func (b *box) config() string { return filepath.Join(b.dir, "box.yaml") }
+func (b *box) state() string  { return filepath.Join(b.dir, "state") }
 
+// write makes the config file, with a state_dir of this box alone.
 func (b *box) write(t *testing.T, config string) {
 	t.Helper()
+	config += "\nstate_dir: " + b.state() + "\n"
 	if err := os.WriteFile(b.config(), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const (
 	portSource = 4000
 )
 
-// startBare starts both boxes without a policy, each with a state_dir of its own.
+// startBare starts both boxes without a policy.
 func (l *lab) startBare(t *testing.T, capacity string) {
 	t.Helper()
 	var list []string
@@ -38,7 +38,7 @@ func (l *lab) startBare(t *testing.T, capacity string) {
 }
 
 func (l *lab) bare(i int, capacity string) string {
-	c := l.edge(i, "  []\n", "state_dir: "+filepath.Join(l.boxes[i].dir, "state"))
+	c := l.edge(i, "  []\n", "")
 	c.capacity = capacity
 	return c.String()
 }
@@ -447,7 +447,7 @@ func connectFrom(t *testing.T, l *lab, sport, dport uint16) (dialled, accepted *
 func TestReservationsFileIsBroken(t *testing.T) {
 	l := newLab(t, 2, nil)
 	b := l.boxes[0]
-	dir := filepath.Join(b.dir, "state")
+	dir := b.state()
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "reservations.json"), []byte(`{"version":1,"last_id":3,"reser`), 0o600)); err != nil {
 		t.Fatal(err)
 	}

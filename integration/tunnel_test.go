@@ -54,7 +54,7 @@ func (l *lab) tunnelEnd(i int) string {
 	if i == 0 { // what is reserved by hand there is no policy's
 		policies = strings.Replace(policies, "to_port: 5004-5020", "to_port: 5004", 1)
 	}
-	c := config{hosts: []string{lanIface}, network: []string{wan, "tun0"}, capacity: "10mbit", policies: policies, reliable: true, extra: "state_dir: " + l.boxes[2*i].dir}
+	c := config{hosts: []string{lanIface}, network: []string{wan, "tun0"}, capacity: "10mbit", policies: policies, reliable: true}
 	return strings.Replace(c.String(), "{name: tun0, zone: network", fmt.Sprintf("{name: tun0, zone: network, tunnel: {local: %s, remote: %s}", near, far), 1)
 }
 

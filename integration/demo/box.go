@@ -40,6 +40,7 @@ type box struct {
 type boxValues struct {
 	Number                  int
 	Role, Capacity, Mode    string
+	StateDir                string
 	PortRealtime, PortVoice int
 	PortReliable            int
 }
@@ -84,6 +85,9 @@ func (d *demonstration) startBox(ctx context.Context, v boxValues, ns *netns.Net
 		dir = d.opts.PcapDir
 	}
 	config, socket := filepath.Join(dir, name+".yaml"), filepath.Join(d.work, name+".sock")
+	// Reservations made by hand are none of the demonstration's: neither those
+	// of a qosproxy of this machine nor those of the other box.
+	v.StateDir = filepath.Join(d.work, name+".state")
 	if err := writeConfig(config, v); err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 // demonstration says of them.
 func TestBoxConfigs(t *testing.T) {
 	for _, v := range []boxValues{
-		{Number: 1, Role: "sender", Capacity: boxCapacity},
-		{Number: 2, Role: "receiver", Capacity: boxBack},
+		{Number: 1, Role: "sender", Capacity: boxCapacity, StateDir: "/tmp/qosproxy: demo/box1.state"},
+		{Number: 2, Role: "receiver", Capacity: boxBack, StateDir: "/tmp/qosproxy: demo/box2.state"},
 	} {
 		file := filepath.Join(t.TempDir(), "box.yaml")
 		if err := writeConfig(file, v); err != nil {
@@ -28,6 +28,9 @@ func TestBoxConfigs(t *testing.T) {
 			t.Fatal(err)
 		}
 		sender := v.Number == 1
+		if c.StateDir != v.StateDir {
+			t.Errorf("box %d: state_dir %q, want %q", v.Number, c.StateDir, v.StateDir)
+		}
 		if len(c.Policies) != 3 || c.TCP.Window != config.WindowPredict {
 			t.Errorf("box %d: %+v", v.Number, c)
 		}
