@@ -83,6 +83,7 @@ func (l *lab) threeBoxes(middle string) []string {
 func TestTransit(t *testing.T) {
 	l := newLab(t, 3, nil)
 	l.startAll(t, l.threeBoxes("19mbit")...)
+	heard := capture(t, l.b, hostIface, toPort(portVoice))
 	end := l.talk(t, portVoice, 12*time.Second)
 	hopAddr := func(i, end int) string { v4, _ := hop(i, end); return v4.String() }
 	for i, want := range []struct{ role, prev, next, iface string }{
@@ -101,11 +102,12 @@ func TestTransit(t *testing.T) {
 	}
 	// The transit box marks and polices by its own treatment.
 	l.boxes[1].waitFlow(t, portVoice, "treated in the middle", func(r console.FlowRow) bool { return r.ConformPackets > 20 })
+	before := heardSo(heard)
 	l.boxes[0].stop(t)
 	for _, b := range l.boxes[1:] {
 		b.waitNoSession(t, portVoice)
 	}
-	end().check(t)
+	end().checkStop(t, before)
 }
 
 // A transit box without room refuses for all.

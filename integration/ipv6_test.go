@@ -74,10 +74,11 @@ func TestVoiceReservedIPv6(t *testing.T) {
 		t.Errorf("flow %+v", row)
 	}
 
+	before := heardSo(heard)
 	l.boxes[0].stop(t)
 	waitMessage(t, rsvp, wire.PathTear)
 	l.boxes[1].waitNoSession(t, portVoice)
-	end().check(t)
+	end().checkStop(t, before)
 	if at, _ := hostRSVP.Frames(); len(at) != 0 {
 		t.Errorf("%d RSVP messages came to B", len(at))
 	}

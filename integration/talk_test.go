@@ -3,13 +3,19 @@ package integration
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 )
 
 // call is what became of a voice stream.
-type call struct{ sent, lost, again int }
+type call struct {
+	sent, lost, again int
+	missing           []int // the numbers of those that were lost
+}
 
 // talk sends a voice stream from A to B, 160 bytes every 20 ms, until the
 // returned function is called: that waits for what is on its way.
@@ -28,8 +34,9 @@ func (l *lab) talkTo(t *testing.T, to netip.AddrPort, most time.Duration) (end f
 		}
 	}
 	var arrived, again atomic.Int64
+	var mu sync.Mutex
+	seen := map[uint32]bool{}
 	go func() {
-		seen := map[uint32]bool{}
 		buf := make([]byte, 200)
 		for {
 			n, err := server.Read(buf)
@@ -40,12 +47,14 @@ func (l *lab) talkTo(t *testing.T, to netip.AddrPort, most time.Duration) (end f
 				continue
 			}
 			seq := binary.BigEndian.Uint32(buf)
+			mu.Lock()
 			if seen[seq] {
 				again.Add(1)
-				continue
+			} else {
+				seen[seq] = true
+				arrived.Add(1)
 			}
-			seen[seq] = true
-			arrived.Add(1)
+			mu.Unlock()
 		}
 	}()
 	stop, sent := make(chan struct{}), make(chan int, 1)
@@ -75,7 +84,15 @@ func (l *lab) talkTo(t *testing.T, to netip.AddrPort, most time.Duration) (end f
 		for deadline := time.Now().Add(3 * time.Second); int(arrived.Load()) < c.sent && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
-		c.lost, c.again = c.sent-int(arrived.Load()), int(again.Load())
+		c.again = int(again.Load())
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range c.sent {
+			if !seen[uint32(i)] {
+				c.missing = append(c.missing, i)
+			}
+		}
+		c.lost = len(c.missing)
 		return c
 	}
 }
@@ -84,6 +101,27 @@ func (l *lab) talkTo(t *testing.T, to netip.AddrPort, most time.Duration) (end f
 func (c call) check(t *testing.T) {
 	t.Helper()
 	if c.sent == 0 || c.lost != 0 || c.again != 0 {
-		t.Errorf("voice: %d packets sent, %d lost, %d came twice", c.sent, c.lost, c.again)
+		t.Errorf("voice: %d packets sent, %d lost, %d came twice: %v", c.sent, c.lost, c.again, c.missing)
 	}
+}
+
+// lostAtStop is what a change of an interface's root queue may cost: the kernel
+// drops what is sent in that moment (kfree_skb with reason QDISC_DROP), whoever
+// asks for the change.
+const lostAtStop = 3
+
+// checkStop is check for a stream over the clean stop of a box on its way, by
+// which the queues of its interfaces are removed: what came before, so many
+// packets, is whole.
+func (c call) checkStop(t *testing.T, before int) {
+	t.Helper()
+	if before == 0 || c.sent < before || c.again != 0 || c.lost > lostAtStop || c.lost > 0 && c.missing[0] < before {
+		t.Errorf("voice: %d packets sent, %d of them before the stop, lost %v, %d came twice", c.sent, before, c.missing, c.again)
+	}
+}
+
+// heardSo counts what a capture has.
+func heardSo(c *traffic.Capture) int {
+	frames, _ := c.Frames()
+	return len(frames)
 }

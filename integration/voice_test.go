@@ -56,10 +56,11 @@ func TestVoiceReserved(t *testing.T) {
 		t.Errorf("flow %+v", row)
 	}
 
+	before := heardSo(heard)
 	l.boxes[0].stop(t)
 	waitMessage(t, rsvp, wire.PathTear)
 	l.boxes[1].waitNoSession(t, portVoice)
-	end().check(t)
+	end().checkStop(t, before)
 	if frames, _ := hostRSVP.Frames(); len(frames) != 0 {
 		t.Errorf("%d RSVP messages came to a host", len(frames))
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -232,9 +233,44 @@ func TestMissingGroupIsNoBypass(t *testing.T) {
 	if err := h.Put(h.ifindex, tr, mine, plan.BestEffort, 99); err != nil {
 		t.Fatal(err)
 	}
-	h.send(frame(key4, 0, 600), 0)
+	if r := h.send(frame(key4, 0, 600), 0); r.priority != uint32(mine) {
+		t.Errorf("priority %#x, want the flow's class", r.priority)
+	}
 	if r := h.send(frame(key4, 0, 600), 0); r.priority != uint32(plan.BestEffort) {
 		t.Errorf("priority %#x, want best effort", r.priority)
+	}
+}
+
+// RFC 2215 section 3.6: a bucket is full in the beginning, a flow's own as well
+// as one that senders share, whichever of the two rows comes first. So the first
+// packets of a reservation that is made while its flow runs conform.
+func TestNewBucketIsFull(t *testing.T) {
+	const depth = 1 << 28 // no machine is up for as long as it takes to fill
+	for _, groupFirst := range []bool{true, false} {
+		h := newHarness(t)
+		tr := plan.Treatment{Key: key4, Rate: 1, Bucket: depth, Police: true, Drop: true, Group: session}
+		steps := []func() error{
+			func() error { return h.PutGroup(h.ifindex, groupNumber, tr) },
+			func() error { return h.Put(h.ifindex, tr, mine, plan.BestEffort, groupNumber) },
+		}
+		if !groupFirst {
+			slices.Reverse(steps)
+		}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r := h.send(frame(key4, 0, 1000), 0); r.verdict == drop || r.priority != uint32(mine) {
+			t.Errorf("group first %t: the first packet has verdict %d, priority %#x", groupFirst, r.verdict, r.priority)
+		}
+		own, err := h.read(h.ifindex, key4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.levels().Level; got != (depth-1000)*nsec || own.Levels.Level != depth*nsec {
+			t.Errorf("group first %t: level %d of the group, %d of the flow", groupFirst, got, own.Levels.Level)
+		}
 	}
 }
 
