@@ -19,16 +19,24 @@ test: build lint tidy-check generate-check unit integration fuzz-short bench-onc
 # them, so packages that need root run one at a time.
 ROOTPKGS  = ./integration/... ./pkg/nfq ./pkg/inject ./pkg/shaper/... ./pkg/daemon/... 
 UNITPKGS  = $(shell $(GO) list ./... | grep -vE '/(integration|pkg/nfq|pkg/inject|pkg/shaper|pkg/daemon)(/|$$)')
+# Those with a short form of some test, and those with a benchmark.
+LONGPKGS  = $(shell grep -rl --include='*_test.go' 'testing\.Short()' pkg cmd | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+BENCHPKGS = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n 1 dirname | sort -u)
 
+# The race detector makes simulations in virtual time twenty times slower, so it
+# sees their short form; the long one, of the same tests, is run without it.
 unit:
-	$(GO) test -race -shuffle=on -timeout 10m $(UNITPKGS)
+	$(GO) test -race -short -shuffle=on -timeout 10m $(UNITPKGS)
+	$(GO) test -shuffle=on -timeout 10m $(LONGPKGS)
 
 integration: build
 	$(GO) test -race -shuffle=on -p 1 -timeout 14m $(ROOTPKGS)
 
-# The RSVP scenarios of the rig with longer periods and more repetitions; root,
-# some twenty minutes. docs/testing.md says which.
+# The simulations' long form with the race detector, and the RSVP scenarios of the
+# rig with longer periods and more repetitions; root, some 25 minutes.
+# docs/testing.md says which.
 soak: build
+	$(GO) test -race -count 1 -timeout 30m $(LONGPKGS)
 	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Neighbour|Scapy|Twenty)' ./integration
 
 lint:
@@ -52,10 +60,10 @@ fuzz:
 	FUZZTIME=5m ./tools/fuzz.sh
 
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) test -run '^$$' -bench . -benchmem -p 1 $(BENCHPKGS)
 
 bench-once:
-	$(GO) test -run '^$$' -bench . -benchtime 1x -p 1 ./...
+	$(GO) test -run '^$$' -bench . -benchtime 1x -p 1 $(BENCHPKGS)
 
 # RSVP with 100,000 sessions: see docs/performance.md. Needs root; some ten minutes.
 scale:

@@ -143,7 +143,11 @@ func TestBookAgainstModel(t *testing.T) {
 	}
 	t.Logf("-seed %d", s)
 	rng := rand.New(rand.NewPCG(s, s))
-	for range 40 {
+	rounds := 40
+	if testing.Short() {
+		rounds = 5
+	}
+	for range rounds {
 		const limit = 12
 		b, model, last, now := New(limit), []Reservation{}, uint64(0), epoch
 		find := func(f func(Reservation) bool) int { return slices.IndexFunc(model, f) }
