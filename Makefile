@@ -12,11 +12,13 @@ all: build
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/qosproxy ./cmd/qosproxy
 
-# Everything that must hold before a change lands. It should be under 15 minutes on 2 cores; see docs/testing.md.
+# Everything that must hold before a change lands: 12 minutes on 2 cores, and never
+# more than 15; see docs/testing.md.
 test: build lint tidy-check generate-check unit integration fuzz-short bench-once
 
 # The rig's namespaces and timings do not bear a second package's load beside
-# them, so packages that need root run one at a time.
+# them, so packages that need root run one at a time. In ./integration some
+# scenarios run side by side.
 ROOTPKGS  = ./integration/... ./pkg/nfq ./pkg/inject ./pkg/shaper/... ./pkg/daemon/... 
 UNITPKGS  = $(shell $(GO) list ./... | grep -vE '/(integration|pkg/nfq|pkg/inject|pkg/shaper|pkg/daemon)(/|$$)')
 # Those with a short form of some test, and those with a benchmark.
@@ -52,7 +54,7 @@ generate:
 generate-check:
 	./tools/generate-check.sh
 
-# Each decoder for FUZZTIME; a crasher is written to the package's testdata.
+# Each decoder for FUZZTIME, one for each processor at once; a crasher is written to the package's testdata.
 fuzz-short:
 	FUZZTIME=$(FUZZTIME) ./tools/fuzz.sh
 

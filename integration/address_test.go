@@ -41,6 +41,7 @@ func (b *box) renumber(t *testing.T, iface string, was, now netip.Prefix) {
 // A box is given another address while it works: its neighbours learn of it, and
 // the reservation stays (RFC 2205 section 3.6).
 func TestAddressChangesRFC2205Section3_6(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startEdges(t, usualPolicies, "")
 	end := l.talk(t, portVoice, 30*time.Second)

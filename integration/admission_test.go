@@ -14,6 +14,7 @@ import (
 // A reservation beyond what the link may grant is refused with a reason, its
 // flow passes as best effort, and it is granted when there is room again.
 func TestAdmission(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	rsvp := capture(t, l.boxes[0].ns, rightWAN, isRSVP)
 	one, two := l.edge(0, usualPolicies, ""), l.edge(1, usualPolicies, "")
@@ -81,6 +82,7 @@ func (l *lab) threeBoxes(middle string) []string {
 
 // A transit box reserves too, on the interface by which the data leaves.
 func TestTransit(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3, nil)
 	l.startAll(t, l.threeBoxes("19mbit")...)
 	heard := capture(t, l.b, hostIface, toPort(portVoice))
@@ -112,6 +114,7 @@ func TestTransit(t *testing.T) {
 
 // A transit box without room refuses for all.
 func TestTransitRefuses(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3, nil)
 	rsvp := capture(t, l.boxes[1].ns, rightWAN, isRSVP)
 	l.startAll(t, l.threeBoxes("5mbit")...)

@@ -126,6 +126,7 @@ func badResvs(lih uint32) []refusal {
 // Each bad message gets the error that the RFC has for it, or is dropped and
 // counted by kind; what another neighbour's session has is not disturbed.
 func TestScapyBadMessages(t *testing.T) {
+	t.Parallel()
 	n := newNeighbours(t, transit())
 	box := n.boxes[0]
 	lih := n.reserve(t, portQuiet)

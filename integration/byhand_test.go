@@ -133,6 +133,7 @@ func reserve(more ...string) []string {
 // packet of it (RFC 2205 section 3.1.3): it is marked and has its class. The
 // reservation outlives the daemon, and ends when it is released.
 func TestReserveByHand(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	one, two := l.boxes[0], l.boxes[1]
 	rsvp := capture(t, one.ns, rightWAN, isRSVP)
@@ -297,6 +298,7 @@ func checkRSVPViews(t *testing.T, b *box) {
 // By hand there is all that a policy can have: IPv6, guaranteed service with the
 // rate that keeps its delay, styles.
 func TestReserveByHandKinds(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	one, two := l.boxes[0], l.boxes[1]
 	l.startBare(t, "19mbit")
@@ -338,6 +340,7 @@ func TestReserveByHandKinds(t *testing.T) {
 // A refusal is told with its code and where it was found, and by the exit code;
 // a reservation that nobody answers is not reserved in time.
 func TestReserveByHandRefused(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	one, two := l.boxes[0], l.boxes[1]
 	l.startBare(t, "4mbit")
@@ -385,6 +388,7 @@ func TestReserveByHandRefused(t *testing.T) {
 
 // A TCP connection that no policy knows is helped from its first packet on.
 func TestReserveByHandTCP(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	one, two := l.boxes[0], l.boxes[1]
 	l.startBare(t, "19mbit")
@@ -445,6 +449,7 @@ func connectFrom(t *testing.T, l *lab, sport, dport uint16) (dialled, accepted *
 
 // A file that cannot be understood is set aside, and the box works.
 func TestReservationsFileIsBroken(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	b := l.boxes[0]
 	dir := b.state()

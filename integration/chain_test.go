@@ -255,6 +255,7 @@ func (c *chain) torn(t *testing.T) (timeouts uint64, tears uint64) {
 // false teardown, and the data are treated all the time. With loss of every
 // packet alike, ARP and data included, it stays as well.
 func TestChainStaysUpUnderLoss(t *testing.T) {
+	t.Parallel()
 	c := newChain(t)
 	c.run(t, "1s", true)
 	onWire := capture(t, c.boxes[2].ns, rightWAN, toPort(portVoice))
@@ -304,6 +305,7 @@ func unmarked(t *testing.T, c *traffic.Capture, from int, mark uint8) (wrong, al
 // nobody else loses the reservation, the data are treated all the time, and its
 // own state is told to it again.
 func TestChainTransitRestarts(t *testing.T) {
+	t.Parallel()
 	c := newChain(t)
 	c.run(t, "1s", true)
 	killed := c.boxes[2]
@@ -337,6 +339,7 @@ func TestChainTransitRestarts(t *testing.T) {
 // and the reservation is made again between those who are left, who see that
 // there is a hop without RSVP.
 func TestChainTransitAbsent(t *testing.T) {
+	t.Parallel()
 	c := newChain(t)
 	c.run(t, "1s", true)
 	end := c.talk(t, portVoice, 40*time.Second)
@@ -396,6 +399,7 @@ func (b *box) session(t *testing.T, port uint16) (console.SessionRow, error) {
 // has the reservation on the new path W = 2 s and a round trip later, the edges
 // never lose it, and the old branch is given back.
 func TestChainLinkFails(t *testing.T) {
+	t.Parallel()
 	c := newDetour(t)
 	c.run(t, "1s", true)
 	end := c.talk(t, portVoice, 40*time.Second)
@@ -437,6 +441,7 @@ func TestChainLinkFails(t *testing.T) {
 // A route that flaps leaves the reservation where the route ends up, and no
 // remains elsewhere; the edges do not lose it.
 func TestChainRouteFlaps(t *testing.T) {
+	t.Parallel()
 	c := newDetour(t)
 	c.run(t, "1s", true)
 	end := c.talk(t, portVoice, 40*time.Second)

@@ -28,6 +28,7 @@ func (l *lab) open(t *testing.T, c cheatable) (source, sink *net.TCPConn) {
 // A source is clocked at the reserved rate by acknowledgements that the box
 // made, and every byte arrives.
 func TestTCPCheated(t *testing.T) {
+	t.Parallel()
 	for _, c := range []cheatable{
 		{"realtime", portRealtime, false}, {"reliable", portReliable, false}, {"reverse", portReverse, true},
 	} {

@@ -17,6 +17,7 @@ var bothModes = []cheatable{{"realtime", portRealtime, false}, {"reliable", port
 // The receiver may answer after the source's FIN (RFC 9293 section 3.6), and
 // the answer passes a cheated connection.
 func TestHalfClose(t *testing.T) {
+	t.Parallel()
 	for _, c := range bothModes {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, 2, nil)
@@ -45,6 +46,7 @@ func TestHalfClose(t *testing.T) {
 
 // A receiver's RST ends the source's connection, whatever was faked before.
 func TestResetReachesSource(t *testing.T) {
+	t.Parallel()
 	for _, c := range bothModes {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, 2, nil)
@@ -81,6 +83,7 @@ func (endless) Read(b []byte) (int, error) { return len(b), nil }
 
 // A box never accepts a connection for a host.
 func TestClosedPortIsRefused(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startEdges(t, usualPolicies, "")
 	for _, port := range []uint16{portRealtime, portReliable} {
@@ -98,6 +101,7 @@ func TestClosedPortIsRefused(t *testing.T) {
 // A receiver that does not read stops the source: the box takes no more than
 // its limits, and all goes on when the receiver reads again.
 func TestStalledReceiver(t *testing.T) {
+	t.Parallel()
 	for _, c := range bothModes {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, 2, nil)

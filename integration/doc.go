@@ -5,4 +5,7 @@
 //
 // The program is built by the tests themselves, so a result that the go command
 // has cached says nothing about it: run them with -count=1 or -shuffle=on.
+//
+// A scenario of its own namespaces, which shares nothing with others and mostly
+// waits, says t.Parallel.
 package integration

@@ -66,6 +66,7 @@ func hears(t *testing.T, c *traffic.Capture, kind wire.MsgType, s wire.Session) 
 // all that belongs to them: of IPsec (RFC 2207), of aggregates (RFC 3175, RFC
 // 4860), and of the null service (RFC 2997). What it cannot serve it refuses.
 func TestFormatsThroughABox(t *testing.T) {
+	t.Parallel()
 	type format struct {
 		name    string
 		session wire.Session

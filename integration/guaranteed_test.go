@@ -28,7 +28,7 @@ const (
 const guaranteedPolicies = `
   - name: call
     match: {protocol: udp, to_port: 5030}
-    reserve: {role: both, service: guaranteed, delay: 50ms, tspec: {rate: 160kbit, burst: 2000B, max_packet: 200B}}
+    reserve: {role: both, service: guaranteed, delay: 50ms, tspec: {rate: 320kbit, burst: 2000B, max_packet: 200B}}
   - name: hurried
     match: {protocol: udp, to_port: 5031}
     reserve: {role: both, service: guaranteed, delay: 10ms, tspec: {rate: 160kbit, burst: 2000B, max_packet: 200B}}
@@ -53,10 +53,10 @@ func TestGuaranteedVoice(t *testing.T) {
 	l.startAll(t, l.guaranteedBoxes()...)
 	ctx := within(t, 100*time.Second)
 
-	// One packet every 20 ms is half of what is reserved.
+	// One packet every 10 ms is half of what is reserved.
 	call := traffic.StreamConfig{
 		From: l.a, To: l.b, Remote: at(addrB, portCall),
-		Payload: 172, Interval: 20 * time.Millisecond, Duration: 25 * time.Second, Warmup: 4 * time.Second,
+		Payload: 172, Interval: 10 * time.Millisecond, Duration: 15 * time.Second, Warmup: 4 * time.Second,
 	}
 	idle := call
 	idle.Remote, idle.Duration, idle.Warmup = at(addrB, portOther), time.Second, 0
@@ -166,6 +166,7 @@ func checkRate(t *testing.T, tshark string, rsvp *traffic.Capture, row console.S
 // RFC 5946 section 3.1.2: what no rate can keep is refused by code 1 value 1, and
 // both ends' boxes say why. The flow passes all the same.
 func TestGuaranteedDelayTooSmall(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3, nil)
 	rsvp := capture(t, l.boxes[1].ns, leftWAN, isRSVP)
 	l.startAll(t, l.guaranteedBoxes()...)

@@ -95,6 +95,7 @@ func TestVoiceReservedIPv6(t *testing.T) {
 // A TCP source over IPv6 is cheated, at the reserved rate, and every byte
 // arrives: its SHA-256 is the source's.
 func TestTCPCheatedIPv6(t *testing.T) {
+	t.Parallel()
 	for _, c := range bothModes {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, 2, nil)

@@ -66,6 +66,7 @@ func routeBy(t *testing.T, ns *netns.NetNS, dst, dev string, via netip.Addr) {
 // the hops, and reservations come about. Where there is a global address it is
 // told instead (TestVoiceReservedIPv6).
 func TestLinkLocalHopsIPv6(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	left, right := linkLocal(t, l.boxes[0].ns, rightWAN), linkLocal(t, l.boxes[1].ns, leftWAN)
 	routeBy(t, l.boxes[0].ns, "fd00:2::/64", rightWAN, right)

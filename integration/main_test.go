@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +14,23 @@ import (
 // program is the program under test, built once for all scenarios.
 var program string
 
+// atOnce is how many scenarios run side by side, of those that mostly wait for
+// soft state: each is busy for a third of its time, on one of two processors.
+// Each has its own namespaces, directory and sockets. Without t.Parallel, and
+// before the others, run those that look at what is left on the whole machine or
+// measure delays and rates.
+const atOnce = "3"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given { // the go command's default is the number of processors
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(buildAndRun(m))
 }
 

@@ -329,6 +329,7 @@ func (o *orchard) wantMerged(t *testing.T, what string, port uint16, rows int, r
 // one that asks for more than there is takes nothing from the others (section
 // 3.5): in fixed filter style, and in wildcard style with two senders.
 func TestTwentyReceiversMerge(t *testing.T) {
+	t.Parallel()
 	o := newOrchard(t)
 	resvs := capture(t, o.boxes[0].ns, rightWAN, isRSVP)
 	o.start(t)

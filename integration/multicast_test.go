@@ -290,6 +290,7 @@ func (tr *tree) checkGroupPath(t *testing.T, where string, frame []byte, ttl uin
 // first that towards B, for whom the box answers, then that towards C, who answers
 // itself. Leaving ends the one and not the other (RFC 2205 sections 3.6 and 3.9).
 func TestMulticastBranches(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[v6], func(t *testing.T) {
 			tr := newTree(t, v6)
@@ -364,6 +365,7 @@ func TestMulticastBranches(t *testing.T) {
 // Two senders to a group share one reservation on each branch in wildcard style
 // (RFC 2205 section 1.3), and each goes on when the other stops.
 func TestMulticastWildcard(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[v6], func(t *testing.T) {
 			tr := newTree(t, v6)
@@ -429,6 +431,7 @@ func (tr *tree) readAll(t *testing.T, captures ...*traffic.Capture) {
 // A listener that joins later, where the flow is marked without a reservation:
 // its branch is seen, marked and counted at once, though the flow is settled.
 func TestMulticastLaterBranch(t *testing.T) {
+	t.Parallel()
 	tr := newTree(t, false)
 	tr.route(t, tr.source, lanIface, lanIface)
 	heard := capture(t, tr.c, hostIface, toPort(portVoice))

@@ -23,6 +23,7 @@ const policyForNothing = `
 
 // What no policy claims never leaves the kernel, and arrives as it was sent.
 func TestPassThrough(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startEdges(t, policyForNothing, "")
 	seen := capture(t, l.b, hostIface, toPort(portOther))

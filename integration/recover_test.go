@@ -35,6 +35,7 @@ func (b *box) reserved(t *testing.T, iface string) uint64 {
 // reserved flow keeps its marking and its class, the ledger counts it at all
 // times, and its session is there again long before the next refresh.
 func TestKilledBoxRecovers(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3, nil)
 	configs := l.slowly("20s")
 	l.startAll(t, configs...)
@@ -91,6 +92,7 @@ func TestKilledBoxRecovers(t *testing.T) {
 // What nobody claims is counted until on_crash has passed, and then it is gone:
 // from the ledger and from the kernel.
 func TestUnclaimedReservationEnds(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3, nil)
 	configs := l.slowly("6s")
 	l.startAll(t, configs...)

@@ -26,6 +26,7 @@ const markPolicy = `
 // A bad file is refused with its error's place and changes nothing; a good one
 // is taken; neither disturbs what is reserved.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startPlainEdges(t, usualPolicies)
 	b := l.boxes[0]
@@ -95,6 +96,7 @@ func TestReload(t *testing.T) {
 // A reload that takes a policy away gives its connections back to their ends
 // and ends their reservations; what the policy did not have is not disturbed.
 func TestReloadRemovesPolicy(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, badWAN(8)) // so that bytes are in the box's hand
 	l.startPlainEdges(t, usualPolicies)
 	b := l.boxes[0]

@@ -18,6 +18,7 @@ const bothWaysPolicy = `
 // A policy claims a flow and its other direction, of which no packet is sent:
 // both are reserved, and both end together (RFC 5945 section 4.2).
 func TestReverseDirectionRFC5945Section4_2(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startEdges(t, bothWaysPolicy, "")
 	one, two := l.boxes[0], l.boxes[1]

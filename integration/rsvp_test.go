@@ -27,6 +27,7 @@ import (
 // All messages of a grant, a refusal, a flow's end and a box's end are read by
 // an implementation that is not ours.
 func TestRSVPOnTheWire(t *testing.T) {
+	t.Parallel()
 	roottest.Need(t)
 	tshark := roottest.Tool(t, "tshark")
 	l := newLab(t, 2, nil)
@@ -147,6 +148,7 @@ func readByTshark(t *testing.T, tshark, file string, want int) map[wire.MsgType]
 
 // What is no RSVP message is counted, and the box lives on.
 func TestRSVPGarbage(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	b := l.boxes[0]
 	rsvp := capture(t, b.ns, rightWAN, isRSVP)

@@ -100,6 +100,7 @@ func transit() config {
 // RFC 2205 section 3.1: every message of scapy's gets its right answer from a
 // transit hop.
 func TestScapyThroughTransit(t *testing.T) {
+	t.Parallel()
 	n := newNeighbours(t, transit())
 	box := n.boxes[0]
 	const port = 5004
@@ -192,6 +193,7 @@ const boxUpPeer = "10.1.0.2"
 
 // RFC 2205 section 1.3: the three styles, in scapy's RESVs of two senders.
 func TestScapyStyles(t *testing.T) {
+	t.Parallel()
 	n := newNeighbours(t, transit())
 	for i, style := range []string{"wf", "se", "ff"} {
 		port := uint16(5004 + i)
@@ -241,6 +243,7 @@ func TestScapyStyles(t *testing.T) {
 // A box between an unaware host and a neighbour that scapy speaks for: sender
 // proxy and receiver proxy.
 func TestScapyToProxies(t *testing.T) {
+	t.Parallel()
 	n := newNeighbours(t, config{hosts: []string{lanIface}, network: []string{rightWAN}, capacity: "19mbit", policies: voicePolicy})
 	box := n.boxes[0]
 

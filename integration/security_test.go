@@ -121,6 +121,7 @@ func keysSeen(t *testing.T, c *traffic.Capture, outgoing bool, since time.Time) 
 // nothing when it is sent again. A box that was killed proves itself and has its
 // neighbour prove itself when it is back, and the reservation comes back.
 func TestSecuredReservationRFC2747(t *testing.T) {
+	t.Parallel()
 	roottest.Need(t)
 	tshark := roottest.Tool(t, "tshark")
 	l := newLab(t, 2, nil)
@@ -239,6 +240,7 @@ func replay(t *testing.T, l *lab, rsvp *traffic.Capture) {
 // data flows; when the secret is put right and the box told, the reservation
 // comes.
 func TestWrongKeyRFC2747(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	one, two := l.boxes[0], l.boxes[1]
 	file := two.secret(t, "key", "another secret")
@@ -280,6 +282,7 @@ func TestWrongKeyRFC2747(t *testing.T) {
 // stands all the time (RFC 2747 section 5.1). When the last key ends it goes on,
 // and status says so (section 5.3).
 func TestKeyRolloverRFC2747Section5_1(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	rsvp := capture(t, l.boxes[0].ns, rightWAN, isRSVP)
 	begin := time.Now()

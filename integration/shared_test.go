@@ -173,6 +173,7 @@ func (b *box) counted(t *testing.T, ports ...uint16) (sum console.FlowRow) {
 // one policer, so that together they get its rate, and what they ask for is
 // admitted once. One leaves, and the others go on.
 func TestSharedStyles(t *testing.T) {
+	t.Parallel()
 	for _, style := range []string{"wf", "se"} {
 		t.Run(style, func(t *testing.T) {
 			l := newLab(t, 2, nil)
@@ -246,6 +247,7 @@ func (l *lab) reliableEdge(i int, policies string) string {
 // Fixed filter: each sender has its own class and its own rate. One that sends
 // too much loses for itself.
 func TestFixedFilterSenders(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startEdges(t, shared("ff", 2), "")
 	b, sink := l.boxes[0], l.startReceiver(t)
@@ -278,6 +280,7 @@ func TestFixedFilterSenders(t *testing.T) {
 // packet of the first goes without its mark meanwhile, in the first box, where
 // the reservation is torn down and made again, as little as behind the second.
 func TestAutoChangesStyleWithoutAGap(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startEdges(t, shared("auto", 2), "")
 	b, _ := l.boxes[0], l.startReceiver(t)
@@ -328,6 +331,7 @@ func TestAutoChangesStyleWithoutAGap(t *testing.T) {
 // over the change of style; with wf they share, and nobody is cheated. No byte
 // is lost either way.
 func TestSecondConnectionOfASession(t *testing.T) {
+	t.Parallel()
 	for _, style := range []string{"auto", "wf"} {
 		t.Run(style, func(t *testing.T) {
 			l := newLab(t, 2, nil)

@@ -74,6 +74,7 @@ func (b *box) waitRole(t *testing.T, dport uint16, role string) (found console.S
 // have reserved, and stops again: the flow is marked all along, nothing is torn
 // down, and the sessions show who speaks (RFC 5945 sections 2 and 4.1.1.1).
 func TestHostsSpeakAndStopRFC5945(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startPlainEdges(t, voicePolicy)
 	one, two := l.boxes[0], l.boxes[1]

@@ -69,6 +69,7 @@ func (l *lab) tables(t *testing.T, b *box) []string {
 // A box that is killed takes its queue rules along, so that packets pass; the
 // treatment of reserved flows outlives it for on_crash and then ends by itself.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	one := strings.Replace(l.edge(0, usualPolicies, "").String(), "on_crash: 5s", "on_crash: 2s", 1)
 	two := l.edge(1, usualPolicies, "").String()
@@ -165,6 +166,7 @@ func TestRestartAdopts(t *testing.T) {
 // A box that hangs does not hold up what it does not hold: its queue rules
 // open by themselves. When it goes on, it works.
 func TestHang(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startEdges(t, usualPolicies, "")
 	b := l.boxes[0]

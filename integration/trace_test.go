@@ -44,6 +44,7 @@ func (l *lab) linkRoutes(t *testing.T) {
 // reservation through all of them: from each box `rsvp trace` tells the same of
 // every hop (RFC 2745), straight and hop by hop.
 func TestTraceFromEveryBox(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 4, nil) // the second stays a plain router
 	l.linkRoutes(t)
 	fixed := strings.Replace(voicePolicy, "service: controlled-load", "service: controlled-load, style: ff", 1)
@@ -132,6 +133,7 @@ func checkTrace(t *testing.T, from string, want, got []console.TraceHop, i int) 
 
 // A box that is down is the one that the trace ends at.
 func TestTraceNamesTheSilentHop(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3, nil)
 	l.linkRoutes(t)
 	first, last := l.edge(0, voicePolicy, ""), l.edge(2, voicePolicy, "")

@@ -88,6 +88,7 @@ func (b *box) waitTunnel(t *testing.T, rate float64) console.SessionRow {
 // in the router in the middle, encapsulation included; it grows and shrinks with
 // those end to end, and the packets in it are treated there.
 func TestTunnelRFC2746(t *testing.T) {
+	t.Parallel()
 	l := tunnelRow(t)
 	l.boxes[0].launch(t, l.tunnelEnd(0))
 	l.boxes[1].launch(t, l.transit())
@@ -151,6 +152,7 @@ func TestTunnelRFC2746(t *testing.T) {
 // RFC 2746 section 6.2: what the middle of the tunnel has no room for is refused
 // end to end.
 func TestTunnelFullRFC2746Section6_2(t *testing.T) {
+	t.Parallel()
 	l := tunnelRow(t)
 	small := strings.Replace(voicePolicy, "rate: 80kbit", "rate: 8kbit", 1) // it has to fit; the tunnel is none of it
 	middle := config{network: []string{leftWAN, rightWAN}, capacity: "90kbit", policies: small, reliable: true}
