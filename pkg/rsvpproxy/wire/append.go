@@ -49,18 +49,18 @@ func (m *Message) objects() iter.Seq[object] {
 	return func(yield func(object) bool) {
 		e := emitter{yield: yield, ok: true}
 		if m.Integrity != nil {
-			e.put(*m.Integrity)
+			e.put(m.Integrity)
 		}
 		m.emitIDs(&e)
 		if m.Type.objectless() {
-			for _, l := range m.Lists {
-				e.put(l)
+			for i := range m.Lists {
+				e.put(&m.Lists[i])
 			}
 			e.all(m.Unknown)
 			return
 		}
 		if m.Type == Notify && m.ErrorSpec != nil {
-			e.put(*m.ErrorSpec)
+			e.put(m.ErrorSpec)
 		}
 		m.body(&e)
 		for _, part := range m.More {
@@ -71,25 +71,25 @@ func (m *Message) objects() iter.Seq[object] {
 
 // body emits all from the SESSION on.
 func (m *Message) body(e *emitter) {
-	e.put(m.Session)
+	e.put(&m.Session)
 	if m.Hop != nil {
-		e.put(*m.Hop)
+		e.put(m.Hop)
 	}
 	if m.TimeValues != nil {
-		e.put(*m.TimeValues)
+		e.put(m.TimeValues)
 	}
 	if m.ErrorSpec != nil && m.Type != Notify {
-		e.put(*m.ErrorSpec)
+		e.put(m.ErrorSpec)
 	}
 	if m.ResvConfirm.IsValid() {
-		e.put(resvConfirm{m.ResvConfirm})
+		e.put(resvConfirm{&m.ResvConfirm})
 	}
 	if len(m.Scope) > 0 {
 		e.put(sortScope(slices.Clone(scope(m.Scope))))
 	}
 	e.all(m.Policy)
-	for _, s := range m.SOI {
-		e.put(soi{s})
+	for i := range m.SOI {
+		e.put(soi{&m.SOI[i]})
 	}
 	m.sender(e)
 	e.all(m.Unknown)
@@ -107,17 +107,17 @@ func (m *Message) body(e *emitter) {
 // sender emits the sender descriptor.
 func (m *Message) sender(e *emitter) {
 	if m.SenderTemplate != nil {
-		e.put(senderTemplate{*m.SenderTemplate})
+		e.put(senderTemplate{m.SenderTemplate})
 	}
 	switch {
 	case m.RawTSpec != nil:
-		e.put(*m.RawTSpec)
+		e.put(m.RawTSpec)
 	case m.SenderTSpec != nil:
-		e.put(senderTSpec{*m.SenderTSpec})
+		e.put(senderTSpec{m.SenderTSpec})
 	}
 	switch {
 	case m.RawAdSpec != nil:
-		e.put(*m.RawAdSpec)
+		e.put(m.RawAdSpec)
 	case m.AdSpec != nil:
 		e.put(adSpec{m.AdSpec})
 	}
@@ -126,17 +126,19 @@ func (m *Message) sender(e *emitter) {
 func (f *FlowDescriptor) emit(e *emitter) {
 	switch {
 	case f.Raw != nil:
-		e.put(*f.Raw)
+		e.put(f.Raw)
 	case f.FlowSpec != nil:
 		e.put(flowSpec{f.FlowSpec})
 	}
-	for _, fs := range f.Filters {
-		e.put(filterSpec{fs})
+	for i := range f.Filters {
+		e.put(filterSpec{&f.Filters[i]})
 	}
 	e.all(f.Unknown)
 }
 
-// emitter stops calling yield once it said so.
+// emitter stops calling yield once it said so. What it puts are pointers, or
+// structs that hold nothing but one: making an interface of such a value
+// allocates nothing, and each message is gone through several times.
 type emitter struct {
 	yield func(object) bool
 	ok    bool
@@ -149,8 +151,8 @@ func (e *emitter) put(o object) {
 }
 
 func (e *emitter) all(os []Object) {
-	for _, o := range os {
-		e.put(o)
+	for i := range os {
+		e.put(&os[i])
 	}
 }
 
@@ -213,8 +215,8 @@ func (m *Message) opaque() (have classes, err error) {
 	for _, o := range m.Policy {
 		err = cmp.Or(err, o.is(ClassPolicyData))
 	}
-	for _, s := range m.SOI {
-		err = cmp.Or(err, soi{s}.check())
+	for i := range m.SOI {
+		err = cmp.Or(err, soi{&m.SOI[i]}.check())
 	}
 	err = cmp.Or(err, m.Integrity.is(ClassIntegrity), m.RawTSpec.is(ClassSenderTSpec), m.RawAdSpec.is(ClassAdSpec))
 	for o := range m.objects() {

@@ -22,7 +22,7 @@ type Diagnostic struct {
 func (d Diagnostic) header() (Class, uint8) { return ClassDiagnostic, addrCType(d.LastHop) }
 
 func (d Diagnostic) size() int {
-	return 12 + addrSize(d.LastHop) + 2*objectHeader + senderTemplate{d.Sender}.size() + filterSpec{d.Requester}.size()
+	return 12 + addrSize(d.LastHop) + 2*objectHeader + senderTemplate{&d.Sender}.size() + filterSpec{&d.Requester}.size()
 }
 
 func (d Diagnostic) appendBody(b []byte) []byte {
@@ -35,7 +35,7 @@ func (d Diagnostic) appendBody(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, d.PathMTU)
 	b = binary.BigEndian.AppendUint16(b, d.FragmentOffset)
 	b = appendAddr(b, d.LastHop)
-	return appendObject(appendObject(b, senderTemplate{d.Sender}), filterSpec{d.Requester})
+	return appendObject(appendObject(b, senderTemplate{&d.Sender}), filterSpec{&d.Requester})
 }
 
 func decodeDiagnostic(ctype uint8, body []byte) (*Diagnostic, error) {

@@ -52,13 +52,13 @@ func (r *Report) all() (os []object) {
 		os = append(os, *r.Hop)
 	}
 	if r.SenderTemplate != nil {
-		os = append(os, senderTemplate{*r.SenderTemplate})
+		os = append(os, senderTemplate{r.SenderTemplate})
 	}
 	switch {
 	case r.RawTSpec != nil:
 		os = append(os, *r.RawTSpec)
 	case r.SenderTSpec != nil:
-		os = append(os, senderTSpec{*r.SenderTSpec})
+		os = append(os, senderTSpec{r.SenderTSpec})
 	}
 	if r.AdSpec != nil {
 		os = append(os, adSpec{r.AdSpec})
@@ -70,13 +70,13 @@ func (r *Report) all() (os []object) {
 		os = append(os, flowSpec{r.FlowSpec})
 	}
 	for _, f := range r.Filters {
-		os = append(os, filterSpec{f})
+		os = append(os, filterSpec{&f})
 	}
 	if len(r.Scope) > 0 {
 		os = append(os, sortScope(slices.Clone(scope(r.Scope))))
 	}
 	if r.ResvConfirm.IsValid() {
-		os = append(os, resvConfirm{r.ResvConfirm})
+		os = append(os, resvConfirm{&r.ResvConfirm})
 	}
 	for _, o := range r.Other {
 		os = append(os, o)

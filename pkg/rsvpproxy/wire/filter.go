@@ -99,14 +99,14 @@ func (f Filter) check(s Session, c Class) *Error {
 }
 
 // filterSpec is a Filter in the role of a FILTER_SPEC object.
-type filterSpec struct{ Filter }
+type filterSpec struct{ *Filter }
 
 func (f filterSpec) header() (Class, uint8) {
 	return ClassFilterSpec, ctypeOf(filterCTypes[:], f.Format, f.Src)
 }
 
 // senderTemplate is a Filter in the role of a SENDER_TEMPLATE object.
-type senderTemplate struct{ Filter }
+type senderTemplate struct{ *Filter }
 
 func (f senderTemplate) header() (Class, uint8) {
 	return ClassSenderTemplate, ctypeOf(filterCTypes[:], f.Format, f.Src)

@@ -21,8 +21,8 @@ func TestFilterRFC2205AppendixA9(t *testing.T) {
 			"0018 0b02 20010db8000000000000000000000001 0000 0000",
 		},
 	} {
-		golden(t, senderTemplate{tc.f}, tc.template)
-		body := golden(t, filterSpec{tc.f}, tc.filter)
+		golden(t, senderTemplate{&tc.f}, tc.template)
+		body := golden(t, filterSpec{&tc.f}, tc.filter)
 		if got, err := decodeFilter(ClassFilterSpec, tc.ctype, body); err != nil || got != tc.f {
 			t.Errorf("decoded %v, %v", got, err)
 		}

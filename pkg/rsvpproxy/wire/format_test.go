@@ -85,8 +85,8 @@ func TestFormatsGolden(t *testing.T) {
 		if _, err := decodeSession(ctype, body); err == nil || err.Code != ErrUnknownCType || err.Value != 0x0100|uint16(ctype) {
 			t.Errorf("%s: Parse knows the session: %v", tc.name, err)
 		}
-		body = golden(t, senderTemplate{tc.f}, tc.template)
-		_, ctype = senderTemplate{tc.f}.header()
+		body = golden(t, senderTemplate{&tc.f}, tc.template)
+		_, ctype = senderTemplate{&tc.f}.header()
 		if got, err := tc.accept.filter(ClassFilterSpec, ctype, body); err != nil || got != tc.f {
 			t.Errorf("%s: filter %+v, %v", tc.name, got, err)
 		}
@@ -210,8 +210,8 @@ func TestFormatStrings(t *testing.T) {
 // TestSOIRFC4860Section2_2: an end-to-end message names the aggregate session
 // it goes into. Who does not know the object drops it (class 10bbbbbb).
 func TestSOIRFC4860Section2_2(t *testing.T) {
-	golden(t, soi{sessionFormats[4].s}, "0014 8401 0a012406 00 01 b800 0000 0007 0a010c01")
-	golden(t, soi{sessionFormats[5].s},
+	golden(t, soi{&sessionFormats[4].s}, "0014 8401 0a012406 00 01 b800 0000 0007 0a010c01")
+	golden(t, soi{&sessionFormats[5].s},
 		"002c 8402 20010db8000000000000000000000006 00 00 2800 0000 0007 20010db8000000000000000000000001")
 	m := four.samples()["resv-ff"]
 	m.SOI = []Session{sessionFormats[4].s}

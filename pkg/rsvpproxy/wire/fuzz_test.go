@@ -106,7 +106,7 @@ func FuzzObject(f *testing.F) {
 // so that it reads the same.
 func FuzzIntServ(f *testing.F) {
 	spec := tspec()
-	f.Add(senderTSpec{spec}.appendBody(nil))
+	f.Add(senderTSpec{&spec}.appendBody(nil))
 	f.Add(flowSpec{controlledLoad()}.appendBody(nil))
 	f.Add(flowSpec{guaranteed()}.appendBody(nil))
 	f.Add(adSpec{adspec()}.appendBody(nil))
@@ -114,7 +114,7 @@ func FuzzIntServ(f *testing.F) {
 	f.Add(unhex("00000009 02000009" + guaranteedHex))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if s, _, err := decodeSenderTSpec(body); err == nil {
-			if got, more, err := decodeSenderTSpec(senderTSpec{s}.appendBody(nil)); err != nil || more || got != s {
+			if got, more, err := decodeSenderTSpec(senderTSpec{&s}.appendBody(nil)); err != nil || more || got != s {
 				t.Fatalf("TSpec %v: %v, %v", s, got, err)
 			}
 		}

@@ -164,10 +164,10 @@ func (m *Message) finishReduction() *Error {
 
 // emitIDs writes what stands directly behind INTEGRITY (RFC 2961 section 4.1).
 func (m *Message) emitIDs(e *emitter) {
-	for _, a := range m.Acks {
-		e.put(a)
+	for i := range m.Acks {
+		e.put(&m.Acks[i])
 	}
 	if m.MessageID != nil {
-		e.put(*m.MessageID)
+		e.put(m.MessageID)
 	}
 }

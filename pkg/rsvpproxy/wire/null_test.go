@@ -23,7 +23,7 @@ func nullSamples() map[string]*Message {
 // RFC 2997 section 4: the layouts.
 func TestNullServiceRFC2997Section4(t *testing.T) {
 	all := nullSamples()
-	golden(t, senderTSpec{*all["path"].SenderTSpec}, "0014 0c02 00000003 06000002 80000001 00000578")
+	golden(t, senderTSpec{all["path"].SenderTSpec}, "0014 0c02 00000003 06000002 80000001 00000578")
 	golden(t, flowSpec{all["resv"].Flows[0].FlowSpec}, "0014 0902 00000003 06000002 80000001 00000578")
 	for name, m := range all {
 		got, err := Parse(encode(t, m))

@@ -71,7 +71,7 @@ func (o PolicyOptions) Objects() (os []Object) {
 		os = append(os, Object{Class: class, CType: ctype, Body: x.appendBody(nil)})
 	}
 	for _, f := range o.Filters {
-		put(filterSpec{f})
+		put(filterSpec{&f})
 	}
 	if len(o.Scope) > 0 {
 		put(scope(o.Scope))

@@ -113,7 +113,7 @@ func TestUnknownCTypeRFC2205Section3_10(t *testing.T) {
 func TestBadFlowsRFC2205Section3_1_8(t *testing.T) {
 	unknown := Object{Class: ClassFlowSpec, CType: 2, Body: unhex("00000007 03000006" + tspecHex)}
 	future := Object{Class: ClassFlowSpec, CType: 3, Body: []byte{1, 2, 3, 4}}
-	filter := func(port uint16) filterSpec { return filterSpec{Filter{Src: four.src, SrcPort: port}} }
+	filter := func(port uint16) filterSpec { return filterSpec{&Filter{Src: four.src, SrcPort: port}} }
 	session := Session{Dst: four.dst, Protocol: 17, DstPort: 1}
 	m, err := Parse(raw(Resv, session, Hop{Addr: four.hop}, TimeValues{30000}, FF,
 		unknown, filter(1), filter(2), flowSpec{controlledLoad()}, filter(3), future, filter(4)))

@@ -160,7 +160,7 @@ func TestNullRFC2205Section3_1_2(t *testing.T) {
 // by style.
 func TestFlowDescriptorsRFC2205Section3_1_4(t *testing.T) {
 	fs, gs := flowSpec{controlledLoad()}, flowSpec{guaranteed()}
-	one, two := filterSpec{Filter{Src: four.src}}, filterSpec{Filter{Src: four.src2}}
+	one, two := filterSpec{&Filter{Src: four.src}}, filterSpec{&Filter{Src: four.src2}}
 	for _, tc := range []struct {
 		name  string
 		typ   MsgType
@@ -223,12 +223,12 @@ func TestFlowDescriptorsRFC2205Section3_1_4(t *testing.T) {
 func TestTearsIgnoreRFC2205Section3_1_6(t *testing.T) {
 	junk := Object{Class: ClassFlowSpec, CType: 77, Body: []byte{1, 2, 3, 4}}
 	m, err := Parse(raw(ResvTear, Session{Dst: four.dst, Protocol: 17}, Hop{Addr: four.hop}, FF,
-		junk, filterSpec{Filter{Src: four.src}}))
+		junk, filterSpec{&Filter{Src: four.src}}))
 	if err != nil || len(m.Flows) != 1 || m.Flows[0].FlowSpec != nil || m.Flows[0].Raw != nil {
 		t.Errorf("ResvTear: %+v, %v", m, err)
 	}
 	m, err = Parse(raw(PathTear, Session{Dst: four.dst, Protocol: 17}, Hop{Addr: four.hop},
-		senderTemplate{Filter{Src: four.src}}, Object{Class: ClassSenderTSpec, CType: 9}, Object{Class: ClassAdSpec}))
+		senderTemplate{&Filter{Src: four.src}}, Object{Class: ClassSenderTSpec, CType: 9}, Object{Class: ClassAdSpec}))
 	if err != nil || m.SenderTSpec != nil || m.RawTSpec != nil || m.AdSpec != nil {
 		t.Errorf("PathTear: %+v, %v", m, err)
 	}

@@ -9,7 +9,7 @@ import (
 
 // senderTSpec is the SENDER_TSPEC object (RFC 2210 section 3.1); of a sender that
 // offers the null service only, it holds that (RFC 2997 section 3.2).
-type senderTSpec struct{ intserv.TSpec }
+type senderTSpec struct{ *intserv.TSpec }
 
 func (senderTSpec) header() (Class, uint8) { return ClassSenderTSpec, ctypeIntServ }
 
@@ -26,7 +26,7 @@ func (t senderTSpec) appendBody(b []byte) []byte {
 	}
 	b = appendHeader(b, 0, 0, 2+tspecWords)
 	b = appendHeader(b, uint8(intserv.General), 0, 1+tspecWords)
-	return appendTSpec(b, t.TSpec)
+	return appendTSpec(b, *t.TSpec)
 }
 
 // decodeSenderTSpec also says whether the object holds more than the TSpec.

@@ -11,7 +11,7 @@ const tspecHex = "7f000005 45bb8000 45bb8000 7f800000 00000040 000005dc"
 
 // TestSenderTSpecRFC2210Section3_1 has the figure's layout and lengths.
 func TestSenderTSpecRFC2210Section3_1(t *testing.T) {
-	body := golden(t, senderTSpec{tspec()}, "0024 0c02 00000007 01000006"+tspecHex)
+	body := golden(t, senderTSpec{new(tspec())}, "0024 0c02 00000007 01000006"+tspecHex)
 	got, more, err := decodeSenderTSpec(body)
 	if err != nil || more || got != tspec() {
 		t.Errorf("decoded %v, %v, %v", got, more, err)

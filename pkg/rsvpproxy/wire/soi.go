@@ -2,7 +2,7 @@ package wire
 
 // soi is a SESSION-OF-INTEREST object: a generic aggregate session that an
 // end-to-end message speaks of (RFC 4860 section 2.2).
-type soi struct{ Session }
+type soi struct{ *Session }
 
 func (s soi) header() (Class, uint8) { return ClassSOI, addrCType(s.Dst) }
 

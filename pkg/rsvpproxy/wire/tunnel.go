@@ -11,7 +11,7 @@ type SessionAssoc struct {
 
 // Object returns a as an object.
 func (a SessionAssoc) Object() Object {
-	return Object{Class: ClassSessionAssoc, Body: appendObject(appendObject(nil, a.Session), filterSpec{a.Tunnel})}
+	return Object{Class: ClassSessionAssoc, Body: appendObject(appendObject(nil, a.Session), filterSpec{&a.Tunnel})}
 }
 
 // ParseSessionAssoc reads a SESSION_ASSOC. The C-Type is ignored, as it has to

@@ -41,10 +41,10 @@ func TestSessionAssocRFC2746Section2_3_1(t *testing.T) {
 		}
 	}
 	for name, body := range map[string][]byte{
-		"filter first":  appendObject(appendObject(nil, filterSpec{four.assoc().Tunnel}), four.assoc().Session),
+		"filter first":  appendObject(appendObject(nil, filterSpec{new(four.assoc().Tunnel)}), four.assoc().Session),
 		"two sessions":  appendObject(appendObject(nil, four.assoc().Session), four.assoc().Session),
 		"third":         append(four.assoc().Object().Body, 0, 8, 8, 1, 0, 0, 0, 10),
-		"zero protocol": appendObject(appendObject(nil, Session{Dst: four.dst}), filterSpec{four.assoc().Tunnel}),
+		"zero protocol": appendObject(appendObject(nil, Session{Dst: four.dst}), filterSpec{new(four.assoc().Tunnel)}),
 		"zero sender":   append(four.assoc().Object().Body[:16:16], 0, 0, 0, 0, 0, 0, 0, 7),
 	} {
 		if _, err := ParseSessionAssoc(Object{Class: ClassSessionAssoc, Body: body}); err == nil {
