@@ -45,6 +45,11 @@ func (e *environment) NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr
 	}
 }
 
+// Assured says whether a message is repeated until it is acknowledged.
+func (e *environment) Assured(dst netip.Addr, out softstate.IfIndex) bool {
+	return e.p.layer != nil && e.p.layer.Assured(dst, out)
+}
+
 // MTU is that of an interface.
 func (e *environment) MTU(i softstate.IfIndex) int { return e.p.ifaces.Load().byIndex[int(i)].MTU }
 

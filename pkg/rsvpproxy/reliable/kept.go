@@ -25,7 +25,7 @@ type kept struct {
 // answered by a NACK, and the neighbour sends it whole.
 func (l *Layer) keep(now time.Time, nb *neighbor, p Packet, m *wire.Message, list []stateKey) {
 	id := epochID{m.MessageID.Epoch, m.MessageID.ID}
-	raw := rawOf(p, m)
+	raw := wire.Bare(p.Payload, m.SendTTL)
 	if r := nb.byID[id]; r != nil && sameKeys(r, list) {
 		if !bytes.Equal(r.raw, raw) {
 			r.raw = raw
@@ -67,20 +67,6 @@ func sameKeys(r *kept, list []stateKey) bool {
 		}
 	}
 	return true
-}
-
-// rawOf is the message without what of it concerned this one transmission.
-func rawOf(p Packet, m *wire.Message) []byte {
-	if len(m.BadFlows) == 0 {
-		c := *m
-		c.MessageID, c.Acks, c.Integrity = nil, nil, nil
-		if b, err := c.Append(make([]byte, 0, c.Length())); err == nil {
-			return b
-		}
-	}
-	b := bytes.Clone(p.Payload)
-	b[2], b[3], b[4] = 0, 0, m.SendTTL // a zero checksum is none
-	return b
 }
 
 // refreshed extends the life of what is kept, as the machine does with the

@@ -109,6 +109,23 @@ func (l *Layer) towards(s *softstate.Send) (nb *neighbor, direct bool) {
 	return l.neighbor(neighborKey{s.Out, addr}), direct
 }
 
+// Assured says whether a PATH or RESV to dst that leaves by out goes to a
+// neighbour that acknowledges: it is repeated until it has arrived.
+func (l *Layer) Assured(dst netip.Addr, out softstate.IfIndex) bool {
+	if dst.IsMulticast() {
+		return false
+	}
+	nb := l.neighbors[neighborKey{out, dst}]
+	if nb == nil {
+		hop, direct := l.env.NextHop(dst, out)
+		if !direct {
+			return false
+		}
+		nb = l.neighbors[neighborKey{out, hop}]
+	}
+	return nb != nil && nb.capable && nb.acks && nb.takesIDs()
+}
+
 // first is the first retransmission interval towards nb (RFC 2961 section 6.2).
 func (l *Layer) first(nb *neighbor) time.Duration {
 	if nb.rtt == 0 || l.cfg.MinRf < 0 {

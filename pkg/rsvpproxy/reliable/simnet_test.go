@@ -118,6 +118,10 @@ func (n *node) NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr, bool)
 	return linkAddr(n.i+1, 2), true
 }
 
+func (n *node) Assured(dst netip.Addr, out softstate.IfIndex) bool {
+	return n.l != nil && n.l.Assured(dst, out)
+}
+
 func (n *node) Route(dst netip.Addr) (softstate.IfIndex, bool, bool) {
 	if n.Local(dst) {
 		return 0, true, true

@@ -53,6 +53,14 @@ type Reverser interface {
 	Reverse(PathInfo) (intserv.TSpec, bool)
 }
 
+// Assurer is an [Environment] whose messages are repeated until they are
+// acknowledged (RFC 2961), where the neighbour does that.
+type Assurer interface {
+	// Assured says whether a PATH or RESV to dst that leaves by out needs no quick
+	// refreshes against its loss.
+	Assured(dst netip.Addr, out IfIndex) bool
+}
+
 // PathInfo is what is known of a sender when its PATH ends here.
 type PathInfo struct {
 	Session wire.Session

@@ -12,11 +12,12 @@ import (
 
 // Node is the RSVP state of one machine. It has no locks.
 type Node struct {
-	cfg Config
-	env Environment
-	rng *rand.Rand
-	rev Reverser                  // nil: env is none
-	own map[IfIndex]time.Duration // R of interfaces that have their own
+	cfg  Config
+	env  Environment
+	rng  *rand.Rand
+	rev  Reverser                  // nil: env is none
+	sure Assurer                   // likewise
+	own  map[IfIndex]time.Duration // R of interfaces that have their own
 
 	sessions  map[wire.Session]*session
 	ports     map[portKey]*portUse
@@ -49,8 +50,9 @@ type Node struct {
 // New returns a Node without state. rng spreads the refreshes.
 func New(cfg Config, env Environment, rng *rand.Rand) *Node {
 	rev, _ := env.(Reverser)
+	sure, _ := env.(Assurer)
 	return &Node{
-		cfg: cfg.withDefaults(), env: env, rng: rng, rev: rev,
+		cfg: cfg.withDefaults(), env: env, rng: rng, rev: rev, sure: sure,
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
 		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{
@@ -246,6 +248,14 @@ func (n *Node) lifetime(tv *wire.TimeValues) time.Duration {
 
 func timeValues(r time.Duration) *wire.TimeValues {
 	return &wire.TimeValues{Refresh: uint32(r.Milliseconds())}
+}
+
+// quick is how many quick refreshes a message to dst gets that leaves by out.
+func (n *Node) quick(dst netip.Addr, out IfIndex) int {
+	if n.sure != nil && n.sure.Assured(dst, out) {
+		return 0
+	}
+	return max(n.cfg.Quick, 0)
 }
 
 // interval returns how long to wait for the next refresh: quick ones first.

@@ -1,6 +1,9 @@
 package softstate
 
 import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -256,6 +259,65 @@ func TestQuickRefreshes(t *testing.T) {
 	r.reserved()
 	if got := len(sends(r.run(6*time.Second), wire.Path)); got > 1 {
 		t.Errorf("%d quick refreshes though the reservation is there", got)
+	}
+}
+
+// assuredEnv is an environment whose messages are repeated until they are
+// acknowledged by the neighbours on some interfaces.
+type assuredEnv struct {
+	*testEnv
+	by  map[IfIndex]bool
+	dst []netip.Addr // asked about
+}
+
+func (e *assuredEnv) Assured(dst netip.Addr, out IfIndex) bool {
+	e.dst = append(e.dst, dst)
+	return e.by[out]
+}
+
+// RFC 2961 section 4: what is repeated until it is acknowledged needs no quick
+// refreshes (RFC 2205 section 3.7 (6)), a PATH as little as a RESV.
+func TestAssuredMessagesAreNotRefreshedQuickly(t *testing.T) {
+	for _, assured := range []bool{false, true} {
+		env := &assuredEnv{testEnv: newEnv(), by: map[IfIndex]bool{left: assured, right: assured}}
+		n := New(Config{Quick: 3}, env, rand.New(rand.NewPCG(1, 1)))
+		run := func(until time.Time) (paths, resvs int) {
+			for {
+				at, ok := n.NextDeadline()
+				if !ok || at.After(until) {
+					return paths, resvs
+				}
+				for _, e := range n.Advance(at) {
+					if s, ok := e.(Send); ok && s.Msg.Type == wire.Path {
+						paths++
+					} else if ok && s.Msg.Type == wire.Resv {
+						resvs++
+					}
+				}
+			}
+		}
+		n.Handle(epoch, Received{Iface: left, Src: srcHost, Dst: dstHost, TTL: 60, Msg: pathMsg()})
+		paths, _ := run(epoch.Add(6 * time.Second))
+		want := 3
+		if assured {
+			want = 0
+		}
+		if paths != want {
+			t.Errorf("assured %t: %d quick refreshes of PATH", assured, paths)
+		}
+		es := n.Handle(epoch.Add(6*time.Second), Received{Iface: right, Src: nextHop, Dst: rightAdr, TTL: 60, Msg: resvMsg()})
+		for _, e := range es {
+			if r, ok := e.(Reserve); ok {
+				n.ReserveResult(epoch.Add(6*time.Second), r.ID, nil)
+			}
+		}
+		_, resvs := run(epoch.Add(12 * time.Second))
+		if resvs != want {
+			t.Errorf("assured %t: %d quick refreshes of RESV", assured, resvs)
+		}
+		if !slices.Contains(env.dst, dstHost) || !slices.Contains(env.dst, prevHop) {
+			t.Errorf("asked about %v", env.dst)
+		}
 	}
 }
 

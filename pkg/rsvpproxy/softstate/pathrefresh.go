@@ -66,15 +66,26 @@ func (n *Node) ways(p *psb) (outs []branch, end bool) {
 // forwardPath is PATH REFRESH of RFC 2209 section 2 for new or changed state:
 // at once, then a few quick ones, then every R.
 func (n *Node) forwardPath(now time.Time, p *psb) {
-	p.pathQ = max(n.cfg.Quick, 0)
+	p.pathQ = n.quickPath(p)
 	n.pathSend(now, p)
+}
+
+// quickPath is how many quick refreshes a PATH gets.
+func (n *Node) quickPath(p *psb) int {
+	most := 0
+	for _, b := range p.outs {
+		if !b.end {
+			most = max(most, n.quick(p.s.id.Dst, b.out))
+		}
+	}
+	return most
 }
 
 // pathRefresh is the same for the timer.
 func (n *Node) pathRefresh(now time.Time, p *psb) {
 	moved := n.reroute(p)
 	if moved {
-		p.pathQ = max(n.cfg.Quick, 0)
+		p.pathQ = n.quickPath(p)
 		n.touch(p)
 	}
 	if moved || p.local { // else the next PATH asks

@@ -11,7 +11,8 @@ import (
 // forwardResv sends new or changed reservation state to the previous hop: at
 // once, then a few quick ones, then every R.
 func (n *Node) forwardResv(now time.Time, u *upstream) {
-	u.quick = max(n.cfg.Quick, 0)
+	out, hop := u.to()
+	u.quick = n.quick(hop.Addr, out)
 	n.resvRefresh(now, u)
 }
 
