@@ -1,14 +1,9 @@
 package route
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"syscall"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,7 +28,7 @@ type Hop struct {
 // first question in the network namespace of the thread that asks. It is not
 // safe for concurrent use.
 type Table struct {
-	handle  *netlink.Handle
+	kernel  asker
 	answers map[netip.Addr]answer
 	fresh   time.Duration
 }
@@ -44,14 +39,14 @@ type answer struct {
 }
 
 // NewTable returns a Table that has not asked yet.
-func NewTable() *Table { return &Table{answers: map[netip.Addr]answer{}, fresh: fresh} }
+func NewTable() *Table { return &Table{kernel: asker{fd: -1}, answers: map[netip.Addr]answer{}, fresh: fresh} }
 
 // Lookup asks for the route to dst.
 func (t *Table) Lookup(now time.Time, dst netip.Addr) (Hop, error) {
 	if a, ok := t.answers[dst]; ok && now.Sub(a.at) < t.fresh {
 		return a.hop, nil
 	}
-	h, err := t.ask(dst)
+	h, err := t.kernel.ask(dst)
 	if err != nil {
 		delete(t.answers, dst)
 		return Hop{}, fmt.Errorf("route to %s: %w", dst, err)
@@ -60,36 +55,6 @@ func (t *Table) Lookup(now time.Time, dst netip.Addr) (Hop, error) {
 		clear(t.answers)
 	}
 	t.answers[dst] = answer{h, now}
-	return h, nil
-}
-
-var errNoRoute = errors.New("none")
-
-func (t *Table) ask(dst netip.Addr) (Hop, error) {
-	if t.handle == nil {
-		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return Hop{}, err
-		}
-		t.handle = h
-	}
-	routes, err := t.handle.RouteGet(dst.AsSlice())
-	if err != nil {
-		// The kernel's own answer leaves the socket sound; what else went wrong
-		// may have left an answer in it.
-		if _, answered := errors.AsType[syscall.Errno](err); !answered {
-			t.Close()
-		}
-		return Hop{}, err
-	}
-	if len(routes) == 0 {
-		return Hop{}, errNoRoute
-	}
-	r := routes[0]
-	h := Hop{Index: r.LinkIndex, Local: r.Type == unix.RTN_LOCAL}
-	if gw, ok := netip.AddrFromSlice(r.Gw); ok {
-		h.Gateway = gw.Unmap()
-	}
 	return h, nil
 }
 
@@ -106,9 +71,4 @@ func (t *Table) Follow(yes bool) {
 func (t *Table) Forget() { clear(t.answers) }
 
 // Close closes the socket; a later question opens another.
-func (t *Table) Close() {
-	if t.handle != nil {
-		t.handle.Close()
-		t.handle = nil
-	}
-}
+func (t *Table) Close() { t.kernel.close() }
