@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/pprof"
@@ -34,7 +35,8 @@ func resident() (uint64, error) {
 	return pages * uint64(os.Getpagesize()), err
 }
 
-// profile writes a processor profile of this process until stop is called.
+// profile writes a processor profile of this process until stop is called, and
+// then beside it what was allocated, in path.allocs.
 func profile(path string) (stop func() error, err error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -45,6 +47,10 @@ func profile(path string) (stop func() error, err error) {
 	}
 	return func() error {
 		pprof.StopCPUProfile()
-		return f.Close()
+		a, err := os.Create(path + ".allocs")
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		return errors.Join(pprof.Lookup("allocs").WriteTo(a, 0), a.Close(), f.Close())
 	}, nil
 }
