@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/qosproxy/qosproxy/pkg/heap"
 	"github.com/qosproxy/qosproxy/pkg/inject"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/nfq"
@@ -155,12 +156,14 @@ func (n *node) close() error {
 func (n *node) beat(ctx context.Context) {
 	t := time.NewTicker(beatEvery)
 	defer t.Stop()
+	var tuner heap.Tuner // as in the daemon
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
+		tuner.Tune()
 		if err := n.table.Beat(); err != nil {
 			fmt.Fprintln(os.Stderr, "scale node: the queue rule was not renewed:", err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/qosproxy/qosproxy/pkg/heap"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/shaper"
 )
@@ -32,6 +33,8 @@ func (d *Daemon) janitor(ctx context.Context) {
 	defer t.Stop()
 	reconcile := time.After(recoveryTime(d.cfg.Load()))
 	orphans := map[shaper.FlowID]bool{}
+	var tuner heap.Tuner
+	tuner.Tune()
 	for {
 		select {
 		case <-ctx.Done():
@@ -48,6 +51,7 @@ func (d *Daemon) janitor(ctx context.Context) {
 			}
 			d.lookForBranches(d.news.regrouped())
 		case now := <-t.C:
+			tuner.Tune()
 			orphans = d.sweep(ctx, now, orphans)
 			d.hands.sweep(ctx, time.Now().Round(0)) // their ends are told by the wall clock
 		}
