@@ -17,6 +17,7 @@ type neighbor struct {
 	acks    bool // it has acknowledged something
 	refused bool // it answered MESSAGE_ID with error 13
 	seen    time.Time
+	left    time.Time     // the last message to it that could have been bundled
 	rtt     time.Duration // smoothed, 0: not measured
 
 	epoch     uint32

@@ -36,9 +36,10 @@ func carries(nb *neighbor, s *softstate.Send) bool {
 }
 
 // transmit sends a message: in a bundle if there is somebody to read that, else
-// by itself with what acknowledgments it can carry.
+// by itself with what acknowledgments it can carry. The first one after a pause
+// does not wait for company: only those that come soon after it do.
 func (l *Layer) transmit(now time.Time, nb *neighbor, direct bool, s softstate.Send) {
-	if l.bundles(nb, direct, &s) {
+	if l.bundles(nb, direct, &s) && !nb.idle(now, l.cfg.BundleDelay) {
 		nb.queue = append(nb.queue, s)
 		if len(nb.queue) >= maxQueue {
 			l.flush(now, nb, false)
@@ -50,7 +51,15 @@ func (l *Layer) transmit(now time.Time, nb *neighbor, direct bool, s softstate.S
 	if carries(nb, &s) && len(nb.due) > 0 {
 		l.carry(nb, &s, nb.take(now, false))
 	}
+	if nb != nil {
+		nb.left = now
+	}
 	l.out = append(l.out, s)
+}
+
+// idle says whether nothing has been sent to nb, or waits for it, for so long.
+func (nb *neighbor) idle(now time.Time, d time.Duration) bool {
+	return len(nb.queue) == 0 && now.Sub(nb.left) >= d
 }
 
 // acknowledge queues an acknowledgment. Those of multicast wait at random, so
@@ -116,6 +125,9 @@ func (l *Layer) flush(now time.Time, nb *neighbor, all bool) {
 	l.timers.Stop(&nb.flush)
 	list := nb.queue
 	nb.queue = nil
+	if len(list) > 0 {
+		nb.left = now
+	}
 	acks := nb.take(now, all)
 	for i := range list {
 		if len(acks) > 0 && carries(nb, &list[i]) {

@@ -161,8 +161,7 @@ func TestSummaryRFC2961Section5_3(t *testing.T) {
 	// A change is a trigger: a new and greater identifier (section 4.5).
 	m := path(0)
 	m.SenderTSpec.Rate++
-	r.send(m)
-	list, _ = r.run(5 * time.Millisecond)
+	list = r.send(m) // the first after a pause waits for no company
 	if len(list) != 1 || list[0].Msg.Type != wire.Path || list[0].Msg.MessageID.ID <= first[0].Msg.MessageID.ID {
 		t.Fatalf("%v", types(list))
 	}
@@ -465,12 +464,16 @@ func TestBundleRFC2961Section3_3(t *testing.T) {
 		if i == 29 {
 			m.SendTTL = 61
 		}
-		if s := r.send(m); len(s) != 0 {
+		s := r.send(m)
+		if i == 0 && (len(s) != 1 || s[0].Msg.Type != wire.Path) {
+			t.Fatalf("the first after a pause waits: %v", types(s))
+		}
+		if i > 0 && len(s) != 0 {
 			t.Fatalf("%v", types(s))
 		}
 	}
 	list, _ := r.run(DefaultBundleDelay)
-	total := 0
+	total := 1
 	for _, s := range list {
 		if s.Msg.Length() > 1480 || s.TTL != s.Msg.SendTTL {
 			t.Errorf("%d bytes, TTL %d", s.Msg.Length(), s.TTL)
@@ -525,7 +528,7 @@ func TestOverheadRFC2961Section3_3(t *testing.T) {
 	const grows = 52 // INTEGRITY with HMAC-SHA-256
 	r := newRig(t, Config{Overhead: func(softstate.IfIndex) int { return grows }})
 	r.ack(peer, wire.RefreshReduction, wire.MessageIDAck{Epoch: 1, ID: 1})
-	for i := range 30 {
+	for i := range 31 { // the first does not wait for the others
 		r.send(path(i))
 	}
 	list, _ := r.run(DefaultBundleDelay)
