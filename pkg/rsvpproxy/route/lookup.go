@@ -39,7 +39,9 @@ type answer struct {
 }
 
 // NewTable returns a Table that has not asked yet.
-func NewTable() *Table { return &Table{kernel: asker{fd: -1}, answers: map[netip.Addr]answer{}, fresh: fresh} }
+func NewTable() *Table {
+	return &Table{kernel: asker{fd: -1}, answers: map[netip.Addr]answer{}, fresh: fresh}
+}
 
 // Lookup asks for the route to dst.
 func (t *Table) Lookup(now time.Time, dst netip.Addr) (Hop, error) {
