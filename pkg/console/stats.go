@@ -44,6 +44,7 @@ type RSVPStats struct {
 	Errors      RSVPErrors      `json:"errors"`
 	Timeouts    uint64          `json:"timeouts"` // states that were not refreshed in time
 	Diagnostics DiagnosticStats `json:"diagnostics"`
+	Multicast   MulticastStats  `json:"multicast"`
 	// Tunnels is null where no interface is a tunnel.
 	Tunnels *TunnelStats `json:"tunnels"`
 	// Integrity is null where no interface has keys.
@@ -61,6 +62,12 @@ type TunnelStats struct {
 	Failed   uint64 `json:"failed"`    // errors of tunnel sessions, told to receivers
 	Full     uint64 `json:"full"`      // over the limit of 10,000 for a tunnel
 	Unbound  uint64 `json:"unbound"`   // PATH messages out of a tunnel without tunnel session
+}
+
+// MulticastStats counts what was not sent to groups, and why.
+type MulticastStats struct {
+	Scoped     uint64 `json:"scoped"`      // messages: the group's data do not pass the interface's threshold
+	RoutesFull uint64 `json:"routes_full"` // entries of the kernel's forwarding cache that found no room here
 }
 
 // DiagnosticStats counts the messages of RFC 2745.

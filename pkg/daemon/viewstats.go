@@ -64,7 +64,8 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 	refused("rate", capture.Limited)
 	refused("rate-strangers", capture.Strangers)
 	refused("overflow", capture.Overflow)
-	s.Errors.SendFailed = d.rsvp.SendCounters().Errors
+	sent := d.rsvp.SendCounters()
+	s.Errors.SendFailed, s.Multicast.Scoped = sent.Errors, sent.Scoped
 	v, err := d.rsvp.View()
 	if err != nil {
 		return s
@@ -76,6 +77,7 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 		s.Received.Other = r.BundlesIn + r.SummariesIn
 		s.Sent.Other = r.BundlesOut + r.SummariesOut + r.AckMessages
 	}
+	s.Multicast.RoutesFull = v.GroupsLimited
 	g := &v.Diag
 	s.Diagnostics = console.DiagnosticStats{
 		Requests: g.RequestsIn, Replies: g.RepliesIn, Forwarded: g.RequestsOut, Passed: g.Passed, Answered: g.RepliesOut,

@@ -295,6 +295,9 @@ type View struct {
 	Security *SecurityView
 	Diag     diag.Counters   // of RFC 2745
 	Tunnels  tunnel.Counters // of RFC 2746
+	// GroupsLimited counts entries of the multicast forwarding cache that found no
+	// room in our copy.
+	GroupsLimited uint64
 	At       time.Time
 }
 
@@ -333,6 +336,9 @@ func (p *Proxy) View() (View, error) {
 		if p.layer != nil {
 			c := p.layer.Counters()
 			v.Reliable = &c
+		}
+		if p.env.groups != nil {
+			v.GroupsLimited = p.env.groups.Limited()
 		}
 		reply <- v
 		return nil

@@ -299,6 +299,7 @@ func exampleStats() console.Stats {
 			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1, Refused: map[string]uint64{"object-length": 2, "checksum": 1}}, Timeouts: 1,
 			Tunnels:     &console.TunnelStats{Tunnels: 1, Carried: 4, Held: 6, Granted: 5, Refused: 1, Failed: 1},
 			Diagnostics: console.DiagnosticStats{Requests: 3, Forwarded: 2, Passed: 1, Answered: 4, Fragments: 1},
+			Multicast:   console.MulticastStats{Scoped: 2, RoutesFull: 1},
 			Integrity: &console.IntegrityStats{
 				Signed: 9, Accepted: 7, Associations: 1, Challenges: 1, Responses: 1, Handshakes: 1,
 				Refused: map[string]uint64{"unsigned": 2, "digest": 1, "replayed": 3},

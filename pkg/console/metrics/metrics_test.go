@@ -40,6 +40,8 @@ func TestMetrics(t *testing.T) {
 		`qosproxy_rsvp_refused_total{kind="object-length"} 2`,
 		`qosproxy_rsvp_tunnel_reservations_total{event="granted"} 5`,
 		`qosproxy_rsvp_diagnostics_total{event="answered"} 4`,
+		`qosproxy_rsvp_scoped_total 2`,
+		`qosproxy_rsvp_multicast_routes_full_total 1`,
 		`qosproxy_cheat_fake_acks_total 40617`,
 		`qosproxy_left_alone_total{reason="MPTCP"} 2`,
 		`qosproxy_injected_packets_total 40700`,

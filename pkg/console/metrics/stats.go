@@ -91,6 +91,8 @@ func (s sink) rsvp(r console.RSVPStats) {
 	put(d, r.Diagnostics.NoPath, "no_path")
 	put(d, r.Diagnostics.RoutesCut, "route_cut")
 	put(d, r.Diagnostics.Loops, "loop")
+	put(s.counter("rsvp_scoped_total", "RSVP messages not sent to a group whose data do not pass the interface's threshold."), r.Multicast.Scoped)
+	put(s.counter("rsvp_multicast_routes_full_total", "Entries of the multicast forwarding cache that found no room."), r.Multicast.RoutesFull)
 	if r.Tunnels != nil {
 		s.tunnels(r.Tunnels)
 	}

@@ -36,6 +36,11 @@ func RSVPCounters(w io.Writer, s console.RSVPStats) error {
 			return err
 		}
 	}
+	if m := s.Multicast; m != (console.MulticastStats{}) {
+		if _, err := fmt.Fprintf(w, "RSVP groups  %d messages not sent for the scope of their data, %d forwarding entries without room\n", m.Scoped, m.RoutesFull); err != nil {
+			return err
+		}
+	}
 	if u := s.Tunnels; u != nil {
 		if _, err := fmt.Fprintf(w, "RSVP tunnels %d, %d reservations over them, %d waited: %d granted, %d refused (%d unanswered), %d errors told, %d over the limit, %d unbound\n",
 			u.Tunnels, u.Carried, u.Held, u.Granted, u.Refused, u.TimedOut, u.Failed, u.Full, u.Unbound); err != nil {
