@@ -120,6 +120,15 @@ func (n *NetNS) Bridge(name string, ports ...string) error {
 
 // Up sets an interface up; "lo" is, in a new namespace, down.
 func (n *NetNS) Up(name string) error {
+	return n.set(name, "up", (*netlink.Handle).LinkSetUp)
+}
+
+// Down sets an interface down; its routes go.
+func (n *NetNS) Down(name string) error {
+	return n.set(name, "down", (*netlink.Handle).LinkSetDown)
+}
+
+func (n *NetNS) set(name, state string, do func(*netlink.Handle, netlink.Link) error) error {
 	h, err := n.handle()
 	if err != nil {
 		return err
@@ -127,54 +136,32 @@ func (n *NetNS) Up(name string) error {
 	defer h.Close()
 	link, err := h.LinkByName(name)
 	if err == nil {
-		err = h.LinkSetUp(link)
+		err = do(h, link)
 	}
 	if err != nil {
-		return fmt.Errorf("set %s up in %s: %w", name, n.name, err)
+		return fmt.Errorf("set %s %s in %s: %w", name, state, n.name, err)
 	}
 	return nil
 }
 
 // Route adds a route; the zero prefix of a family is its default route.
 func (n *NetNS) Route(dst netip.Prefix, via netip.Addr) error {
-	h, err := n.handle()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	route := &netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}
-	if err := h.RouteAdd(route); err != nil {
-		return fmt.Errorf("route to %s via %s in %s: %w", dst, via, n.name, err)
-	}
-	return nil
+	return n.route(dst, via, (*netlink.Handle).RouteAdd)
 }
 
 // Reroute has a route lead another way, by one change.
 func (n *NetNS) Reroute(dst netip.Prefix, via netip.Addr) error {
-	h, err := n.handle()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	if err := h.RouteReplace(&netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}); err != nil {
-		return fmt.Errorf("route to %s via %s in %s: %w", dst, via, n.name, err)
-	}
-	return nil
+	return n.route(dst, via, (*netlink.Handle).RouteReplace)
 }
 
-// Down sets an interface down; its routes go.
-func (n *NetNS) Down(name string) error {
+func (n *NetNS) route(dst netip.Prefix, via netip.Addr, do func(*netlink.Handle, *netlink.Route) error) error {
 	h, err := n.handle()
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	link, err := h.LinkByName(name)
-	if err == nil {
-		err = h.LinkSetDown(link)
-	}
-	if err != nil {
-		return fmt.Errorf("set %s down in %s: %w", name, n.name, err)
+	if err := do(h, &netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}); err != nil {
+		return fmt.Errorf("route to %s via %s in %s: %w", dst, via, n.name, err)
 	}
 	return nil
 }
