@@ -276,45 +276,57 @@ func TestFixedFilterSenders(t *testing.T) {
 	})
 }
 
-// `style: auto`: the second sender has the style change from wf to ff. Not one
-// packet of the first goes without its mark meanwhile, in the first box, where
-// the reservation is torn down and made again, as little as behind the second.
+// `style: auto`: the second sender has the style change from wf to ff, and back
+// when it leaves. Not one packet of the first goes without its mark meanwhile,
+// or is lost, in the first box, where the reservation is torn down and made
+// again, as little as behind the second.
 func TestAutoChangesStyleWithoutAGap(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2, nil)
-	l.startEdges(t, shared("auto", 2), "")
+	l.startEdges(t, sharedFast(2), "")
 	b, _ := l.boxes[0], l.startReceiver(t)
 	first := func(f []byte) bool {
 		return toPort(portShared)(f) && isIPv4(f) && binary.BigEndian.Uint16(f[ethernet+20:]) == firstSource
 	}
 	between, behind := capture(t, b.ns, rightWAN, first), capture(t, l.b, hostIface, first)
-	l.startSource(t, 0, 40_000)
+	sent := l.startNumbered(t, firstSource)
 	b.sharedSessions(t, portShared, "wf", 1)
 	l.boxes[1].sharedSessions(t, portShared, "wf", 1)
 	marked := func(f []byte) bool { return dscpOf(f) == 26 }
 	waitFrame(t, between, "the first sender is marked between the boxes", marked)
 	waitFrame(t, behind, "the first sender is marked at B", marked)
-	begin := time.Now().Add(200 * time.Millisecond) // what left before is seen by then
 	setup := b.waitFlow(t, firstSource, "reserved", func(r console.FlowRow) bool { return r.SetupUS > 0 }).SetupUS
-
+	begin := sent.Load() + 200 // what left before is seen by then
 	l.startSource(t, 1, 10_000)
-	for _, x := range l.boxes {
-		x.sharedSessions(t, portShared, "ff", 2)
+
+	for round := range 6 {
+		style, senders := "ff", 2
+		if round%2 == 1 {
+			style, senders = "wf", 1
+		}
+		b.write(t, l.reliableEdge(0, sharedFast(senders)))
+		b.signal(t, unix.SIGHUP)
+		for _, x := range l.boxes {
+			x.sharedSessions(t, portShared, style, senders)
+		}
+		time.Sleep(1200 * time.Millisecond) // longer than what was torn down may live on
 	}
-	time.Sleep(2 * time.Second) // longer than what was torn down may live on
+	end := sent.Load()
+	wait := func(f []byte) bool { return numberOf(f) >= end }
 	for name, c := range map[string]*traffic.Capture{"between the boxes": between, "at B": behind} {
+		waitFrame(t, c, name, wait)
 		frames, omitted := c.Frames()
-		seen, bare := 0, 0
+		seen, bare := map[int64]bool{}, []int64{}
 		for _, f := range frames {
-			if f.At.After(begin) {
-				seen++
+			if n := numberOf(f.Data); n >= begin && n < end {
+				seen[n] = true
 				if !marked(f.Data) {
-					bare++
+					bare = append(bare, n)
 				}
 			}
 		}
-		if omitted != 0 || seen < 50 || bare != 0 {
-			t.Errorf("%s: %d packets, %d of them unmarked, %d not captured", name, seen, bare, omitted)
+		if omitted != 0 || end-begin < 1000 || int64(len(seen)) != end-begin || len(bare) != 0 {
+			t.Errorf("%s: %d packets of %d, unmarked %v, %d not captured", name, len(seen), end-begin, bare, omitted)
 		}
 	}
 	// A treatment that had been given back would have been set up anew.
@@ -325,6 +337,47 @@ func TestAutoChangesStyleWithoutAGap(t *testing.T) {
 		t.Errorf("the first sender: %+v", c)
 	}
 }
+
+// sharedFast is shared with room for a packet every half millisecond.
+func sharedFast(sources int) string {
+	return strings.Replace(shared("auto", sources), "rate: 400kbit, burst: 10kB", "rate: 4mbit, burst: 64kB", 1)
+}
+
+// startNumbered sends small packets as fast as the gaps that it is to find are
+// short, each with its number, until the test ends. It counts those sent.
+func (l *lab) startNumbered(t *testing.T, port uint16) *atomic.Int64 {
+	t.Helper()
+	var c *net.UDPConn
+	err := l.a.Do(func() (err error) {
+		c, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(at(addrA, port)), net.UDPAddrFromAddrPort(at(addrB, portShared)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, stop, done := &atomic.Int64{}, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(500 * time.Microsecond)
+		defer tick.Stop()
+		for packet := make([]byte, 72); ; {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			binary.BigEndian.PutUint64(packet, uint64(sent.Load()))
+			if _, err := c.Write(packet); err == nil {
+				sent.Add(1)
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-done; _ = c.Close() })
+	return sent
+}
+
+// numberOf is the number of a packet of startNumbered.
+func numberOf(f []byte) int64 { return int64(binary.BigEndian.Uint64(f[ethernet+28:])) }
 
 // A second connection to the same port is a second sender of the session. With
 // auto it gets a reservation of its own, and the first one's cheating goes on
