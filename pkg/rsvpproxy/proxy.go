@@ -298,7 +298,7 @@ type View struct {
 	// GroupsLimited counts entries of the multicast forwarding cache that found no
 	// room in our copy.
 	GroupsLimited uint64
-	At       time.Time
+	At            time.Time
 }
 
 // Session asks the event loop for one sender of a session; false if it has none.
