@@ -1,21 +1,14 @@
 package rsvpproxy
 
 import (
-	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/roottest"
+	"github.com/qosproxy/qosproxy/pkg/roottest/dissect"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/integrity"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -32,7 +25,7 @@ func (r *recorder) SendVia(b []byte, _ int) error {
 // An implementation that is not ours reads what leaves a secured interface:
 // alone and in a Bundle, with each algorithm, and the handshake's messages.
 func TestTsharkSigned(t *testing.T) {
-	tshark := roottest.Tool(t, "tshark")
+	roottest.Tool(t, "tshark")
 	rec := &recorder{}
 	for _, alg := range []integrity.Algorithm{integrity.HMACMD5, integrity.HMACSHA1, integrity.HMACSHA256} {
 		k := sha256Key(0x0a0b0c0d0e0f, "s")
@@ -49,30 +42,7 @@ func TestTsharkSigned(t *testing.T) {
 			Type: wire.Ack, Flags: 1, SendTTL: 255, Acks: []wire.MessageIDAck{{Epoch: 1, ID: 2}},
 		}})
 	}
-	file := filepath.Join(t.TempDir(), "signed.pcap")
-	out, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := pcapgo.NewWriter(out)
-	if err := w.WriteFileHeader(1<<16, layers.LinkTypeRaw); err != nil {
-		t.Fatal(err)
-	}
-	for i, b := range rec.packets {
-		if err := w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Unix(int64(i), 0), CaptureLength: len(b), Length: len(b)}, b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	b, err := exec.CommandContext(ctx, tshark, "-r", file, "-V").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(b)
+	text := dissect.Tshark(t, dissect.File(t, rec.packets), "-V")
 	for want, n := range map[string]int{
 		"Key Identifier: 0a0b0c0d0e0f": 3 * 4, ".... ...1 = Handshake: Capable": 3 * 4,
 		"BUNDLE Message.": 3, "ACK Message.": 3, "(25)": 3,

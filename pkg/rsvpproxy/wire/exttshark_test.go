@@ -1,58 +1,16 @@
 package wire
 
 import (
-	"context"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
-
-	"github.com/qosproxy/qosproxy/pkg/roottest"
+	"github.com/qosproxy/qosproxy/pkg/roottest/dissect"
 )
 
 // tsharkReads has tshark read one message of IPv4 and returns all it prints.
 func tsharkReads(t *testing.T, msg []byte) string {
 	t.Helper()
-	tshark := roottest.Tool(t, "tshark")
-	buf := gopacket.NewSerializeBuffer()
-	ip4 := &layers.IPv4{
-		Version: 4, IHL: 5, TTL: 64, Protocol: protocolRSVP,
-		SrcIP: net.IP(four.src.AsSlice()), DstIP: net.IP(four.dst.AsSlice()),
-	}
-	opts := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	if err := gopacket.SerializeLayers(buf, opts, ip4, gopacket.Payload(msg)); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "one.pcap")
-	out, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := pcapgo.NewWriter(out)
-	if err := w.WriteFileHeader(1<<16, layers.LinkTypeRaw); err != nil {
-		t.Fatal(err)
-	}
-	p := buf.Bytes()
-	if err := w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Unix(1, 0), CaptureLength: len(p), Length: len(p)}, p); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	text, err := exec.CommandContext(ctx, tshark, "-r", file, "-V").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return dissect.Tshark(t, dissect.File(t, [][]byte{dissect.Packet(t, four.src, four.dst, 64, msg)}), "-V")
 }
 
 // TestTsharkExtensions: tshark knows INTEGRITY, DCLASS and the sessions of RFC
