@@ -276,45 +276,46 @@ func TestFixedFilterSenders(t *testing.T) {
 	})
 }
 
-// `style: auto`: the second sender has the style change from wf to ff, and back
-// when it leaves. Not one packet of the first goes without its mark meanwhile,
-// or is lost, in the first box, where the reservation is torn down and made
-// again, as little as behind the second.
-func TestAutoChangesStyleWithoutAGap(t *testing.T) {
-	t.Parallel()
+// `style: auto`: the second sender has the style change from wf to ff, which is a
+// ResvTear and a RESV. With a shared explicit style the reservation changes by
+// each sender that comes or leaves. Not one packet of the first goes without its
+// mark meanwhile, or is lost, behind the first box as little as behind the second.
+func TestChangesLeaveNoGap(t *testing.T) {
+	for style, become := range map[string][2]string{"auto": {"wf", "ff"}, "se": {"se", "se"}} {
+		t.Run(style, func(t *testing.T) { changesLeaveNoGap(t, style, become) })
+	}
+}
+
+func changesLeaveNoGap(t *testing.T, style string, become [2]string) {
 	l := newLab(t, 2, nil)
-	l.startEdges(t, sharedFast(2), "")
+	l.startEdges(t, sharedFast(style, 2), "")
 	b, _ := l.boxes[0], l.startReceiver(t)
 	first := func(f []byte) bool {
 		return toPort(portShared)(f) && isIPv4(f) && binary.BigEndian.Uint16(f[ethernet+20:]) == firstSource
 	}
 	between, behind := capture(t, b.ns, rightWAN, first), capture(t, l.b, hostIface, first)
 	sent := l.startNumbered(t, firstSource)
-	b.sharedSessions(t, portShared, "wf", 1)
-	l.boxes[1].sharedSessions(t, portShared, "wf", 1)
+	for _, x := range l.boxes {
+		x.sharedSessions(t, portShared, become[0], 1)
+	}
 	marked := func(f []byte) bool { return dscpOf(f) == 26 }
 	waitFrame(t, between, "the first sender is marked between the boxes", marked)
 	waitFrame(t, behind, "the first sender is marked at B", marked)
 	setup := b.waitFlow(t, firstSource, "reserved", func(r console.FlowRow) bool { return r.SetupUS > 0 }).SetupUS
 	begin := sent.Load() + 200 // what left before is seen by then
-	l.startSource(t, 1, 10_000)
 
-	for round := range 6 {
-		style, senders := "ff", 2
-		if round%2 == 1 {
-			style, senders = "wf", 1
-		}
-		b.write(t, l.reliableEdge(0, sharedFast(senders)))
+	l.startSource(t, 1, 10_000)
+	for _, senders := range []int{2, 1, 2, 1} {
+		b.write(t, l.reliableEdge(0, sharedFast(style, senders)))
 		b.signal(t, unix.SIGHUP)
 		for _, x := range l.boxes {
-			x.sharedSessions(t, portShared, style, senders)
+			x.sharedSessions(t, portShared, become[1], senders)
 		}
 		time.Sleep(1200 * time.Millisecond) // longer than what was torn down may live on
 	}
 	end := sent.Load()
-	wait := func(f []byte) bool { return numberOf(f) >= end }
 	for name, c := range map[string]*traffic.Capture{"between the boxes": between, "at B": behind} {
-		waitFrame(t, c, name, wait)
+		waitFrame(t, c, name, func(f []byte) bool { return numberOf(f) > end })
 		frames, omitted := c.Frames()
 		seen, bare := map[int64]bool{}, []int64{}
 		for _, f := range frames {
@@ -339,8 +340,8 @@ func TestAutoChangesStyleWithoutAGap(t *testing.T) {
 }
 
 // sharedFast is shared with room for a packet every half millisecond.
-func sharedFast(sources int) string {
-	return strings.Replace(shared("auto", sources), "rate: 400kbit, burst: 10kB", "rate: 4mbit, burst: 64kB", 1)
+func sharedFast(style string, sources int) string {
+	return strings.Replace(shared(style, sources), "rate: 400kbit, burst: 10kB", "rate: 4mbit, burst: 64kB", 1)
 }
 
 // startNumbered sends small packets as fast as the gaps that it is to find are
