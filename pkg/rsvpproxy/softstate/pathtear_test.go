@@ -88,3 +88,29 @@ func TestPathErrForwarded(t *testing.T) {
 	e.SenderTemplate = &wire.Filter{Src: srcHost, SrcPort: 9}
 	noSend(t, r.in(right, nextHop, rightAdr, e))
 }
+
+// RFC 2205 section 3.6 and 3.9: why the branch that a route has left is not torn
+// down. Where both ways join, the previous hop is the one that was heard last:
+// a PathTear along the old way is harmless only while that is the new one.
+func TestBranchThatWasLeftRFC2205Section3_6(t *testing.T) {
+	r := newRig(t, Config{})
+	r.reserved()
+	r.env.routes[dstHost] = other
+	r.n.RouteChanged(r.now, dstPrefix)
+	noSend(t, r.run(DefaultRepair), wire.PathTear)
+
+	joined := newRig(t, Config{})
+	joined.reserved()
+	newWay := func(m *wire.Message) { m.Hop.Addr = addr("192.0.2.77") }
+	joined.path(newWay)
+	es := joined.in(left, srcHost, dstHost, pathTear()) // of the old way
+	noSend(t, es)
+	joined.wantState(Reserved)
+	joined.path(newWay)
+	joined.path() // the old way refreshes
+	es = joined.in(left, srcHost, dstHost, pathTear())
+	onlySend(t, es, wire.PathTear)
+	if len(all[Release](es)) != 1 {
+		t.Errorf("%s", dump(es))
+	}
+}
