@@ -54,14 +54,7 @@ func TestVoiceReservedIPv6(t *testing.T) {
 		t.Errorf("RESV %+v, want one WF flow from hop %s", resv, right)
 	}
 	sender := l.boxes[0].waitSession(t, portVoice, console.SessionReserved)
-	tspec := console.TSpec{R: 11_000, B: 800, Min: sender.TSpec.Min, Max: 400}
-	want := console.SessionRow{
-		Dst: addrB6.String(), Protocol: "udp", Dport: portVoice, Src: addrA6.String(), Sport: sender.Sport,
-		Policy: "voice", Role: "sender-proxy", NextHop: right.String(), Interface: rightWAN, Style: "wf",
-		Service: "controlled-load", TSpec: &tspec, FlowSpec: &console.FlowSpec{TSpec: tspec},
-		State: console.SessionReserved, DSCP: dscp.VoiceAdmit, PHB: "voice-admit", Class: sender.Class, AgeS: sender.AgeS,
-		Identities: []string{}, DClass: []int{},
-	}
+	want := voiceRow(addrA6, addrB6, right, 11_000, sender)
 	if diff := cmp.Diff(want, sender); diff != "" {
 		t.Errorf("box 1's session (-want +got):\n%s", diff)
 	}

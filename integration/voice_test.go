@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -31,14 +32,7 @@ func TestVoiceReserved(t *testing.T) {
 	}
 	sender := l.boxes[0].waitSession(t, portVoice, console.SessionReserved)
 	receiver := l.boxes[1].waitSession(t, portVoice, console.SessionReserved)
-	tspec := console.TSpec{R: 10_000, B: 800, Min: sender.TSpec.Min, Max: 400}
-	want := console.SessionRow{
-		Dst: addrB.String(), Protocol: "udp", Dport: portVoice, Src: addrA.String(), Sport: sender.Sport,
-		Policy: "voice", Role: "sender-proxy", NextHop: right.String(), Interface: rightWAN, Style: "wf",
-		Service: "controlled-load", TSpec: &tspec, FlowSpec: &console.FlowSpec{TSpec: tspec},
-		State: console.SessionReserved, DSCP: dscp.VoiceAdmit, PHB: "voice-admit", Class: sender.Class, AgeS: sender.AgeS,
-		Identities: []string{}, DClass: []int{},
-	}
+	want := voiceRow(addrA, addrB, right, 10_000, sender)
 	if diff := cmp.Diff(want, sender); diff != "" {
 		t.Errorf("box 1's session (-want +got):\n%s", diff)
 	}
@@ -65,6 +59,19 @@ func TestVoiceReserved(t *testing.T) {
 		t.Errorf("%d RSVP messages came to a host", len(frames))
 	}
 	l.boxes[1].stop(t)
+}
+
+// voiceRow is the row of a voice session that box 1 speaks for. What differs from
+// run to run is taken from the row that was seen.
+func voiceRow(src, dst, next netip.Addr, rate float64, seen console.SessionRow) console.SessionRow {
+	tspec := console.TSpec{R: rate, B: 800, Min: seen.TSpec.Min, Max: 400}
+	return console.SessionRow{
+		Dst: dst.String(), Protocol: "udp", Dport: portVoice, Src: src.String(), Sport: seen.Sport,
+		Policy: "voice", Role: "sender-proxy", NextHop: next.String(), Interface: rightWAN, Style: "wf",
+		Service: "controlled-load", TSpec: &tspec, FlowSpec: &console.FlowSpec{TSpec: tspec},
+		State: console.SessionReserved, DSCP: dscp.VoiceAdmit, PHB: "voice-admit", Class: seen.Class, AgeS: seen.AgeS,
+		Identities: []string{}, DClass: []int{},
+	}
 }
 
 // checkPath holds a PATH to RFC 2205 section 3.1.3 and 3.3: from the sender's
