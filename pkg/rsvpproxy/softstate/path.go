@@ -70,6 +70,9 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	}
 
 	moved := !created && (p.phop != *m.Hop || p.in != rx.Iface)
+	if moved && !p.local {
+		p.left = &leftHop{in: p.in, phop: p.phop, until: p.life.At()}
+	}
 	changed := p.take(rx) || created
 	p.said = said
 	n.timers.Set(&p.life, now.Add(n.lifetime(m.TimeValues)))

@@ -212,7 +212,11 @@ func (n *Node) handlePathTear(now time.Time, rx *Received) {
 	case m.Session.Dst.IsMulticast() && p.in != rx.Iface:
 		n.drop(DropInterface) // RFC 2205 section 3.1.5
 	case p.phop != *m.Hop:
+		if p.left != nil && p.left.phop == *m.Hop {
+			p.left = nil
+		}
 		n.drop(DropWrongHop) // RFC 2205 section 3.1.5: neither matched nor forwarded
+	case n.fallBack(now, p):
 	default:
 		n.pathEnded(now, p, m.Unknown)
 	}

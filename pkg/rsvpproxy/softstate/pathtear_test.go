@@ -2,6 +2,7 @@ package softstate
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -89,9 +90,10 @@ func TestPathErrForwarded(t *testing.T) {
 	noSend(t, r.in(right, nextHop, rightAdr, e))
 }
 
-// RFC 2205 section 3.6 and 3.9: why the branch that a route has left is not torn
-// down. Where both ways join, the previous hop is the one that was heard last:
-// a PathTear along the old way is harmless only while that is the new one.
+// RFC 2205 section 3.6: the branch that a route has left is not torn down, and its
+// end does not take the reservation along where both ways join. There the
+// previous hop is the one that was heard last, now of the old way, now of the
+// new.
 func TestBranchThatWasLeftRFC2205Section3_6(t *testing.T) {
 	r := newRig(t, Config{})
 	r.reserved()
@@ -99,18 +101,49 @@ func TestBranchThatWasLeftRFC2205Section3_6(t *testing.T) {
 	r.n.RouteChanged(r.now, dstPrefix)
 	noSend(t, r.run(DefaultRepair), wire.PathTear)
 
+	newHop := addr("192.0.2.77")
+	newWay := func(m *wire.Message) { m.Hop.Addr = newHop }
 	joined := newRig(t, Config{})
 	joined.reserved()
-	newWay := func(m *wire.Message) { m.Hop.Addr = addr("192.0.2.77") }
 	joined.path(newWay)
-	es := joined.in(left, srcHost, dstHost, pathTear()) // of the old way
-	noSend(t, es)
+	noSend(t, joined.in(left, srcHost, dstHost, pathTear())) // of the old way
 	joined.wantState(Reserved)
+
+	// The old way refreshes last, and ends: the new one has the reservation.
+	joined = newRig(t, Config{})
+	joined.reserved()
 	joined.path(newWay)
-	joined.path() // the old way refreshes
-	es = joined.in(left, srcHost, dstHost, pathTear())
+	joined.path()
+	es := joined.in(left, srcHost, dstHost, pathTear())
+	noSend(t, es, wire.PathTear)
+	if s := onlySend(t, es, wire.Resv); s.Dst != newHop || len(all[Release](es)) != 0 {
+		t.Errorf("%s", dump(es))
+	}
+	joined.wantState(Reserved)
+	// Now nobody else is known: its tear is the sender's.
+	tear := pathTear()
+	newWay(tear)
+	es = joined.in(left, srcHost, dstHost, tear)
 	onlySend(t, es, wire.PathTear)
 	if len(all[Release](es)) != 1 {
 		t.Errorf("%s", dump(es))
 	}
+
+	// A sender that ends on the new way: what the old one left ends with its own
+	// lifetime, and no later.
+	joined = newRig(t, Config{})
+	joined.reserved()
+	joined.path(newWay)
+	noSend(t, joined.in(left, srcHost, dstHost, tear), wire.PathTear)
+	es = joined.run(joined.n.lifetime(timeValues(DefaultRefresh)) + time.Second)
+	onlySend(t, es, wire.PathTear)
+	if len(all[Release](es)) != 1 {
+		t.Errorf("%s", dump(es))
+	}
+	// One that has ended on the old way before is not fallen back to.
+	joined = newRig(t, Config{})
+	joined.reserved()
+	joined.path(newWay)
+	joined.in(left, srcHost, dstHost, pathTear())
+	onlySend(t, joined.in(left, srcHost, dstHost, tear), wire.PathTear)
 }

@@ -36,6 +36,7 @@ type psb struct {
 	own   *declared // by AddSender; nil: the sender is none of ours
 	in    IfIndex   // where PATH, or the data, comes in
 	phop  wire.Hop  // zero if local
+	left  *leftHop  // nil: there was no other previous hop, or it has torn its state down
 	ttl   uint8     // as received
 
 	nonRSVP bool // a hop without RSVP was crossed to get here
