@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -71,9 +72,8 @@ func FuzzNode(f *testing.F) {
 			case 0:
 				follow(r.run(time.Duration(rng.Int64N(int64(time.Minute)))))
 			case 1:
-				for id := range open {
-					answer(id)
-					break
+				if ids := slices.Sorted(maps.Keys(open)); len(ids) > 0 {
+					answer(ids[rng.IntN(len(ids))])
 				}
 			case 2:
 				s := host
@@ -98,7 +98,7 @@ func FuzzNode(f *testing.F) {
 				follow(r.in(iface, srcHost, to, m))
 			}
 		}
-		for id := range open {
+		for _, id := range slices.Sorted(maps.Keys(open)) {
 			answer(id)
 		}
 		follow(r.checked(r.n.Shutdown(r.now)))

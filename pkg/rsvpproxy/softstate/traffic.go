@@ -28,7 +28,7 @@ func (n *Node) updateTC(now time.Time, t *tcsb, retry bool) {
 	case err != nil:
 		n.refuse(now, t, &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: err.Error()}, true)
 	case t.installed != nil && want.equal(t.installed):
-		n.granted(now, t, false, false)
+		n.granted(now, t, grant{})
 	case t.refused != nil && want.equal(t.refused):
 	default:
 		n.ask(t, want)
@@ -116,7 +116,7 @@ func (n *Node) ReserveResult(now time.Time, id uint64, refusal *Refusal) []Effec
 	if refusal == nil {
 		news := t.installed == nil || !t.asked.alike(t.installed)
 		t.installed, t.asked, t.refused = t.asked, nil, nil
-		n.granted(now, t, true, news && !quiet)
+		n.granted(now, t, grant{asked: true, news: news, quiet: quiet})
 	} else {
 		n.count.refused++
 		r := *refusal
@@ -133,16 +133,24 @@ func (n *Node) ReserveResult(now time.Time, id uint64, refusal *Refusal) []Effec
 	return n.flush()
 }
 
-// granted moves the requests that were admitted into place. asked: by a fresh
-// answer; news: that has something to tell upstream, which goes at once.
-func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
+// grant is how requests were admitted.
+type grant struct {
+	asked bool // by a fresh answer
+	news  bool // that has something to tell upstream, which goes at once
+	quiet bool // nobody is told
+}
+
+// granted moves the requests that were admitted into place.
+func (n *Node) granted(now time.Time, t *tcsb, g grant) {
+	moved := false
 	for _, r := range t.rsbs {
-		if !asked {
+		if !g.asked {
 			r.ask = r.next
 		}
 		if r.ask == nil {
 			continue
 		}
+		moved = moved || !r.have || !r.now.equal(*r.ask)
 		r.have, r.now = true, *r.ask
 		if r.next == r.ask {
 			r.next = nil
@@ -154,7 +162,7 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 	}
 	n.yield(t)
 	n.heterogeneity(t, nil)
-	if asked {
+	if g.asked {
 		t.endReduction()
 	}
 	if t.fwd != t.installed.merged {
@@ -165,10 +173,15 @@ func (n *Node) granted(now time.Time, t *tcsb, asked, news bool) {
 	for _, r := range t.rsbs {
 		confirm = n.confirmRSB(t, r) || confirm
 	}
-	if asked {
+	if g.asked {
 		t.senders(func(p *psb) { n.settled(p, p.proxied()) }) // a proxy's new request is a new attempt
 	}
+	news := g.news && !g.quiet
 	switch {
+	case !news && !confirm && t.shared() && moved:
+		// What traffic control has is the same, and yet a sender may be in nobody's
+		// request any more: the receiver proxy's stands by while others ask.
+		n.syncShared(now, t.s, nil, !g.quiet, false)
 	case !news && !confirm:
 	case t.shared():
 		n.syncShared(now, t.s, nil, true, false)
