@@ -42,7 +42,13 @@ func TestCheck(t *testing.T) {
 	}
 	for want, spoil := range map[string]func(*Reservation){
 		"src: give the address":      func(r *Reservation) { r.Flow = key(17, "0.0.0.0:1", "10.2.0.2:2") },
-		"is a group":                 func(r *Reservation) { r.Flow = key(17, "10.1.0.2:1", "239.1.1.1:2") },
+		"src: 239.1.1.1 is a group":  func(r *Reservation) { r.Flow = key(17, "239.1.1.1:1", "239.1.1.2:2") },
+		"src: ff3e::1 is a group":    func(r *Reservation) { r.Flow = key(17, "[ff3e::1]:1", "[ff3e::2]:2") },
+		"src: give the address of":   func(r *Reservation) { r.Flow = key(17, "0.0.0.0:1", "239.1.1.1:2") },
+		"dst: 224.0.0.5 is a group":  func(r *Reservation) { r.Flow = key(17, "10.1.0.2:1", "224.0.0.5:2") },
+		"dst: ff02::5 is a group":    func(r *Reservation) { r.Flow = key(17, "[fd00::1]:1", "[ff02::5]:2") },
+		"dst: ff01::5 is a group":    func(r *Reservation) { r.Flow = key(17, "[fd00::1]:1", "[ff01::5]:2") },
+		"tcp connects two hosts":     func(r *Reservation) { r.Flow = key(packet.ProtoTCP, "10.1.0.2:1", "239.1.1.1:2") },
 		"no host's address":          func(r *Reservation) { r.Flow = key(17, "127.0.0.1:1", "10.2.0.2:2") },
 		"different IP versions":      func(r *Reservation) { r.Flow = key(17, "[fd00::1]:1", "10.2.0.2:2") },
 		"the same host":              func(r *Reservation) { r.Flow = key(17, "10.2.0.2:1", "10.2.0.2:2") },
@@ -80,6 +86,21 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// Cisco's ip rsvp sender takes the session address of a group: so does this book.
+func TestCheckTakesGroups(t *testing.T) {
+	for _, k := range []packet.FlowKey{
+		key(17, "10.1.0.2:1", "239.1.1.1:2"), key(17, "[fd00::1]:1", "[ff3e::2]:2"), key(packet.ProtoESP, "10.1.0.2:0", "232.1.1.1:0"),
+	} {
+		for _, side := range []Side{Both, Sender, Receiver} {
+			r := voice()
+			r.Flow, r.Side = k, side
+			if err := r.Check(); err != nil {
+				t.Errorf("%s, side %s: %v", k, side, err)
+			}
+		}
+	}
+}
+
 func TestBookSaysNo(t *testing.T) {
 	b := New(1)
 	first, err := b.Add(voice())
@@ -108,6 +129,10 @@ func random(rng *rand.Rand) Reservation {
 		r.Flow = key(packet.ProtoTCP, "[fd00::1]:1", "[fd00::2]:2")
 		r.Flow.DstPort = uint16(1 + rng.IntN(20))
 		r.TCP = []TCP{TCPNone, TCPRealtime, TCPReliable}[rng.IntN(3)]
+	}
+	if rng.IntN(4) == 0 && r.TCP == TCPNone {
+		r.Flow = key(packet.ProtoUDP, "[fd00::1]:1", "[ff3e::2]:2")
+		r.Flow.DstPort = uint16(1 + rng.IntN(20))
 	}
 	r.Side = []Side{Both, Sender, Receiver}[rng.IntN(3)]
 	r.Style = []Style{Auto, Fixed, Explicit, Wildcard}[rng.IntN(4)]

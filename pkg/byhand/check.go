@@ -38,8 +38,10 @@ func (r *Reservation) checkFlow() (errs []error) {
 		switch {
 		case !a.addr.IsValid() || a.addr.IsUnspecified():
 			errs = append(errs, fmt.Errorf("%s: give the address of a host", a.key))
-		case a.addr.IsMulticast():
-			errs = append(errs, fmt.Errorf("%s: %s is a group: reservations by hand for groups are not in this version", a.key, a.addr))
+		case a.key == "src" && a.addr.IsMulticast():
+			errs = append(errs, fmt.Errorf("src: %s is a group: give the address of the host that sends to it", a.addr))
+		case a.addr.IsLinkLocalMulticast() || a.addr.IsInterfaceLocalMulticast(): // RFC 5771 section 4, RFC 4291 section 2.7
+			errs = append(errs, fmt.Errorf("dst: %s is a group of one link, whose packets no box forwards", a.addr))
 		case a.addr.IsLoopback() || a.addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 			errs = append(errs, fmt.Errorf("%s: %s is no host's address", a.key, a.addr))
 		}
@@ -48,6 +50,9 @@ func (r *Reservation) checkFlow() (errs []error) {
 		errs = append(errs, errors.New("src and dst are of different IP versions"))
 	} else if src == dst {
 		errs = append(errs, errors.New("src and dst are the same host"))
+	}
+	if dst.IsMulticast() && r.Flow.Proto == packet.ProtoTCP {
+		return append(errs, fmt.Errorf("protocol: tcp connects two hosts, and dst %s is a group: give udp, or the protocol of its data", dst))
 	}
 	switch p := r.Flow.Proto; p {
 	case packet.ProtoTCP, packet.ProtoUDP:
