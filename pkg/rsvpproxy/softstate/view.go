@@ -20,6 +20,9 @@ type SessionView struct {
 	PrevHop  netip.Addr // invalid: none, the sender is proxied
 	NextHop  netip.Addr // invalid: none yet, or the receiver is proxied
 	In, Out  IfIndex    // Out is 0 without a route
+	// Branches are the interfaces that the data leave by: one at most, or for a
+	// group any number. What else is told is of the first that is reserved.
+	Branches []BranchView
 	Style    wire.Style // 0: nothing is reserved
 	TSpec    intserv.TSpec
 	FlowSpec *intserv.FlowSpec // what is asked for downstream; nil: nothing
@@ -39,6 +42,13 @@ type SessionView struct {
 	// Expires is how long the path state lives without a refresh; 0: proxied
 	// here, for ever.
 	Expires time.Duration
+}
+
+// BranchView is how far a sender is on one of its outgoing interfaces.
+type BranchView struct {
+	Out         IfIndex
+	State       State // inactive never, since it is a branch; path, requested or reserved
+	Reservation uint64
 }
 
 // Error is the text of Failure, empty if there is none.
@@ -87,13 +97,18 @@ func (p *psb) view(now time.Time) SessionView {
 	if len(p.outs) > 0 {
 		v.Out = p.outs[0].out
 	}
+	for _, o := range p.outs {
+		v.Branches = append(v.Branches, p.branchView(o.out))
+	}
 	if p.life.Armed() {
 		v.Expires = p.life.At().Sub(now)
 	}
+	shown := p.installed()
 	p.reservations(func(t *tcsb) {
-		if v.Reservation != 0 {
+		if v.Reservation != 0 || shown != nil && t != shown {
 			return
 		}
+		v.Out = t.key.out
 		flow := t.rsbs[0].wanted().flow
 		if t.installed != nil {
 			flow = t.fwd
@@ -103,6 +118,20 @@ func (p *psb) view(now time.Time) SessionView {
 	})
 	v.Priority, v.Identities = p.priority(), p.identities()
 	return v
+}
+
+func (p *psb) branchView(out IfIndex) BranchView {
+	b := BranchView{Out: out, State: PathOnly}
+	if t := p.reservation(out); t != nil {
+		b.Reservation = t.id
+		switch {
+		case t.installed != nil:
+			b.State = Reserved
+		case t.asked != nil:
+			b.State = Requested
+		}
+	}
+	return b
 }
 
 func (p *psb) state() State {
