@@ -36,7 +36,9 @@ for the packets from SOURCE to DESTINATION, addresses with ports such as
 10.1.0.2:4000. Instead of them --conn names a row of flows.
 
 The box speaks for the host that is behind it. PATH goes out without any packet
-of the flow; a receiver's side answers as soon as there is a PATH. It stays until
+of the flow; a receiver's side answers as soon as there is a PATH. DESTINATION may
+be a multicast group: PATH then goes by each interface that the kernel forwards
+the group's packets to, and those of zone hosts are answered for. It stays until
 it is released or its time is over, also when the daemon is started again, and
 also if it is refused: it is then tried again with every refresh.
 
@@ -49,6 +51,7 @@ func (a *app) reserveCommand() *cobra.Command {
 		Use: "reserve PROTOCOL SOURCE DESTINATION --bandwidth RATE", Short: "Make a reservation by hand", Long: reserveHelp,
 		Example: `  qosproxy reserve udp 10.1.0.2:4000 10.2.0.2:5004 --bandwidth 80kbit --mark ef
   qosproxy reserve tcp 10.1.0.2:4000 10.2.0.2:104 --bandwidth 8mbit --burst 64kB --duration 2h
+  qosproxy reserve udp 10.1.0.2:4000 239.1.2.3:5004 --bandwidth 2mbit --side sender
   qosproxy reserve --conn 12 --bandwidth 2mbit --no-wait`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if o.conn != "" && len(args) == 0 {
@@ -238,6 +241,9 @@ func (a *app) reserved(row console.ReservationRow, err error) error {
 		return a.printJSON(row)
 	}
 	text := row.State
+	if n, of := row.Places(); of > 1 && n > 0 {
+		text += fmt.Sprintf(" on %d of %d interfaces", n, of)
+	}
 	if row.Class != "" {
 		text += ", class " + row.Class
 	}

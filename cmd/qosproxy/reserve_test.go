@@ -43,6 +43,9 @@ func row(state string) console.ReservationRow {
 func TestReserveWaits(t *testing.T) {
 	path, requested, reserved := row(console.SessionPath), row(console.SessionRequested), row(console.SessionReserved)
 	path.Reason = "waiting for RESV"
+	group := row(console.SessionReserved)
+	group.Reason = "waiting for RESV on wan1"
+	group.Branches = []console.Branch{{Interface: "wan0", State: console.SessionReserved, Class: "1:10"}, {Interface: "wan1", State: console.SessionPath}}
 	rejected := row(console.SessionRejected)
 	rejected.Error = "no bandwidth (code 1 value 2) at 192.0.2.2"
 	args := []string{"reserve", "udp", "10.1.0.2:4000", "[fd00::2]:5004", "--bandwidth", "8mbit", "--timeout", "400ms"}
@@ -54,6 +57,7 @@ func TestReserveWaits(t *testing.T) {
 		json     string // error code
 	}{
 		{states: []console.ReservationRow{path, requested, reserved}, out: "reservation 4: reserved, class 1:10, marked ef\n"},
+		{states: []console.ReservationRow{path, group}, out: "reservation 4: reserved on 1 of 2 interfaces, class 1:10, waiting for RESV on wan1, marked ef\n"},
 		{states: []console.ReservationRow{path}, more: []string{"--no-wait"}, out: "reservation 4: path, waiting for RESV, marked ef\n"},
 		{states: []console.ReservationRow{path}, more: []string{"--wait=false"}, out: "reservation 4: path, waiting for RESV, marked ef\n"},
 		{states: []console.ReservationRow{path, rejected}, code: 1, err: "refused: no bandwidth (code 1 value 2) at 192.0.2.2", json: "refused"},

@@ -18,11 +18,15 @@ func (s *Server) reservations(w http.ResponseWriter, _ *http.Request) {
 		s.refuse(w, err)
 		return
 	}
+	for i := range rows {
+		rows[i].Branches = list(rows[i].Branches)
+	}
 	s.writeJSON(w, http.StatusOK, list(rows))
 }
 
 func (s *Server) reservation(w http.ResponseWriter, r *http.Request) {
 	row, err := s.backend.Reservation(r.PathValue("id"))
+	row.Branches = list(row.Branches)
 	s.answer(w, http.StatusOK, row, err)
 }
 
@@ -33,12 +37,14 @@ func (s *Server) reserve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	row, err := s.backend.Reserve(r.Context(), ask)
+	row.Branches = list(row.Branches)
 	s.answer(w, http.StatusCreated, row, err)
 }
 
 func (s *Server) releaseReservation(w http.ResponseWriter, r *http.Request) {
 	discardBody(r)
 	row, err := s.backend.Release(r.Context(), r.PathValue("id"))
+	row.Branches = list(row.Branches)
 	s.answer(w, http.StatusOK, row, err)
 }
 

@@ -33,6 +33,14 @@ type Priority struct {
 	Hold  uint16 `json:"hold"`
 }
 
+// Branch is how far a reservation is on one of the interfaces that its data
+// leave by.
+type Branch struct {
+	Interface string `json:"interface"`
+	State     string `json:"state"` // path, requested, reserved
+	Class     string `json:"class"`
+}
+
 // ReservationRow is one reservation by hand.
 type ReservationRow struct {
 	ID         string    `json:"id"`
@@ -58,6 +66,7 @@ type ReservationRow struct {
 	Reason     string    `json:"reason"`   // what is waited for
 	FlowSpec   *FlowSpec `json:"flowspec"` // in place or asked for; null: nothing
 	Class      string    `json:"class"`
+	Branches   []Branch  `json:"branches"` // the interfaces that the data leave by
 	Error      string    `json:"error"`
 	ErrorCode  uint8     `json:"error_code"` // RFC 2205 Appendix B, 0: none
 	ErrorValue uint16    `json:"error_value"`
@@ -65,4 +74,14 @@ type ReservationRow struct {
 	Since      string    `json:"since"`      // RFC 3339
 	Expires    string    `json:"expires"`    // RFC 3339, "" never
 	AgeS       uint64    `json:"age_s"`
+}
+
+// Places says on how many of how many interfaces it is reserved.
+func (r *ReservationRow) Places() (reserved, of int) {
+	for _, b := range r.Branches {
+		if b.State == SessionReserved {
+			reserved++
+		}
+	}
+	return reserved, len(r.Branches)
 }

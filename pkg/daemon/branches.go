@@ -83,6 +83,28 @@ func (t *flowTable) getOn(key packet.FlowKey, out int) (f flow, shard int, ok bo
 	return f, shard, ok
 }
 
+// sender returns a copy of a flow whose sender is spoken for: of a flow to a group
+// that may be so on some branches only.
+func (t *flowTable) sender(key packet.FlowKey) (f flow, ok bool) {
+	t.update(key, func(_ *conn, g *flow) {
+		if g.role == roleSender {
+			f, ok = *g, true
+		}
+	})
+	return f, ok
+}
+
+// unwanted lists the branches of a flow that nothing keeps in the table, by the
+// interfaces that they leave by.
+func (t *flowTable) unwanted(key packet.FlowKey) (outs []int) {
+	t.update(key, func(c *conn, f *flow) {
+		if c.unwanted() {
+			outs = append(outs, f.out)
+		}
+	})
+	return outs
+}
+
 // removeOn forgets one branch and returns what it was.
 func (t *flowTable) removeOn(key packet.FlowKey, out int) (was conn, ok bool) {
 	t.mu.Lock()

@@ -38,7 +38,6 @@ func TestToGroup(t *testing.T) {
 func TestBranchesOfAFlow(t *testing.T) {
 	table, now := testTable(t), time.Now()
 	v := udpPacket(t, "10.1.0.2:9", "239.1.2.3:5004")
-	const third = 3
 	one := table.first(now, v, lan, wan)
 	if one.known || len(one.ask) != 1 || pathTTL(&one.ask[0]) != v.TTL() {
 		t.Fatalf("the first branch: %+v", one)

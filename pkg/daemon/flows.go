@@ -353,15 +353,20 @@ func (t *flowTable) repolicyOne(c *conn, key packet.FlowKey) moved {
 	}
 	was := *f
 	t.claim(was.asked, f, was.in, was.out)
-	f.treated, f.counts, f.fin = was.treated, was.counts, was.fin
+	f.treated, f.counts, f.fin, f.ttl = was.treated, was.counts, was.fin, was.ttl
 	f.class, f.dscp, f.marked, f.rate, f.reserved = was.class, was.dscp, was.marked, was.rate, was.reserved
 	if !f.reserved.IsZero() {
 		f.state, f.reason = was.state, was.reason
 	}
-	if !c.claimed() && c.dirs[0].reserved.IsZero() && c.dirs[1].reserved.IsZero() {
+	if c.unwanted() {
 		return movedOff
 	}
 	return movedInside
+}
+
+// unwanted says whether nothing keeps a connection in the table.
+func (c *conn) unwanted() bool {
+	return !c.claimed() && c.dirs[0].reserved.IsZero() && c.dirs[1].reserved.IsZero()
 }
 
 // claimed says whether a policy or a reservation by hand has one of the

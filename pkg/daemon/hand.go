@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -190,6 +191,9 @@ func (h *hands) answer(key packet.FlowKey) error {
 	return h.rsvp.ReceiverChanged(session, filter)
 }
 
+// errNoGroups says what softstate.ErrUnsupported means of a group.
+var errNoGroups = errors.New("the kernel's multicast routes cannot be read: there are no sessions of groups")
+
 // speak has RSVP speak for a reservation's sender, if that is behind this box.
 func (h *hands) speak(r *byhand.Reservation) {
 	sender, in, err := h.sides(r)
@@ -212,13 +216,19 @@ func (h *hands) speak(r *byhand.Reservation) {
 	session, filter := sessionOf(r.Flow)
 	refused := func(err error) {
 		problem := err.Error()
-		if errors.Is(err, softstate.ErrSpeaksRSVP) {
+		switch {
+		case errors.Is(err, softstate.ErrSpeaksRSVP):
 			problem = "the sender speaks RSVP itself: its own PATH is used"
+		case errors.Is(err, softstate.ErrUnsupported) && toGroup(r.Flow):
+			problem = errNoGroups.Error()
 		}
 		note(problem, true, true)
 	}
 	ask := softstate.Sender{
 		Session: session, Filter: filter, TSpec: r.TSpec, In: softstate.IfIndex(in), Priority: priorityOf(handPolicy(r).Reserve),
+	}
+	if f, ok := h.flows.sender(r.Flow); ok {
+		ask.TTL = pathTTL(&f)
 	}
 	if err := h.rsvp.AddSender(ask, refused); err != nil {
 		refused(err)
@@ -239,7 +249,7 @@ func (h *hands) end(ctx context.Context, r byhand.Reservation) {
 	var err error
 	// A row that is still this reservation's is about to go: its connection is
 	// being given back to its ends.
-	if f, _, ok := h.flows.get(r.Flow); ok && f.role == roleSender && f.policy != nil && !isByHand(f.policy) {
+	if f, ok := h.flows.sender(r.Flow); ok && f.policy != nil && !isByHand(f.policy) {
 		err = h.rsvp.AddSender(softstate.Sender{
 			Session: session, Filter: filter, TSpec: tspecOf(f.policy.Reserve.TSpec), In: softstate.IfIndex(f.in),
 			TTL: pathTTL(&f), Priority: priorityOf(f.policy.Reserve),
@@ -257,6 +267,9 @@ func (h *hands) end(ctx context.Context, r byhand.Reservation) {
 // neither host that it was asked to.
 func (h *hands) sides(r *byhand.Reservation) (sender bool, in int, err error) {
 	src, srcErr := h.behind(r.Flow.SrcAddr())
+	if toGroup(r.Flow) {
+		return h.groupSides(r, src, srcErr)
+	}
 	dst, dstErr := h.behind(r.Flow.DstAddr())
 	switch {
 	case r.Side == byhand.Sender && srcErr != nil:
@@ -271,6 +284,28 @@ func (h *hands) sides(r *byhand.Reservation) (sender bool, in int, err error) {
 	return srcErr == nil && r.Side != byhand.Receiver, src, nil
 }
 
+// groupSides is sides for a flow to a group. Its receivers are behind whatever
+// interfaces of zone hosts the kernel forwards it to, now or later: that there
+// may be some is enough.
+func (h *hands) groupSides(r *byhand.Reservation, src int, srcErr error) (sender bool, in int, err error) {
+	hosts := slices.ContainsFunc(h.links().list, func(l link) bool { return l.cfg.Zone == config.ZoneHosts })
+	switch {
+	case r.Side == byhand.Sender && srcErr != nil:
+		return false, 0, fmt.Errorf("side sender: %w", srcErr)
+	case !hosts:
+		return false, 0, errors.New("this box has no interface of zone hosts: there are no receivers to speak for")
+	case errors.Is(srcErr, errOurs), r.Side == byhand.Both && srcErr != nil && !errors.Is(srcErr, errElsewhere):
+		return false, 0, srcErr
+	}
+	return srcErr == nil && r.Side != byhand.Receiver, src, nil
+}
+
+// What behind may find instead.
+var (
+	errOurs      = errors.New("is an address of this box, which speaks for the hosts behind it")
+	errElsewhere = errors.New("is not behind this box")
+)
+
 // behind finds the hosts' interface behind which a host is.
 func (h *hands) behind(a netip.Addr) (index int, err error) {
 	hop, err := h.route(a)
@@ -280,11 +315,11 @@ func (h *hands) behind(a netip.Addr) (index int, err error) {
 	l := h.links().byIndex[hop.Index]
 	switch {
 	case hop.Local:
-		return 0, fmt.Errorf("%s is an address of this box, which speaks for the hosts behind it", a)
+		return 0, fmt.Errorf("%s %w", a, errOurs)
 	case l == nil:
 		return 0, fmt.Errorf("the route to %s leaves by an interface that the configuration does not have", a)
 	case l.cfg.Zone != config.ZoneHosts:
-		return 0, fmt.Errorf("%s is not behind this box: the route to it leaves by %s, which is in the zone network; reserve at the box there", a, l.Name)
+		return 0, fmt.Errorf("%s %w: the route to it leaves by %s, which is in the zone network; reserve at the box there", a, errElsewhere, l.Name)
 	}
 	return hop.Index, nil
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/byhand"
@@ -40,7 +41,10 @@ func (d *Daemon) moved(ctx context.Context, key packet.FlowKey) {
 	case movedInside:
 		d.tc.reprogram(ctx, key)
 	case movedOff:
-		d.forget(ctx, key)
+		for _, out := range d.flows.unwanted(key) {
+			d.forgetOn(ctx, key, out)
+		}
+		d.tc.reprogram(ctx, key) // the branches that are left
 	case movedAnew:
 		d.retire(ctx, key)
 	}
@@ -138,10 +142,12 @@ func (d *Daemon) rowOf(r *byhand.Reservation, s *softstate.SessionView) console.
 		row.Expires = r.Expires.UTC().Format(time.RFC3339)
 	}
 	f, _ := d.flows.hand.get(r.Flow)
-	row.Reason = handReason(r, &f, s)
+	l := d.links.Load()
+	row.Reason = handReason(r, &f, s, l)
 	if s == nil {
 		return row
 	}
+	row.Branches = d.handBranches(s, l)
 	row.Role, row.State, row.Error = s.Role.String(), s.State.String(), s.Error()
 	if s.FlowSpec != nil {
 		row.FlowSpec = consoleFlowSpec(s.FlowSpec)
@@ -158,6 +164,20 @@ func (d *Daemon) rowOf(r *byhand.Reservation, s *softstate.SessionView) console.
 	return row
 }
 
+// handBranches shows the interfaces by which a session's data leave.
+func (d *Daemon) handBranches(s *softstate.SessionView, l *links) []console.Branch {
+	key := flowKey(s.Session, s.Sender)
+	rows := make([]console.Branch, 0, len(s.Branches))
+	for _, b := range s.Branches {
+		row := console.Branch{Interface: l.name(int(b.Out)), State: b.State.String()}
+		if held, ok := d.tc.view(b.Reservation, key); ok {
+			row.Class = held.class.String()
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
 func (d *Daemon) handMark(r *byhand.Reservation) uint8 {
 	m := d.cfg.Load().Mapping
 	switch {
@@ -171,7 +191,7 @@ func (d *Daemon) handMark(r *byhand.Reservation) uint8 {
 }
 
 // handReason says what a reservation by hand waits for.
-func handReason(r *byhand.Reservation, f *handFlow, s *softstate.SessionView) string {
+func handReason(r *byhand.Reservation, f *handFlow, s *softstate.SessionView, l *links) string {
 	switch {
 	case f.problem != "":
 		return f.problem
@@ -181,6 +201,10 @@ func handReason(r *byhand.Reservation, f *handFlow, s *softstate.SessionView) st
 		return "waiting for PATH from the sender's side"
 	case f.sender && (s.Role == softstate.Transit || s.Role == softstate.ReceiverProxy):
 		return "the sender speaks RSVP itself: its own PATH is used"
+	case toGroup(r.Flow):
+		if why := groupReason(f, s, l); why != "" {
+			return why
+		}
 	}
 	switch s.State {
 	case softstate.Inactive:
@@ -195,6 +219,29 @@ func handReason(r *byhand.Reservation, f *handFlow, s *softstate.SessionView) st
 	default:
 		return ""
 	}
+}
+
+// groupReason is what only a flow to a group waits for.
+func groupReason(f *handFlow, s *softstate.SessionView, l *links) string {
+	var open []string // interfaces without a reservation
+	hosts := false
+	for _, b := range s.Branches {
+		if b.State != softstate.Reserved {
+			open = append(open, l.name(int(b.Out)))
+		}
+		k := l.byIndex[int(b.Out)]
+		hosts = hosts || k != nil && k.cfg.Zone == config.ZoneHosts
+	}
+	switch {
+	case len(s.Branches) == 0:
+		return "the kernel's multicast forwarding cache has no interface for the group's packets from this sender: " +
+			"nobody has joined, or no multicast routing daemon runs here"
+	case s.State == softstate.PathOnly && !f.sender && !hosts:
+		return "nobody behind this box has joined the group: its packets leave by no interface of zone hosts"
+	case s.State == softstate.Reserved && len(open) > 0:
+		return "waiting for RESV on " + strings.Join(open, ", ")
+	}
+	return ""
 }
 
 func consoleFlowSpec(f *intserv.FlowSpec) *console.FlowSpec {

@@ -114,8 +114,7 @@ func (d *Daemon) forgotten(ctx context.Context, key packet.FlowKey, c *conn) {
 // connection's senders.
 func (d *Daemon) removeSenders(key packet.FlowKey) {
 	for _, k := range bothWays(key) {
-		f, _, ok := d.flows.get(k)
-		if !ok || f.role != roleSender {
+		if _, ok := d.flows.sender(k); !ok {
 			continue
 		}
 		session, filter := sessionOf(k)
@@ -163,7 +162,9 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 			}
 			// A reservation that others asked for lives as long as they refresh it.
 			held = held || f.role != roleSender && !f.reserved.IsZero()
-			held = held || isByHand(f.policy)
+			// What was reserved by hand does not end with its packets, but a branch
+			// that they have left does.
+			held = held || isByHand(f.policy) && (!toGroup(f.key) || !f.reserved.IsZero())
 		}
 		if !held && now.Sub(last) > c.idle(last) {
 			idle = append(idle, connKey{c.dirs[0].key, c.dirs[0].out})

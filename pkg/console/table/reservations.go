@@ -1,6 +1,7 @@
 package table
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/qosproxy/qosproxy/pkg/console"
@@ -21,7 +22,11 @@ func Reservations(w io.Writer, rows []console.ReservationRow) error {
 		if why == "" {
 			why = r.Reason
 		}
-		t.row(r.ID, text(r.Owner), r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), r.Side, r.State, r.Service, r.Style, tr, tb,
+		state := r.State
+		if n, of := r.Places(); of > 1 {
+			state += fmt.Sprintf(" %d/%d", n, of) // interfaces
+		}
+		t.row(r.ID, text(r.Owner), r.Protocol, endpoint(r.Src, r.Sport), endpoint(r.Dst, r.Dport), r.Side, state, r.Service, r.Style, tr, tb,
 			r.PHB, r.TCPMode, text(r.Class), age(r.AgeS), text(r.Expires), text(r.Comment), why)
 	}
 	return t.end()

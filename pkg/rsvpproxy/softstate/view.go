@@ -13,13 +13,13 @@ import (
 
 // SessionView is what there is to see of one sender of a session.
 type SessionView struct {
-	Session  wire.Session
-	Sender   wire.Filter
-	Role     Role
-	State    State
-	PrevHop  netip.Addr // invalid: none, the sender is proxied
-	NextHop  netip.Addr // invalid: none yet, or the receiver is proxied
-	In, Out  IfIndex    // Out is 0 without a route
+	Session wire.Session
+	Sender  wire.Filter
+	Role    Role
+	State   State
+	PrevHop netip.Addr // invalid: none, the sender is proxied
+	NextHop netip.Addr // invalid: none yet, or the receiver is proxied
+	In, Out IfIndex    // Out is 0 without a route
 	// Branches are the interfaces that the data leave by: one at most, or for a
 	// group any number. What else is told is of the first that is reserved.
 	Branches []BranchView
