@@ -132,7 +132,12 @@ func (tr *tree) listen(t *testing.T, ns *netns.NetNS) *atomic.Int64 {
 // test ends. It leaves the source with a TTL of 9.
 func (tr *tree) talkAll(t *testing.T, ns *netns.NetNS) (stop func()) {
 	t.Helper()
-	c := dialUDP(t, ns, at(tr.group, portVoice))
+	return tr.talkOn(t, dialUDP(t, ns, at(tr.group, portVoice)))
+}
+
+// talkOn is talkAll on a connection.
+func (tr *tree) talkOn(t *testing.T, c *net.UDPConn) (stop func()) {
+	t.Helper()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
