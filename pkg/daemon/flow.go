@@ -87,6 +87,14 @@ type conn struct {
 	retire bool // to be forgotten when its engine has given it back
 }
 
+// held says whether a flow is kept though it has no packets. A reservation that
+// others asked for lives as long as they refresh it. What was reserved by hand does
+// not end with its packets, but a branch to a group that they have left does.
+func (f *flow) held() bool {
+	reserved := !f.reserved.IsZero()
+	return reserved && f.role != roleSender || isByHand(f.policy) && (reserved || !toGroup(f.key))
+}
+
 // text is what `flows` shows as the reason.
 func (f *flow) text() string { return f.reason + f.caveat }
 

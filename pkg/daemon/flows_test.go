@@ -229,3 +229,25 @@ func TestNothingNewIsCheatedWhileDraining(t *testing.T) {
 		t.Errorf("decision = %+v", d)
 	}
 }
+
+// What keeps a flow without packets: reservations of others, and those by hand,
+// but no branch of a group that is not reserved.
+func TestHeld(t *testing.T) {
+	hand, policy, since := &config.Policy{Name: "by-hand:1"}, &config.Policy{Name: "voice", Line: 3}, time.Now()
+	for _, tt := range []struct {
+		f    flow
+		want bool
+	}{
+		{flow{key: imagingKey, policy: policy, role: roleSender, reserved: since}, false},
+		{flow{key: imagingKey, policy: policy, role: roleReceiver, reserved: since}, true},
+		{flow{key: imagingKey, policy: policy, role: roleReceiver}, false},
+		{flow{key: imagingKey, policy: hand, role: roleSender}, true},
+		{flow{key: groupKey, policy: hand, role: roleSender}, false},
+		{flow{key: groupKey, policy: hand, role: roleSender, reserved: since}, true},
+		{flow{key: groupKey, policy: hand, role: roleReceiver}, false},
+	} {
+		if got := tt.f.held(); got != tt.want {
+			t.Errorf("%+v: %v", tt.f, got)
+		}
+	}
+}

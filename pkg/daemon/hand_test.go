@@ -744,13 +744,13 @@ func TestHandsGroupSayNo(t *testing.T) {
 	}
 	noHosts := *r.trafficControl.links()
 	noHosts.list = noHosts.list[1:2]
-	was := r.hands.links
-	r.hands.links = func() *links { return &noHosts }
+	was := r.links
+	r.links = func() *links { return &noHosts }
 	a, _ := askGroup(false, "receiver")
 	if _, err := r.reserve(a); err == nil || !strings.Contains(err.Error(), "no interface of zone hosts") {
 		t.Errorf("a box without hosts: %v", err)
 	}
-	r.hands.links = was
+	r.links = was
 	if len(r.list()) != 0 || len(r.rsvp.senders) != 0 {
 		t.Errorf("what was refused is there: %+v %+v", r.list(), r.rsvp.senders)
 	}

@@ -160,11 +160,7 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 				}
 				delete(all, id)
 			}
-			// A reservation that others asked for lives as long as they refresh it.
-			held = held || f.role != roleSender && !f.reserved.IsZero()
-			// What was reserved by hand does not end with its packets, but a branch
-			// that they have left does.
-			held = held || isByHand(f.policy) && (!toGroup(f.key) || !f.reserved.IsZero())
+			held = held || f.held()
 		}
 		if !held && now.Sub(last) > c.idle(last) {
 			idle = append(idle, connKey{c.dirs[0].key, c.dirs[0].out})
