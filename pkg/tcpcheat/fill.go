@@ -1,0 +1,396 @@
+package tcpcheat
+
+import (
+	"math"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// The filler is the paper's receiver TCP cheating: where bytes are missing at
+// the receiver and nobody will send them again, it makes some up, so that the
+// rest of the stream is delivered. It keeps none of the source's bytes.
+//
+// What it goes by is two sets. Seen is what passed here towards the receiver;
+// held is what the receiver has behind a hole, as its SACK blocks say or, where
+// those were not negotiated, as its duplicate ACKs allow to conclude from what
+// was seen. A hole is filled, from its first missing byte up to the next one
+// held, when it has been known for long enough that a real repetition would
+// have come, and only if the data behind it passed here too.
+
+// Bounds of the filler.
+const (
+	// fillCredit segments are made for each packet of the connection that is
+	// seen, so that no storm comes of it; maxFillCredit of them may be saved up.
+	fillCredit    = 4
+	maxFillCredit = 64
+	// fillTrickle is the pause after which one segment is made without.
+	fillTrickle = 100 * time.Millisecond
+	// A hole that stays is filled again, later and later, and then given up.
+	minRefill     = 20 * time.Millisecond
+	maxRefill     = 10 * time.Second
+	maxFillRounds = 14
+	// slowDup is how long fewer than three duplicate ACKs must stand where only
+	// they say that something that was seen here is missing (RFC 5681 section 3.2).
+	slowDup = 300 * time.Millisecond
+	dupAcks = 3
+)
+
+// fillParams is the treatment of one flow.
+type fillParams struct {
+	after time.Duration // that a hole must stay
+	rate  float64       // bytes/s that are made at most
+	mss   int           // payload of a made segment at most
+	sack  bool          // the connection has SACK
+}
+
+// fillAck is what the filler wants to know of a segment of the receiver.
+type fillAck struct {
+	ack, edge packet.Seq // acknowledged, and right edge of the window
+	blocks    []packet.SACKBlock
+	bare      bool // no data, no FIN, the window that the one before had
+}
+
+// filler is the state of one flow.
+type filler struct {
+	fillParams
+	ack, edge packet.Seq // the receiver's
+	pos       uint64     // stream offset of ack
+	max       packet.Seq // end of what passed here
+	fin       packet.Seq // of the source's FIN
+	urgent    packet.Seq // the latest urgent pointer
+	wait      time.Duration
+	refill    time.Duration
+	dups      int
+	inferred  packet.Seq // duplicate ACKs spoke of data up to here
+	seen      stretches
+	held      stretches
+	cuts      *cuts // where the connection has no SACK
+	bucket    bucket
+	credit    int
+	sentAt    instant
+	below     packet.Seq // nothing is filled beyond, if bounded
+	bounded   bool
+	finSeen   bool
+	hasUrgent bool
+	refused   error // why nothing is filled
+
+	report  filled
+	made    uint64 // segments
+	again   uint64 // of these, for a hole that had been filled before
+	givenUp uint64 // holes
+	odd     uint64 // SACK blocks for what never passed here
+}
+
+// newFiller makes the filler of a connection whose receiver has acknowledged
+// up to ack, which is offset pos of the stream, and whose source sent up to sent.
+func newFiller(p fillParams, now instant, ack, edge, sent packet.Seq, pos uint64) *filler {
+	f := &filler{fillParams: p, ack: ack, edge: edge, pos: pos, max: sent, credit: maxFillCredit / 4, inferred: ack}
+	if sent.After(ack) {
+		f.seen.add(ack, sent, now) // what was lost of it, SACK or its ACKs will say
+	}
+	if !p.sack {
+		f.cuts = &cuts{}
+	}
+	f.bucket.at = now
+	f.setRate(now, p.rate)
+	f.timing(0, rtt{})
+	return f
+}
+
+func (f *filler) setRate(now instant, rate float64) {
+	f.rate = rate
+	burst := float64(maxBurst * f.mss)
+	f.bucket.set(now, &Params{Rate: rate, Bucket: burst, Peak: math.Inf(1)}, burst)
+}
+
+// timing takes the round trips: to the source, of which a quarter is the
+// reordering to be expected (RFC 8985 section 6.2), and to the receiver.
+func (f *filler) timing(source time.Duration, receiver rtt) {
+	f.wait = max(f.after, minReorder, source/4)
+	f.refill = max(f.wait, 2*receiver.smooth+4*receiver.dev, minRefill)
+}
+
+// data notes a segment that goes on to the receiver; end counts its FIN.
+func (f *filler) data(now instant, seq, end packet.Seq, fin bool) {
+	f.credit = min(f.credit+fillCredit, maxFillCredit)
+	data := end
+	if fin {
+		data = end.Add(-1)
+		if !f.finSeen {
+			f.finSeen, f.fin = true, data
+		}
+	}
+	if end.AtMost(f.ack) || end == seq {
+		return
+	}
+	if f.cuts != nil {
+		f.cuts.add(seq, data)
+	}
+	l := packet.MaxSeq(seq, f.ack)
+	f.seen.add(l, end, now)
+	f.max = packet.MaxSeq(f.max, end)
+	if n := len(f.held.s); n > 0 && l.Before(f.held.s[n-1].left) {
+		f.held.spare(f.ack, l, end, now) // the real bytes: they get their chance
+	}
+}
+
+// mark notes an urgent pointer: the sequence number after the urgent byte, or
+// of it (RFC 6093 section 3.1); neither is ever made up.
+func (f *filler) mark(pointer packet.Seq) {
+	if !f.hasUrgent || pointer.After(f.urgent) {
+		f.hasUrgent, f.urgent = true, pointer
+	}
+}
+
+// acked takes a segment of the receiver.
+func (f *filler) acked(now instant, a fillAck) {
+	f.credit = min(f.credit+fillCredit, maxFillCredit)
+	if a.ack.Before(f.ack) || a.ack.After(f.max) {
+		return
+	}
+	f.edge = a.edge
+	news := a.ack.After(f.ack)
+	if news {
+		f.advance(now, a.ack)
+	}
+	blocks := 0
+	for _, b := range a.blocks {
+		switch {
+		case b.Right.AtMost(f.ack) || b.Left.AtMost(f.ack) || !b.Left.Before(b.Right):
+			// A duplicate's (RFC 2883), or nonsense.
+		case b.Right.After(f.max):
+			f.odd++
+		default:
+			f.held.add(b.Left, b.Right, now)
+			blocks++
+		}
+	}
+	switch {
+	case news || !a.bare || blocks > 0 || !f.max.After(f.ack):
+	case f.sack:
+		f.tail(now)
+	default:
+		f.dups++
+		f.infer(now)
+	}
+}
+
+// advance follows the receiver.
+func (f *filler) advance(now instant, ack packet.Seq) {
+	f.pos += uint64(ack.Diff(f.ack))
+	f.ack, f.dups = ack, 0
+	f.seen.trim(ack)
+	f.held.trim(ack)
+	switch {
+	case len(f.held.s) > 0 && f.held.s[0].left == ack:
+		// It was taken for held and is missing after all: what duplicate ACKs
+		// could not tell, as in NewReno (RFC 6582 section 3.2 step 3), or the
+		// receiver has changed its mind (RFC 2018 section 8).
+		f.cut(now)
+	case f.cuts != nil && ack.Before(f.inferred):
+		f.infer(now)
+	}
+}
+
+// tail is the hole before a FIN whose receiver does not say in a SACK block
+// that it has the FIN.
+func (f *filler) tail(now instant) {
+	if f.finSeen && len(f.held.s) == 0 && len(f.seen.s) > 0 {
+		if s := &f.seen.s[len(f.seen.s)-1]; s.left == f.fin && s.left.After(f.ack) {
+			f.held.add(s.left, s.right, now)
+		}
+	}
+}
+
+// infer concludes from duplicate ACKs, without SACK: the receiver gets data, so
+// it has what passed here, but for the beginning.
+func (f *filler) infer(now instant) {
+	f.inferred = packet.MaxSeq(f.inferred, f.max)
+	for i := range f.seen.s {
+		s := &f.seen.s[i]
+		if s.left.After(f.ack) {
+			f.held.add(s.left, s.right, s.gap.since)
+			continue
+		}
+		// The missing byte was seen: it was lost behind this box.
+		if n := len(f.held.s); n > 0 && f.held.s[0].left.After(f.ack) {
+			g := &f.held.s[0].gap
+			if f.dups >= dupAcks && g.since > now {
+				g.since = now
+			}
+			if l := f.held.s[0].left; l.Before(s.right) {
+				f.held.add(l, s.right, now)
+			}
+			continue
+		}
+		since := now
+		if f.dups < dupAcks {
+			since += slowDup
+		}
+		if l := packet.MinSeq(f.cutAt(f.ack), s.right); l.Before(s.right) {
+			f.held.add(l, s.right, since)
+		}
+	}
+}
+
+// cut opens a hole of one segment at the beginning of what was held.
+func (f *filler) cut(now instant) {
+	s := &f.held.s[0]
+	s.left = packet.MinSeq(f.cutAt(f.ack), s.right)
+	s.gap = hole{since: now}
+	if s.left == s.right {
+		f.held.trim(s.right)
+	}
+}
+
+// cutAt is the end of the segment that began at, or held, the byte at seq.
+func (f *filler) cutAt(seq packet.Seq) packet.Seq {
+	end := seq.Add(f.mss)
+	if f.cuts != nil {
+		if c, ok := f.cuts.find(seq); ok {
+			end = packet.MinSeq(end, c)
+		}
+	}
+	return end
+}
+
+// next is a piece to be made now; false if there is none. It counts as made.
+func (f *filler) next(now instant) (from, to packet.Seq, ok bool) {
+	if f.refused != nil || len(f.held.s) == 0 {
+		return 0, 0, false
+	}
+	f.bucket.refill(now)
+	if f.credit <= 0 && now < f.sentAt+fillTrickle || !f.bucket.has(float64(f.mss)) {
+		return 0, 0, false
+	}
+	left := f.ack
+	for i := range f.held.s {
+		s := &f.held.s[i]
+		l, g := left, &s.gap
+		left = s.right
+		if now < f.dueAt(g) || !f.mayFill(l, s.left) {
+			continue
+		}
+		from = l
+		if g.begun {
+			from = packet.MaxSeq(l, g.at)
+		}
+		if from.AtLeast(s.left) {
+			f.round(now, g)
+			continue
+		}
+		to = packet.MinSeq(from.Add(f.mss), s.left)
+		f.count(now, from, to, g.tries > 0)
+		g.begun, g.at = true, to
+		if to == s.left {
+			f.round(now, g)
+		}
+		return from, to, true
+	}
+	return 0, 0, false
+}
+
+// round ends a filling of a hole. What is still missing after a while is filled
+// again, as long as the hole stays.
+func (f *filler) round(now instant, g *hole) {
+	g.begun = false
+	g.next = now + min(f.refill<<min(g.tries, 16), maxRefill)
+	if g.tries++; g.tries == maxFillRounds {
+		f.givenUp++
+	}
+}
+
+func (f *filler) count(now instant, from, to packet.Seq, again bool) {
+	f.credit = max(f.credit-1, 0)
+	f.sentAt = now
+	f.bucket.take(float64(to.Diff(from)))
+	at := f.pos + uint64(from.Diff(f.ack))
+	f.report.add(at, at+uint64(to.Diff(from)))
+	f.made++
+	if again {
+		f.again++
+	}
+}
+
+func (f *filler) dueAt(g *hole) instant {
+	if g.tries >= maxFillRounds {
+		return never
+	}
+	return max(g.since+f.wait, g.next)
+}
+
+// mayFill tells whether the hole [l, r) may be filled at all: the data behind it
+// passed here, the receiver has room, and it has neither the FIN nor an urgent
+// byte in it.
+func (f *filler) mayFill(l, r packet.Seq) bool {
+	switch {
+	case r.After(f.edge) || f.bounded && r.After(f.below) || !f.seen.covers(r):
+		return false
+	case f.finSeen && r.After(f.fin):
+		return false
+	case f.hasUrgent && l.AtMost(f.urgent) && f.urgent.AtMost(r):
+		return false
+	}
+	return true
+}
+
+// deadline is when next wants to be asked again.
+func (f *filler) deadline(now instant) instant {
+	at, left := never, f.ack
+	if f.refused != nil {
+		return never
+	}
+	for i := range f.held.s {
+		s := &f.held.s[i]
+		if d := f.dueAt(&s.gap); d < at && f.mayFill(left, s.left) {
+			at = d
+		}
+		left = s.right
+	}
+	if at == never {
+		return never
+	}
+	if f.credit <= 0 {
+		at = max(at, f.sentAt+fillTrickle)
+	}
+	f.bucket.refill(now)
+	return max(at, now+f.bucket.wait(float64(f.mss)))
+}
+
+// content writes the made-up bytes at stream offset at into dst: the same at
+// each try.
+func fillContent(dst, pattern []byte, at uint64) {
+	if len(pattern) == 0 {
+		clear(dst)
+		return
+	}
+	k := int(at % uint64(len(pattern)))
+	for n := 0; n < len(dst); k = 0 {
+		n += copy(dst[n:], pattern[k:])
+	}
+}
+
+// cuts remembers where segments ended. Without SACK nothing else says how much
+// is missing behind this box.
+type cuts struct {
+	ring [128]struct{ seq, end packet.Seq }
+	n    uint64
+}
+
+func (c *cuts) add(seq, end packet.Seq) {
+	e := &c.ring[c.n%uint64(len(c.ring))]
+	e.seq, e.end = seq, end
+	c.n++
+}
+
+// find is the end of the latest segment that held seq.
+func (c *cuts) find(seq packet.Seq) (packet.Seq, bool) {
+	for k := uint64(1); k <= min(c.n, uint64(len(c.ring))); k++ {
+		e := &c.ring[(c.n-k)%uint64(len(c.ring))]
+		if e.seq.AtMost(seq) && seq.Before(e.end) {
+			return e.end, true
+		}
+	}
+	return 0, false
+}
