@@ -80,14 +80,15 @@ func (e *Engine) learn(c *conn, t packet.TCP, o *packet.TCPOptions, win int, new
 		if c.take(e.now, c.rcv.ack, o) {
 			ch.rto.base = e.now
 		}
+		c.probeAcked(e.now, c.rcv.ack, o, !news && len(t.Payload()) == 0)
 		if !news && len(t.Payload()) == 0 {
-			c.duplicate()
+			c.duplicate(e.now)
 		}
 	} else {
 		c.watchHole(e.now, o, news, len(t.Payload()) == 0)
 	}
 	if t.Has(packet.FlagECE) {
-		c.congestion()
+		c.congestion(e.now)
 	}
 }
 
@@ -101,10 +102,14 @@ func (c *conn) dataEnd() packet.Seq {
 
 // congestion handles an ECE of the receiver. Realtime copies it to the source,
 // once per window of data, as a sender would listen to it (RFC 3168 section
-// 6.1.2). Reliable sends at the reserved rate, and counts.
-func (c *conn) congestion() {
+// 6.1.2). Reliable sends at the reserved rate, and counts; without a
+// reservation its congestion control listens.
+func (c *conn) congestion(now instant) {
 	ch := c.ch
 	c.stats.ECE++
+	if n := &ch.reno; n.on {
+		n.marked(now, c.pipe(), c.rcv.ack, ch.flight.end())
+	}
 	if ch.Mode != Realtime || ch.eceMuted && c.rcv.ack.AtMost(ch.eceUntil) {
 		return
 	}

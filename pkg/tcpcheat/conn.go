@@ -110,6 +110,8 @@ type cheat struct {
 	hold   hold
 	flight flight
 	rto    retransmit
+	tail   tail
+	reno   newReno
 }
 
 func (c *conn) shiftRcv() int8 {

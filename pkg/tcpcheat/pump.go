@@ -57,7 +57,9 @@ func (e *Engine) repair(c *conn) bool {
 	if r.scanDue || e.now >= r.detectAt {
 		c.detect(e.now)
 	}
-	if e.now >= c.timeoutAt() {
+	if e.now >= c.tailAt() {
+		e.probeTail(c)
+	} else if e.now >= c.timeoutAt() {
 		e.timeout(c)
 	}
 	return e.resend(c)
@@ -91,7 +93,7 @@ func (e *Engine) wake(c *conn, waiting bool) {
 			at = min(at, ch.reackAt)
 		}
 		if ch.Mode == Reliable {
-			at = min(at, ch.rto.detectAt, c.timeoutAt())
+			at = min(at, ch.rto.detectAt, c.timeoutAt(), c.tailAt())
 		}
 	}
 	e.timers.schedule(c, max(at, e.now+1))
@@ -150,6 +152,9 @@ func (e *Engine) drain(c *conn, why string) {
 	c.ch.stop = c.passed
 	if c.ch.Mode == Reliable && c.ch.active {
 		c.ch.stop = packet.MaxSeq(c.passed, c.ch.next)
+	}
+	if c.ch.Mode == Reliable {
+		c.ch.reno.begin(c.ch.mss) // nothing reserves what is sent from now on
 	}
 	e.event(c, EventDraining, why)
 }

@@ -8,6 +8,9 @@ func (e *Engine) reallyAcked(c *conn, ack packet.Seq, o *packet.TCPOptions) {
 	ch := c.ch
 	f, r := &ch.flight, &ch.rto
 	var sample instant = -1
+	if n := &ch.reno; n.on {
+		n.acked(max(ack.Diff(f.start), 0), ack)
+	}
 	certain, clean := false, f.sacked == 0
 	f.pop(ack, func(s *sent) {
 		c.delivered(e.now, s, o, true)
@@ -25,6 +28,7 @@ func (e *Engine) reallyAcked(c *conn, ack packet.Seq, o *packet.TCPOptions) {
 		// Karn, RFC 6298 section 3: only what was sent once, and was not kept
 		// waiting behind something that was sent twice.
 		c.rttRcv.sample(sample)
+		ch.tail.waited = false
 	}
 	if certain {
 		r.backoff = 0
@@ -35,6 +39,7 @@ func (e *Engine) reallyAcked(c *conn, ack packet.Seq, o *packet.TCPOptions) {
 		r.reorder, r.goodAcks = r.reorder-1, 0
 	}
 	r.base, r.dupAcks = e.now, 0
+	ch.tail.base = e.now
 	r.top = packet.MaxSeq(r.top, ack)
 	if ack.AtLeast(r.recover) {
 		r.goBack = false
@@ -44,6 +49,7 @@ func (e *Engine) reallyAcked(c *conn, ack packet.Seq, o *packet.TCPOptions) {
 		// names the next hole.
 		if ack.Before(r.recover) && !f.empty() {
 			f.setLost(f.head)
+			ch.reno.free = true // it goes whatever the window is
 		} else {
 			r.inFast = false
 		}
@@ -53,13 +59,16 @@ func (e *Engine) reallyAcked(c *conn, ack packet.Seq, o *packet.TCPOptions) {
 
 // duplicate counts duplicate ACKs of a receiver without SACK (RFC 5681
 // section 3.2, RFC 6582).
-func (c *conn) duplicate() {
+func (c *conn) duplicate(now instant) {
 	f, r := &c.ch.flight, &c.ch.rto
 	if c.sack || f.empty() {
 		return
 	}
 	if r.dupAcks++; r.dupAcks == 3 && !r.inFast {
 		r.inFast, r.recover = true, f.end()
+		if n := &c.ch.reno; n.on {
+			n.lost(now, f.at(f.head).at, c.pipe(), f.end())
+		}
 		f.setLost(f.head)
 		c.stats.Lost++
 	}
@@ -79,10 +88,14 @@ func (c *conn) timeoutAt() instant {
 // arrival says so, and if only the ACKs are late nothing is made worse.
 func (e *Engine) timeout(c *conn) {
 	f, r := &c.ch.flight, &c.ch.rto
+	c.ch.tail.out = false
 	r.backoff = min(r.backoff+1, 16)
 	r.base = e.now
 	r.inFast, r.goBack, r.recover = false, !c.sack, f.end()
 	c.stats.Timeouts++
+	if n := &c.ch.reno; n.on {
+		n.timeout(e.now, c.pipe(), f.end())
+	}
 	if f.at(f.head).flags&sentSACKed != 0 {
 		c.renege()
 	}
@@ -101,7 +114,7 @@ func (e *Engine) resend(c *conn) (waiting bool) {
 			return false
 		}
 		s, from := f.at(i), f.from(i)
-		if !c.mayResend(i) {
+		if !c.mayResend(i) || !ch.reno.allows(c.pipe()) {
 			return false
 		}
 		cost := float64(ch.cost(max(s.end.Diff(from), 1)))
@@ -110,17 +123,28 @@ func (e *Engine) resend(c *conn) (waiting bool) {
 		if !ch.bucket.has(cost) && (i != f.head || s.flags&sentTimeout == 0) {
 			return true
 		}
-		ch.bucket.take(cost)
-		e.sendCopy(c, from, s.end)
-		s.flags &^= sentLost | sentTimeout | sentNewTS
-		if s.ts != c.src.tsval {
-			s.flags |= sentNewTS
-		}
-		s.at, s.ts = e.now, c.src.tsval
-		s.rtx = min(s.rtx+1, 0xfff0)
-		f.lost--
+		ch.reno.free = false
+		e.again(c, i)
 	}
 	return true
+}
+
+// again sends record i once more.
+func (e *Engine) again(c *conn, i uint64) {
+	ch := c.ch
+	f := &ch.flight
+	s, from := f.at(i), f.from(i)
+	ch.bucket.take(float64(ch.cost(max(s.end.Diff(from), 1))))
+	e.sendCopy(c, from, s.end)
+	if s.flags&sentLost != 0 {
+		f.lost--
+	}
+	s.flags &^= sentLost | sentTimeout | sentNewTS
+	if s.ts != c.src.tsval {
+		s.flags |= sentNewTS
+	}
+	s.at, s.ts = e.now, c.src.tsval
+	s.rtx = min(s.rtx+1, 0xfff0)
 }
 
 // mayResend keeps to the receiver's window, but for the first missing byte:

@@ -60,19 +60,21 @@ func TestLateAcksCauseNoStorm(t *testing.T) {
 }
 
 // RFC 6298: the timer backs off, sends the oldest segment only, and R2 ends it
-// with a reset to both.
+// with a reset to both. Before it, once, the last segment (RFC 8985 section 7).
 func TestRFC6298_TimeoutBacksOff(t *testing.T) {
 	l := newLab(t)
 	l.start(labParams)
 	l.src(ack, 0, 5*1448, l.opts())
 	begin := l.now
 	var at []time.Duration
-	var rsts int
+	var rsts, tails int
 	for range 1200 {
 		for _, s := range append(l.take(), l.pass(100*time.Millisecond)...) {
 			switch {
 			case s.Has(rst):
 				rsts++
+			case s.to == ToReceiver && s.off == 4*1448 && len(at) == 0 && tails == 0:
+				tails++
 			case s.to == ToReceiver:
 				if s.off != 0 {
 					t.Fatalf("segment at %d sent again", s.off)

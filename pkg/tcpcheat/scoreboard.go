@@ -33,6 +33,9 @@ type retransmit struct {
 	goBack   bool // no SACK, after a timeout: what the copy's arrival outdates is lost
 	reorder  uint // doublings of the reordering window, by D-SACKs
 	goodAcks uint
+	// The window is not widened again before this is acknowledged.
+	widened   bool
+	widenedTo packet.Seq
 }
 
 const (
@@ -90,11 +93,8 @@ func (c *conn) take(now instant, ack packet.Seq, o *packet.TCPOptions) bool {
 	news := false
 	for i, b := range o.SACK[:o.NSACK] {
 		if i == 0 && isDSACK(ack, o) {
-			// RFC 2883: the receiver had it already, so it was late and not
-			// lost. Wait longer next time (RFC 8985 section 6.2 step 4).
 			c.stats.DSACKs++
-			r.reorder = min(r.reorder+1, maxReorder)
-			r.goodAcks = 0
+			c.late(ack, b)
 			continue
 		}
 		if !b.Right.After(b.Left) || b.Right.AtMost(ack) || b.Right.After(f.end()) {
@@ -111,6 +111,19 @@ func (c *conn) take(now instant, ack packet.Seq, o *packet.TCPOptions) bool {
 		r.top = packet.MaxSeq(r.top, b.Right)
 	}
 	return news
+}
+
+// late answers a D-SACK (RFC 2883): the receiver had it already, so it was late
+// and not lost. The reordering window grows, once per round trip (RFC 8985
+// section 6.2 step 4); for a loss probe it does not, which claims nothing.
+func (c *conn) late(ack packet.Seq, b packet.SACKBlock) {
+	r := &c.ch.rto
+	r.goodAcks = 0
+	if t := &c.ch.tail; t.out && b.Right == t.end || r.widened && ack.Before(r.widenedTo) {
+		return
+	}
+	r.reorder = min(r.reorder+1, maxReorder)
+	r.widened, r.widenedTo = true, c.ch.flight.end()
 }
 
 func isDSACK(ack packet.Seq, o *packet.TCPOptions) bool {
@@ -158,6 +171,7 @@ func (c *conn) detect(now instant) {
 	}
 	r.scanned, r.scanDue = now, false
 	patience := r.rackRTT + c.reorderWindow()
+	latest, under := never, c.pipe()
 	for i := f.head; i != f.tail; i++ {
 		s := f.at(i)
 		if s.at > r.rackAt || s.at == r.rackAt && s.end.After(r.rackEnd) {
@@ -172,9 +186,15 @@ func (c *conn) detect(now instant) {
 		if due := s.at + patience; due <= now {
 			f.setLost(i)
 			c.stats.Lost++
+			if latest == never || s.at > latest {
+				latest = s.at
+			}
 		} else {
 			r.detectAt = min(r.detectAt, due)
 		}
+	}
+	if n := &c.ch.reno; n.on && latest != never {
+		n.lost(now, latest, under, f.end())
 	}
 }
 

@@ -210,5 +210,6 @@ func (e *Engine) keep(c *conn, seq packet.Seq, data []byte, ts uint32) bool {
 	if f.tail-f.head == uint64(segs) {
 		ch.rto.base = e.now
 	}
+	ch.tail.base = e.now
 	return stored
 }

@@ -23,6 +23,7 @@ type Stats struct {
 	SourceRetransmits uint64 // segments that the source repeated
 	Lost              uint64 // segments found lost towards the receiver
 	Timeouts          uint64
+	TailProbes        uint64 // RFC 8985 section 7
 	DSACKs            uint64
 	OutOfOrder        uint64 // segments that arrived behind a hole in front of the box
 	Unheld            uint64 // segments that found no memory
