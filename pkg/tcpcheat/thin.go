@@ -1,0 +1,283 @@
+package tcpcheat
+
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// thinner drops pure ACKs of a receiver that add nothing for who is on the
+// other side of a narrow way back (RFC 3449 section 5.2.1).
+//
+// A filter in a transmit queue looks behind itself: it drops an older ACK when
+// a newer one stands behind it. A verdict has to be given at once, so here it
+// is the other way round: an ACK that may go is dropped now, and its state is
+// owed. The latest owed ACK is kept, byte for byte, and goes out when the rate
+// allows one, when the connection falls silent, or when it was kept as long as
+// one may be (hold), whichever is first. What carries news goes at once. The
+// order of what the receiver said is never changed.
+//
+// The rate is a bucket of time: an ACK costs the time between two of them, and
+// some may follow each other after a pause, so that short exchanges and the
+// first round trips of a slow start lose none. A small reserve of it is kept
+// for the end of a train of data, whose last ACK is the one that a source with
+// a full window waits for.
+type thinner struct {
+	rate float64       // bytes/s of ACKs; 0: what the round trip allows
+	hold time.Duration // the longest that an ACK is kept; 0: none is
+
+	known   bool
+	last    packet.Seq // highest acknowledgement of the receiver
+	win     int        // window of its latest segment
+	edge    packet.Seq // right edge of its latest segment
+	told    packet.Seq // rightmost edge that went to the source
+	loss    bool       // the receiver tells of a hole
+	active  instant    // latest segment of either side
+	credit  time.Duration
+	at      instant // of credit
+	dropped uint64  // ACKs that the source never gets
+	late    uint64  // ACKs that were kept and sent
+
+	since  instant    // the oldest state that is owed
+	owedTo packet.Seq // right edge of the ACK that is owed
+	n      int        // its bytes; 0: nothing is owed
+	buf    [maxThin]byte
+}
+
+const (
+	// maxThin is the longest ACK that can be kept: an IPv6 header, and a TCP
+	// header with all its options.
+	maxThin = 100
+	// thinShare of the round trip is what an ACK may wait where no rate is
+	// configured: HyStart takes a delay of an eighth for the sign of a queue
+	// (RFC 9406 section 4.2), and RACK waits a quarter before it takes a
+	// segment for lost (RFC 8985 section 6.2).
+	thinShare = 8
+	// maxAutoHold and minAutoHold bound that. Longer trains of data than those
+	// of 20 ms find no queue that takes them in one piece; and a way back on
+	// which a millisecond is much is not narrow, so there nothing is dropped.
+	maxAutoHold = 20 * time.Millisecond
+	minAutoHold = time.Millisecond
+	// maxHold bounds the wait at any rate. Linux adds at least 200 ms to the
+	// round trip before it sends again, and this must not be near.
+	maxHold = 100 * time.Millisecond
+	// thinBurst is how many ACKs may follow each other after a pause: the
+	// first three round trips of a slow start from ten segments (RFC 6928),
+	// of which each second one is acknowledged.
+	thinBurst = 36
+	// thinReserve of them are kept for ends of trains.
+	thinReserve = 2
+	// quietShare of the hold without a segment of either side is a pause.
+	quietShare = 4
+	minQuiet   = time.Millisecond
+)
+
+// thinSeen is a segment of the receiver, on its way to the source.
+type thinSeen struct {
+	packet []byte     // the whole of it, with a complete checksum
+	head   int        // its bytes without data
+	ack    packet.Seq // it is an ACK
+	win    int        // bytes
+	sent   packet.Seq // end of the source's data that has passed here
+	mss    int
+	bare   bool // no data, no SYN, FIN or RST
+	plain  bool // see plain: nothing but an acknowledgement and a window
+	broken bool // its checksum is wrong: the source will not believe it
+	sack   bool // it has SACK blocks
+}
+
+// thinAct is what becomes of a segment of the receiver.
+type thinAct uint8
+
+const (
+	thinPass  thinAct = iota // it goes on; what was owed is in it, or still owed
+	thinAfter                // it goes on after what is owed
+	thinKeep                 // it goes no further now
+)
+
+// set takes a rate, in bytes/s, or 0, and the round trip between this box and
+// the source, of which only a rate of 0 takes note.
+func (t *thinner) set(rate float64, rtt time.Duration) {
+	t.rate = rate
+	if rate > 0 {
+		// The cost of an ACK of full length, or the whole of maxHold.
+		t.hold = min(time.Duration(maxThin/rate*1e9), maxHold)
+		return
+	}
+	t.hold = min(rtt/thinShare, maxAutoHold)
+	if t.hold < minAutoHold {
+		t.hold = 0
+	}
+}
+
+// cost is the time that an ACK of n bytes takes at the rate.
+func (t *thinner) cost(n int) time.Duration {
+	if t.rate > 0 {
+		return min(time.Duration(float64(n)/t.rate*1e9), maxHold)
+	}
+	return t.hold
+}
+
+func (t *thinner) quiet() time.Duration { return max(t.hold/quietShare, minQuiet) }
+
+func (t *thinner) refill(now instant, cost time.Duration) {
+	if !t.known {
+		t.credit, t.at = thinBurst*cost, now
+	}
+	t.credit = min(t.credit+now-t.at, thinBurst*cost)
+	t.at = now
+}
+
+// data notes that a segment of the source went by.
+func (t *thinner) data(now instant) { t.active = now }
+
+// offer decides about a segment of the receiver. After thinAfter, and before
+// anything else, take gives what is owed.
+func (t *thinner) offer(now instant, s *thinSeen) thinAct {
+	cost := t.cost(s.head)
+	t.refill(now, cost)
+	t.active = now
+	if s.broken || t.known && s.ack.Before(t.last) {
+		return thinPass // or an old one, overtaken on its way here
+	}
+	edge := s.ack.Add(s.win)
+	news := t.news(s, edge)
+	again := t.known && s.ack == t.last && s.bare
+	same := again && (s.win == t.win || s.sack)
+	t.loss = same || s.sack || t.loss && s.ack == t.last
+	if !t.known {
+		t.told = edge
+	}
+	t.known, t.last, t.win, t.edge = true, s.ack, s.win, edge
+	if news || t.credit >= cost*(1+thinReserve) {
+		t.spend(cost)
+		t.tell(edge)
+		if t.n > 0 && same {
+			// Repetitions are counted (RFC 5681 section 3.2): the source
+			// must have the first to know that they are some.
+			return thinAfter
+		}
+		t.forget()
+		return thinPass
+	}
+	if t.n > 0 {
+		t.dropped++
+	} else {
+		t.since = now
+	}
+	t.n = copy(t.buf[:], s.packet)
+	t.owedTo = edge
+	return thinKeep
+}
+
+// news tells whether a segment says more than a later one of its kind would.
+func (t *thinner) news(s *thinSeen, edge packet.Seq) bool {
+	switch {
+	case t.hold == 0, !t.known, !s.plain, len(s.packet) > maxThin:
+		return true
+	case s.ack == t.last:
+		return true // a duplicate ACK, a window update, the answer to a probe
+	case t.loss:
+		return true // the hole is filled, wholly or in part (RFC 6582 section 3.2)
+	case s.win < 2*s.mss, t.win < 2*s.mss:
+		return true // closed, all but closed, or open again
+	case edge.Before(t.edge):
+		return true // shrunk (RFC 9293 section 3.8.6)
+	case t.told.Diff(s.sent) < 2*s.mss:
+		return true // the source has come to its edge
+	}
+	return false
+}
+
+// spend pays for an ACK. Debt is bounded: news never waits for it.
+func (t *thinner) spend(cost time.Duration) { t.credit = max(t.credit-cost, -cost) }
+
+func (t *thinner) tell(edge packet.Seq) { t.told = packet.MaxSeq(t.told, edge) }
+
+// forget drops what is owed, because a later segment says it too.
+func (t *thinner) forget() {
+	if t.n > 0 {
+		t.dropped++
+		t.n = 0
+	}
+}
+
+// due is when what is owed wants to go.
+func (t *thinner) due() instant {
+	if t.n == 0 {
+		return never
+	}
+	cost := t.cost(t.n)
+	end := max(t.active+t.quiet(), t.at+cost-t.credit)
+	return min(t.since+t.hold, t.at+cost*(1+thinReserve)-t.credit, end)
+}
+
+// take gives what is owed, for the source. It is valid until the next offer.
+func (t *thinner) take(now instant) []byte {
+	if t.n == 0 {
+		return nil
+	}
+	cost := t.cost(t.n)
+	t.refill(now, cost)
+	t.spend(cost)
+	t.tell(t.owedTo)
+	t.late++
+	p := t.buf[:t.n]
+	t.n = 0
+	return p
+}
+
+// look makes a thinSeen of a segment with an acknowledgement. The checksum of
+// a plain one is completed, if it is half of one: its copy goes out by itself.
+func look(v packet.View, o *packet.TCPOptions, meta Meta, win int, sent packet.Seq, mss int) thinSeen {
+	t := v.TCP()
+	s := thinSeen{
+		packet: v.Bytes(), head: v.Len() - len(t.Payload()), ack: t.Ack(), win: win, sent: sent, mss: mss,
+		bare:  len(t.Payload()) == 0 && t.Flags()&(packet.FlagSYN|packet.FlagFIN|packet.FlagRST) == 0,
+		plain: plain(v, meta), sack: o.NSACK > 0,
+		broken: !meta.CsumNotReady && !v.TCPChecksumOK(),
+	}
+	if s.plain && meta.CsumNotReady {
+		v.SetTCPChecksum()
+	}
+	return s
+}
+
+// plain tells whether a segment is nothing but an acknowledgement and a
+// window: no data, no flag but ACK, no option but timestamps, and nothing
+// special in its IP header. It may be dropped if another follows.
+func plain(v packet.View, meta Meta) bool {
+	t := v.TCP()
+	switch {
+	case meta.GSO, v.Fragment(), v.ECN() != 0, v.Len() > maxThin:
+		return false
+	case v.Is4() && len(v.Header()) != 20, !v.Is4() && len(v.Header()) != 40:
+		return false // options or extension headers
+	case len(t.Payload()) > 0, t.Flags() != packet.FlagACK, t[12]&15 != 0, t.Urgent() != 0:
+		return false
+	}
+	return onlyTimestamps(t.Options())
+}
+
+// onlyTimestamps tells whether options are timestamps, once or not at all, and
+// padding.
+func onlyTimestamps(b []byte) bool {
+	seen := false
+	for i := 0; i < len(b); {
+		switch b[i] {
+		case packet.OptEnd:
+			return true
+		case packet.OptNop:
+			i++
+		case packet.OptTimestamps:
+			if seen || i+10 > len(b) || b[i+1] != 10 {
+				return false
+			}
+			seen = true
+			i += 10
+		default:
+			return false
+		}
+	}
+	return true
+}
