@@ -72,6 +72,7 @@ type filler struct {
 	below     packet.Seq // nothing is filled beyond, if bounded
 	bounded   bool
 	finSeen   bool
+	guessed   bool // that the receiver has the FIN
 	hasUrgent bool
 	refused   error // why nothing is filled
 
@@ -131,7 +132,13 @@ func (f *filler) data(now instant, seq, end packet.Seq, fin bool) {
 	f.seen.add(l, end, now)
 	f.max = packet.MaxSeq(f.max, end)
 	if n := len(f.held.s); n > 0 && l.Before(f.held.s[n-1].left) {
-		f.held.spare(f.ack, l, end, now) // the real bytes: they get their chance
+		// The real bytes: they get their chance. A receiver that has not kept
+		// the FIN may delay their acknowledgement.
+		at := now
+		if f.guessed {
+			at += slowDup
+		}
+		f.held.spare(f.ack, l, end, at)
 	}
 }
 
@@ -184,9 +191,9 @@ func (f *filler) advance(now instant, ack packet.Seq) {
 	f.held.trim(ack)
 	switch {
 	case len(f.held.s) > 0 && f.held.s[0].left == ack:
-		// It was taken for held and is missing after all: what duplicate ACKs
-		// could not tell, as in NewReno (RFC 6582 section 3.2 step 3), or the
-		// receiver has changed its mind (RFC 2018 section 8).
+		// It was taken for held and is missing after all, as duplicate ACKs
+		// could not tell (RFC 6582 section 3.2 step 3), or is on its way yet;
+		// or the receiver has changed its mind (RFC 2018 section 8).
 		f.cut(now)
 	case f.cuts != nil && ack.Before(f.inferred):
 		f.infer(now)
@@ -196,51 +203,79 @@ func (f *filler) advance(now instant, ack packet.Seq) {
 // tail is the hole before a FIN whose receiver does not say in a SACK block
 // that it has the FIN.
 func (f *filler) tail(now instant) {
-	if f.finSeen && len(f.held.s) == 0 && len(f.seen.s) > 0 {
-		if s := &f.seen.s[len(f.seen.s)-1]; s.left == f.fin && s.left.After(f.ack) {
-			f.held.add(s.left, s.right, now)
-		}
+	if !f.finSeen || f.ack.AtLeast(f.fin) || len(f.held.s) > 0 && f.held.s[0].left.Before(f.fin) {
+		return
 	}
+	f.dups++
+	f.guessed = true
+	f.infer(now)
 }
 
 // infer concludes from duplicate ACKs, without SACK: the receiver gets data, so
 // it has what passed here, but for the beginning.
 func (f *filler) infer(now instant) {
 	f.inferred = packet.MaxSeq(f.inferred, f.max)
+	front, ok := f.missing()
+	if !ok {
+		return
+	}
+	since := now
+	if f.seen.s[0].left.After(f.ack) {
+		since = f.seen.s[0].gap.since // it cannot have what never passed
+	} else if f.dups < dupAcks {
+		since += slowDup
+	}
+	if len(f.held.s) > 0 {
+		front = f.held.s[0].left
+		g := &f.held.s[0].gap
+		g.since = min(g.since, max(since, now))
+	}
 	for i := range f.seen.s {
 		s := &f.seen.s[i]
-		if s.left.After(f.ack) {
-			f.held.add(s.left, s.right, s.gap.since)
-			continue
-		}
-		// The missing byte was seen: it was lost behind this box.
-		if n := len(f.held.s); n > 0 && f.held.s[0].left.After(f.ack) {
-			g := &f.held.s[0].gap
-			if f.dups >= dupAcks && g.since > now {
-				g.since = now
+		if l := packet.MaxSeq(s.left, front); l.Before(s.right) {
+			at := s.gap.since
+			if l == front {
+				at = since
 			}
-			if l := f.held.s[0].left; l.Before(s.right) {
-				f.held.add(l, s.right, now)
-			}
-			continue
-		}
-		since := now
-		if f.dups < dupAcks {
-			since += slowDup
-		}
-		if l := packet.MinSeq(f.cutAt(f.ack), s.right); l.Before(s.right) {
-			f.held.add(l, s.right, since)
+			f.held.add(l, s.right, at)
 		}
 	}
 }
 
-// cut opens a hole of one segment at the beginning of what was held.
+// missing is where the data that the receiver waits for ends, as far as what
+// was seen tells: at the next data, or with the segment if it was lost behind
+// this box.
+func (f *filler) missing() (packet.Seq, bool) {
+	s := f.seen.s
+	switch {
+	case len(s) == 0:
+		return 0, false
+	case s[0].left.After(f.ack):
+		return s[0].left, true
+	}
+	end := packet.MinSeq(f.cutAt(f.ack), s[0].right)
+	if f.finSeen {
+		end = packet.MinSeq(end, f.fin)
+	}
+	switch {
+	case end.Before(s[0].right):
+		return end, true
+	case len(s) > 1:
+		return s[1].left, true
+	}
+	return 0, false
+}
+
+// cut opens a hole at the beginning of what was held.
 func (f *filler) cut(now instant) {
-	s := &f.held.s[0]
-	s.left = packet.MinSeq(f.cutAt(f.ack), s.right)
-	s.gap = hole{since: now}
-	if s.left == s.right {
-		f.held.trim(s.right)
+	end, ok := f.missing()
+	if !ok {
+		f.held.s = f.held.s[:0]
+		return
+	}
+	f.held.trim(end)
+	if len(f.held.s) > 0 {
+		f.held.s[0].gap = hole{since: now + slowDup}
 	}
 }
 
@@ -267,23 +302,24 @@ func (f *filler) next(now instant) (from, to packet.Seq, ok bool) {
 	left := f.ack
 	for i := range f.held.s {
 		s := &f.held.s[i]
-		l, g := left, &s.gap
+		g := &s.gap
+		l, r := f.open(left, s.left)
 		left = s.right
-		if now < f.dueAt(g) || !f.mayFill(l, s.left) {
+		if now < f.dueAt(g) || l.AtLeast(r) {
 			continue
 		}
 		from = l
 		if g.begun {
 			from = packet.MaxSeq(l, g.at)
 		}
-		if from.AtLeast(s.left) {
+		if from.AtLeast(r) {
 			f.round(now, g)
 			continue
 		}
-		to = packet.MinSeq(from.Add(f.mss), s.left)
+		to = packet.MinSeq(from.Add(f.mss), r)
 		f.count(now, from, to, g.tries > 0)
 		g.begun, g.at = true, to
-		if to == s.left {
+		if to == r {
 			f.round(now, g)
 		}
 		return from, to, true
@@ -305,6 +341,10 @@ func (f *filler) count(now instant, from, to packet.Seq, again bool) {
 	f.credit = max(f.credit-1, 0)
 	f.sentAt = now
 	f.bucket.take(float64(to.Diff(from)))
+	f.seen.add(from, to, now) // it goes the way of the others
+	if f.cuts != nil {
+		f.cuts.add(from, to)
+	}
 	at := f.pos + uint64(from.Diff(f.ack))
 	f.report.add(at, at+uint64(to.Diff(from)))
 	f.made++
@@ -320,19 +360,20 @@ func (f *filler) dueAt(g *hole) instant {
 	return max(g.since+f.wait, g.next)
 }
 
-// mayFill tells whether the hole [l, r) may be filled at all: the data behind it
-// passed here, the receiver has room, and it has neither the FIN nor an urgent
-// byte in it.
-func (f *filler) mayFill(l, r packet.Seq) bool {
+// open is what may be filled of the hole [l, r): nothing if the data behind it
+// did not pass here, if the FIN or an urgent byte is in it, and only as far as
+// the receiver has room.
+func (f *filler) open(l, r packet.Seq) (packet.Seq, packet.Seq) {
 	switch {
-	case r.After(f.edge) || f.bounded && r.After(f.below) || !f.seen.covers(r):
-		return false
-	case f.finSeen && r.After(f.fin):
-		return false
-	case f.hasUrgent && l.AtMost(f.urgent) && f.urgent.AtMost(r):
-		return false
+	case !f.seen.covers(r), f.finSeen && r.After(f.fin),
+		f.hasUrgent && l.AtMost(f.urgent) && f.urgent.AtMost(r):
+		return l, l
 	}
-	return true
+	r = packet.MinSeq(r, f.edge)
+	if f.bounded {
+		r = packet.MinSeq(r, f.below)
+	}
+	return l, r
 }
 
 // deadline is when next wants to be asked again.
@@ -343,8 +384,10 @@ func (f *filler) deadline(now instant) instant {
 	}
 	for i := range f.held.s {
 		s := &f.held.s[i]
-		if d := f.dueAt(&s.gap); d < at && f.mayFill(left, s.left) {
-			at = d
+		if d := f.dueAt(&s.gap); d < at {
+			if l, r := f.open(left, s.left); l.Before(r) {
+				at = d
+			}
 		}
 		left = s.right
 	}
