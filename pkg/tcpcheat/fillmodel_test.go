@@ -345,7 +345,7 @@ func TestFillLeavesAWorkingPathAlone(t *testing.T) {
 	for seed := range uint64(500) {
 		m := &fillModel{t: t, rng: rand.New(rand.NewPCG(seed, 5))}
 		m.setup()
-		m.loss, m.lanLoss, m.repeats, m.window, m.dup = 0, 0, 0, 1<<20, 0
+		m.loss, m.lanLoss, m.backLoss, m.repeats, m.window, m.dup = 0, 0, 0, 0, 1<<20, 0
 		m.last = m.window
 		m.f.after = 50 * time.Millisecond
 		m.f.timing(0, rtt{})
