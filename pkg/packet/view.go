@@ -194,6 +194,24 @@ func (v View) Key() FlowKey {
 	return k
 }
 
+// FragmentKey is the flow of a first fragment that has the ports; false for all
+// other packets. It says where the fragment belongs, not what is in it.
+func (v View) FragmentKey() (FlowKey, bool) {
+	if !v.fragment || v.proto != ProtoTCP && v.proto != ProtoUDP || len(v.b) < v.l4+4 {
+		return FlowKey{}, false
+	}
+	offset := uint16(0)
+	if v.Is4() {
+		offset = binary.BigEndian.Uint16(v.b[6:]) & 0x1fff
+	} else {
+		offset = binary.BigEndian.Uint16(v.b[v.l4-6:]) &^ 7 // RFC 8200 section 4.5
+	}
+	k := v.Key()
+	k.SrcPort = binary.BigEndian.Uint16(v.b[v.l4:])
+	k.DstPort = binary.BigEndian.Uint16(v.b[v.l4+2:])
+	return k, offset == 0
+}
+
 // TTL is the time to live, or the hop limit.
 func (v View) TTL() uint8 {
 	if v.Is4() {

@@ -96,6 +96,22 @@ func TestFragments(t *testing.T) {
 	if v := mustParse(t, six(1)); !v.Fragment() || v.IsTCP() {
 		t.Error("IPv6 fragment")
 	}
+	if k, ok := mustParse(t, b).FragmentKey(); !ok || k != key4 {
+		t.Errorf("flow of a first fragment: %v %v", k, ok)
+	}
+	if k, ok := mustParse(t, six(1)).FragmentKey(); !ok || k != key6 {
+		t.Errorf("flow of a first IPv6 fragment: %v %v", k, ok)
+	}
+	if _, ok := mustParse(t, six(9)).FragmentKey(); ok {
+		t.Error("a later IPv6 fragment has no ports")
+	}
+	b[7] = 3
+	if _, ok := mustParse(t, b).FragmentKey(); ok {
+		t.Error("a later fragment has no ports")
+	}
+	if _, ok := mustParse(t, sample(key4, 3)).FragmentKey(); ok {
+		t.Error("a whole packet is no fragment")
+	}
 }
 
 // RFC 8200 section 4: the transport is behind the extension headers.

@@ -8,6 +8,7 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	h.from(v, t, o)
 	end := t.Seq().Add(t.SegLen())
 	h.max = packet.MaxSeq(h.max, end)
+	h.show(end)
 	if t.Has(packet.FlagFIN) && !h.finSeen {
 		h.finSeen, h.fin = true, end.Add(-1)
 	}
@@ -18,7 +19,9 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	if ack.After(c.src.max) {
 		// It acknowledges what never passed here. Either packets went by
 		// unseen, and later ones will show it, or it is not to be believed.
-		c.stats.Contradictions++
+		if seq := t.Seq(); seq.AtLeast(c.src.ack.Add(-1)) && !(c.ts && o.HasTimestamps && int32(o.TSVal-h.tsval) < 0) {
+			e.neverSent(c, &c.src, ack)
+		}
 		return Accept
 	}
 	win := int(t.Window()) << c.shiftRcv()
@@ -152,6 +155,8 @@ func (e *Engine) answer(c *conn, v packet.View, t packet.TCP, meta Meta, ack pac
 	case c.src.finSeen && ack.After(c.src.fin):
 		// The last byte and the FIN: what close() waits for is always real.
 	case !bare:
+	case e.odd:
+		// Who knows what else it says: it is raised, and not absorbed.
 	case c.state == Draining && ack.After(c.passed):
 	case ack == c.passed && !news && ch.next == c.passed:
 		// Nothing is outstanding: an answer to a keep-alive, a window update.

@@ -21,10 +21,12 @@ type host struct {
 	tsecr     uint32
 	flowLabel uint32
 	id        uint16
-	win       uint16 // the window field of its latest segment
-	mss       uint16 // as offered in its SYN
-	shift     int8   // of its window field; -1: no option in its SYN
-	ttl, tos  uint8  // ECN bits cleared
+	win       uint16     // the window field of its latest segment
+	mss       uint16     // as offered in its SYN
+	shift     int8       // of its window field; -1: no option in its SYN
+	ttl, tos  uint8      // ECN bits cleared
+	claim     packet.Seq // acknowledged by the peer, and not seen from this host
+	claimAt   instant    // since then; 0: no such thing
 	syn       bool
 	finSeen   bool
 	sackOK    bool

@@ -1,6 +1,10 @@
 package tcpcheat
 
-import "github.com/qosproxy/qosproxy/pkg/packet"
+import (
+	"bytes"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
 
 // maxEarly is how much of a connection that waits for its reservation is kept,
 // in bytes: a few initial windows (RFC 6928). One that has more on its way does
@@ -27,6 +31,9 @@ func (e *Engine) remember(c *conn, seq packet.Seq, data []byte, ts uint32) {
 	for i := range c.early {
 		if k := &c.early[i]; k.seq == seq && len(k.data) == len(data) {
 			k.ts = ts // sent again by its source
+			if len(data) > 1 && !bytes.Equal(k.data, data) {
+				e.leave(c, ErrChanged)
+			}
 			return
 		}
 	}

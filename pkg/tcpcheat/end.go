@@ -33,6 +33,18 @@ func (e *Engine) leave(c *conn, why error) {
 	e.schedule(c)
 }
 
+// fragment lets a connection alone whose packets come in fragments: what is in
+// the later ones is not seen here.
+func (e *Engine) fragment(v packet.View) {
+	key, ok := v.FragmentKey()
+	if !ok {
+		return
+	}
+	if c := e.find(key); c != nil && c.state != Expected {
+		e.leave(c, ErrFragment)
+	}
+}
+
 // why is the error that Start gives for a connection that is left alone.
 func (c *conn) why() error {
 	if c.left != nil {

@@ -37,6 +37,8 @@ type Engine struct {
 	spare  []Event
 	totals Totals
 
+	odd bool // the packet being handled has what forbids cheating
+
 	// Scratch space of the packet being handled.
 	seg     packet.Segment
 	opts    [40]byte
@@ -229,6 +231,7 @@ func (e *Engine) Forget(key packet.FlowKey) {
 func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 	e.tick(now)
 	if !v.IsTCP() {
+		e.fragment(v)
 		return Accept
 	}
 	key := v.Key()
@@ -263,7 +266,8 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 	if t.Has(packet.FlagRST) {
 		return e.rst(c, h, peer, t)
 	}
-	if err := c.vet(t, &o, ok); err != nil {
+	err := c.vet(t, &o, ok)
+	if e.odd = err != nil; e.odd {
 		e.leave(c, err)
 	}
 	e.third(c, h)

@@ -1,6 +1,10 @@
 package tcpcheat
 
-import "github.com/qosproxy/qosproxy/pkg/packet"
+import (
+	"bytes"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
 
 // hold keeps the bytes of a stream from base on, addressed by sequence number.
 // It may have holes; who uses it knows where. The position in the stream is
@@ -98,6 +102,28 @@ func (h *hold) read(dst []byte, seq packet.Seq) {
 		n := copy(dst, h.ring[h.slot(at/chunkSize)][at%chunkSize:])
 		dst, at = dst[n:], at+uint64(n)
 	}
+}
+
+// same tells whether data at seq is what is held there already. The bytes that
+// it shares with [from, to) count; all of these are held.
+func (h *hold) same(seq packet.Seq, data []byte, from, to packet.Seq) bool {
+	from = packet.MaxSeq(from, h.base)
+	if d := from.Diff(seq); d > 0 {
+		data, seq = data[min(d, len(data)):], from
+	}
+	if d := seq.Add(len(data)).Diff(to); d > 0 {
+		data = data[:max(len(data)-d, 0)]
+	}
+	at := h.pos + uint64(max(seq.Diff(h.base), 0))
+	for len(data) > 0 {
+		c := h.ring[h.slot(at/chunkSize)]
+		n := min(len(data), int(chunkSize-at%chunkSize))
+		if !bytes.Equal(data[:n], c[at%chunkSize:][:n]) {
+			return false
+		}
+		data, at = data[n:], at+uint64(n)
+	}
+	return true
 }
 
 // drop gives all memory back.

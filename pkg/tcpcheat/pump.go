@@ -9,6 +9,9 @@ import (
 // pump does for a connection what time and state allow, after each packet and
 // at each deadline.
 func (e *Engine) pump(c *conn) {
+	if e.now >= c.contradictedAt() {
+		e.contradicted(c)
+	}
 	if c.ch == nil {
 		e.expire(c)
 		return
@@ -81,7 +84,7 @@ func (c *conn) giveUpAt(limit time.Duration) instant {
 // wake sets the deadline of a cheated flow.
 func (e *Engine) wake(c *conn, waiting bool) {
 	ch := c.ch
-	at := min(c.last+e.patience(c), c.giveUpAt(e.lim.NoProgress))
+	at := min(c.last+e.patience(c), c.giveUpAt(e.lim.NoProgress), c.contradictedAt())
 	if ch.active {
 		at = min(at, c.agesAt(), c.stallAt(), c.probeAt())
 		if waiting {
@@ -116,7 +119,7 @@ func (e *Engine) patience(c *conn) time.Duration {
 
 // schedule sets the deadline of a connection that is not cheated.
 func (e *Engine) schedule(c *conn) {
-	e.timers.schedule(c, max(c.last+e.patience(c), e.now+1))
+	e.timers.schedule(c, max(min(c.last+e.patience(c), c.contradictedAt()), e.now+1))
 }
 
 // expire removes a connection that has been silent for too long.

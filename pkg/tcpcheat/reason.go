@@ -22,6 +22,9 @@ var (
 	ErrSYNData      = errors.New("data in the SYN")
 	ErrContradicted = errors.New("SYN-ACK contradicts the SYN")
 	ErrTimestamps   = errors.New("timestamps negotiated but missing")
+	ErrFragment     = errors.New("IP fragments")
+	ErrChanged      = errors.New("data changed on retransmission")
+	ErrNeverSent    = errors.New("an end acknowledges what was never sent")
 )
 
 // Reasons of flows that were given back, stopped or reset.

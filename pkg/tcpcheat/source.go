@@ -12,12 +12,17 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 		return Accept
 	}
 	seq := t.Seq()
-	if t.Has(packet.FlagACK) && t.Ack().After(h.ack) && t.Ack().AtMost(c.rcv.max) {
-		h.ack = t.Ack()
+	if t.Has(packet.FlagACK) && t.Ack().After(h.ack) {
+		if t.Ack().AtMost(c.rcv.max) {
+			h.ack = t.Ack()
+		} else {
+			e.neverSent(c, &c.rcv, t.Ack())
+		}
 	}
 	h.from(v, t, o)
 	c.echoed(e.now, o)
 	end := seq.Add(t.SegLen())
+	h.show(end)
 	if t.Has(packet.FlagFIN) && !h.finSeen {
 		h.finSeen, h.fin = true, seq.Add(n)
 	}
@@ -90,9 +95,16 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 	seq, n := t.Seq(), len(t.Payload())
 	end := seq.Add(n)
 	fin := t.Has(packet.FlagFIN)
+	// One byte may be the garbage of a keep-alive (RFC 9293 section 3.8.4).
+	if n > 1 && ch.Mode == Reliable && !c.unchanged(seq, t.Payload()) {
+		// What was acknowledged first is what the receiver gets: as with two
+		// copies at a receiver, the first one counts.
+		e.leave(c, ErrChanged)
+		return Drop
+	}
 	if ch.active && n > 0 {
 		if end.AtMost(ch.next) && (!fin || ch.Mode == Reliable) {
-			return e.repeated(c, end, fin)
+			return e.repeated(c, end, fin, t.Has(packet.FlagURG))
 		}
 		if n == 1 && seq.AtLeast(c.offered) && c.state == Cheated {
 			// Beyond all that was offered: a probe with a byte in it. It is
@@ -122,10 +134,29 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 	return Accept
 }
 
+// unchanged tells whether data agrees with the held bytes of the same numbers.
+func (c *conn) unchanged(seq packet.Seq, data []byte) bool {
+	ch := c.ch
+	end := seq.Add(len(data))
+	if seq.AtLeast(ch.next) && ch.ooo.n == 0 {
+		return true
+	}
+	if !ch.hold.same(seq, data, ch.hold.base, ch.next) {
+		return false
+	}
+	for _, r := range ch.ooo.r[:ch.ooo.n] {
+		if r.Left.Before(end) && seq.Before(r.Right) && !ch.hold.same(seq, data, r.Left, r.Right) {
+			return false
+		}
+	}
+	return true
+}
+
 // repeated handles data that was seen before. The source has missed an
 // acknowledgement, so it gets one (RFC 9293 section 3.10.7.4). Held data need
-// not go over the network twice; a FIN is for the receiver, always.
-func (e *Engine) repeated(c *conn, end packet.Seq, fin bool) Action {
+// not go over the network twice; a FIN or an urgent pointer is for the receiver,
+// always.
+func (e *Engine) repeated(c *conn, end packet.Seq, fin, urgent bool) Action {
 	ch := c.ch
 	c.stats.SourceRetransmits++
 	if end.After(c.passed) {
@@ -133,7 +164,7 @@ func (e *Engine) repeated(c *conn, end packet.Seq, fin bool) Action {
 	} else {
 		ch.reack = true
 	}
-	if ch.Mode == Reliable && !fin && end.AtMost(packet.MaxSeq(ch.next, c.rcv.ack)) {
+	if ch.Mode == Reliable && !fin && !urgent && end.AtMost(packet.MaxSeq(ch.next, c.rcv.ack)) {
 		return Drop
 	}
 	return Accept
