@@ -9,6 +9,7 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	end := t.Seq().Add(t.SegLen())
 	h.max = packet.MaxSeq(h.max, end)
 	h.show(end)
+	h.inOrder(t.Seq(), end, c.src.ack, o.TSVal)
 	if t.Has(packet.FlagFIN) && !h.finSeen {
 		h.finSeen, h.fin = true, end.Add(-1)
 	}
@@ -27,6 +28,8 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	win := int(t.Window()) << c.shiftRcv()
 	news := ack.After(h.ack)
 	fresh := ack.AtLeast(h.ack)
+	// RFC 5681 section 2: nothing new, no data, the same window.
+	dup := ack == h.ack && ack.Add(win) == c.edge && len(t.Payload()) == 0 && !t.Has(packet.FlagFIN)
 	shut := c.edge.AtMost(h.ack)
 	if fresh {
 		h.ack, c.edge = ack, ack.Add(win)
@@ -42,7 +45,7 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 		return Accept
 	}
 	if fresh {
-		e.learn(c, t, o, win, news)
+		e.learn(c, t, o, win, news, dup)
 		if shut && win > 0 {
 			c.reopened()
 		}
@@ -61,10 +64,13 @@ func (c *conn) given(ack packet.Seq, win int) {
 }
 
 // learn draws what can be drawn from an ACK that is not an old one.
-func (e *Engine) learn(c *conn, t packet.TCP, o *packet.TCPOptions, win int, news bool) {
+func (e *Engine) learn(c *conn, t packet.TCP, o *packet.TCPOptions, win int, news, dup bool) {
 	ch := c.ch
 	ch.alive, ch.probes = e.now, 0
 	ch.predict.judge(e.now, win)
+	if len(t.Payload()) == 0 {
+		ch.predict.repeated(e.now, c.rcv.ack, c.edge, c.src.max, o)
+	}
 	if news {
 		ch.progress = e.now
 		if ch.next.Before(c.rcv.ack) {
@@ -83,12 +89,12 @@ func (e *Engine) learn(c *conn, t packet.TCP, o *packet.TCPOptions, win int, new
 		if c.take(e.now, c.rcv.ack, o) {
 			ch.rto.base = e.now
 		}
-		c.probeAcked(e.now, c.rcv.ack, o, !news && len(t.Payload()) == 0)
-		if !news && len(t.Payload()) == 0 {
+		c.probeAcked(e.now, c.rcv.ack, o, dup)
+		if dup {
 			c.duplicate(e.now)
 		}
 	} else {
-		c.watchHole(e.now, o, news, len(t.Payload()) == 0)
+		c.watchHole(e.now, o, news, dup)
 	}
 	if t.Has(packet.FlagECE) {
 		c.congestion(e.now)
@@ -113,7 +119,13 @@ func (c *conn) congestion(now instant) {
 	if n := &ch.reno; n.on {
 		n.marked(now, c.pipe(), c.rcv.ack, ch.flight.end())
 	}
-	if ch.Mode != Realtime || ch.eceMuted && c.rcv.ack.AtMost(ch.eceUntil) {
+	if ch.Mode == Reliable {
+		if !ch.heard || c.rcv.ack.After(ch.heardTo) {
+			ch.cwr, ch.heard, ch.heardTo = true, true, c.src.max
+		}
+		return
+	}
+	if ch.eceMuted && c.rcv.ack.AtMost(ch.eceUntil) {
 		return
 	}
 	ch.ece = true
@@ -123,7 +135,7 @@ func (c *conn) congestion(now instant) {
 // watchHole notices, in realtime mode, that bytes are missing at the receiver.
 // Nobody but a box on its side can bring them: until then its own window is
 // the limit.
-func (c *conn) watchHole(now instant, o *packet.TCPOptions, news, pure bool) {
+func (c *conn) watchHole(now instant, o *packet.TCPOptions, news, dup bool) {
 	ch := c.ch
 	if news {
 		ch.hole, ch.holeSeen, ch.dupAcks = false, false, 0
@@ -132,7 +144,7 @@ func (c *conn) watchHole(now instant, o *packet.TCPOptions, news, pure bool) {
 		}
 	}
 	gap := o.NSACK > 0 && o.SACK[o.NSACK-1].Right.After(c.rcv.ack)
-	if !c.sack && !news && pure && c.src.max.After(c.rcv.ack) {
+	if !c.sack && dup && c.src.max.After(c.rcv.ack) {
 		ch.dupAcks++
 		gap = ch.dupAcks >= 3
 	}

@@ -14,13 +14,16 @@ const never instant = 1<<63 - 1
 // host is what is known of one end from the segments it sent.
 type host struct {
 	isn       packet.Seq
-	max       packet.Seq // end of the highest sequence number it sent
-	ack       packet.Seq // highest acknowledgement number it sent
-	fin       packet.Seq // sequence number of its FIN
-	tsval     uint32     // latest, in the order of RFC 7323
+	max       packet.Seq       // end of the highest sequence number it sent
+	ack       packet.Seq       // highest acknowledgement number it sent
+	fin       packet.Seq       // sequence number of its FIN
+	next      packet.Seq       // what is contiguous of what it sent
+	ahead     packet.SACKBlock // seen beyond a hole
+	tsval     uint32           // latest, in the order of RFC 7323
+	stamp     uint32           // latest of a segment in order
 	tsecr     uint32
 	flowLabel uint32
-	id        uint16
+	id, made  uint16     // identification of its latest packet; of the latest made in its name without DF
 	win       uint16     // the window field of its latest segment
 	mss       uint16     // as offered in its SYN
 	shift     int8       // of its window field; -1: no option in its SYN
@@ -94,10 +97,15 @@ type cheat struct {
 	ackNow    bool // an acknowledgement is owed without delay
 	reack     bool // an answer to a duplicate is owed
 	reackAt   instant
+	lastWin   uint16 // window field of the last segment to the source
+	fakes     uint64
 	recentTS  uint32 // TSval of the latest in-order segment
 	ece       bool   // echo congestion until CWR (RFC 3168 section 6.1.3)
 	eceUntil  packet.Seq
 	eceMuted  bool
+	heard     bool // reliable: marks are answered again from heardTo on
+	heardTo   packet.Seq
+	cwr       bool // reliable: an answer to the receiver's echo is due
 	predict   prediction
 	hole      bool
 	holeSince instant
@@ -132,6 +140,28 @@ func (h *host) from(v packet.View, t packet.TCP, o *packet.TCPOptions) {
 	}
 	if o.HasTimestamps && int32(o.TSVal-h.tsval) >= 0 {
 		h.tsval, h.tsecr = o.TSVal, o.TSEcr
+	}
+}
+
+// inOrder notes the TSval of a segment that its other end, which has
+// acknowledged acked, takes for the next one or an older one. Only from such a
+// segment does it take TS.Recent (RFC 7323 section 4.3); a fake ACK with a
+// later TSval would have it discard, by PAWS, what is still on its way.
+func (h *host) inOrder(seq, end, acked packet.Seq, tsval uint32) {
+	h.next = packet.MaxSeq(h.next, acked)
+	if seq.After(h.next) {
+		if h.ahead.Right.Before(seq) || h.ahead.Left.AtMost(h.next) {
+			h.ahead.Left = seq
+		}
+		h.ahead.Right = packet.MaxSeq(h.ahead.Right, end)
+		return
+	}
+	h.next = packet.MaxSeq(h.next, end)
+	if h.ahead.Left.AtMost(h.next) && h.ahead.Right.After(h.next) {
+		h.next = h.ahead.Right
+	}
+	if int32(tsval-h.stamp) >= 0 {
+		h.stamp = tsval
 	}
 }
 

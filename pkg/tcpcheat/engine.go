@@ -246,6 +246,10 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 	if key != c.key {
 		h, peer = peer, h
 	}
+	if c.ch != nil && !meta.CsumNotReady && !v.TCPChecksumOK() {
+		c.stats.BadChecksums++ // its receiver will discard it: nothing in it is to be believed
+		return Accept
+	}
 	if t.Has(packet.FlagSYN) {
 		if t.Has(packet.FlagRST) || t.Has(packet.FlagFIN) {
 			return Accept

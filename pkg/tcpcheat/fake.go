@@ -5,23 +5,24 @@ import "github.com/qosproxy/qosproxy/pkg/packet"
 // acknowledge makes a fake ACK: from the receiver to the source, and such that
 // the receiver could have sent it (tcp.md 2.2, 2.3). SEQ is what the source
 // expects next, so the segment is always acceptable and keeps SND.WL1 right;
-// TSval is the receiver's latest, neither older (PAWS) nor newer (it would
-// poison TS.Recent); TSecr is that of the earliest segment not acknowledged
+// TSval is the receiver's latest in order, neither older (PAWS) nor newer (it
+// would poison TS.Recent); TSecr is that of the earliest segment not acknowledged
 // before (RFC 7323 section 4.3).
 func (e *Engine) acknowledge(c *conn, ack packet.Seq) {
 	ch := c.ch
 	win, edge := c.window(ack, e.pool.room())
+	if c.repeats(ack) {
+		win, edge = ch.lastWin, c.offered
+	}
+	ch.lastWin = win
 	flags := uint8(packet.FlagACK)
 	if ch.ece {
 		flags |= packet.FlagECE
 	}
 	opt := e.opts[:0]
 	if c.ts {
-		ecr := ch.recentTS
-		if a := ch.pend.first(c.passed); a != nil && ack.After(c.passed) {
-			ecr = a.ts
-		}
-		opt = packet.AppendTimestamps(opt, c.rcv.tsval, ecr)
+		ecr := c.echo(ack)
+		opt = packet.AppendTimestamps(opt, c.rcv.stamp, ecr)
 		c.awaitEcho(e.now)
 	}
 	if c.sack && ch.ooo.n > 0 {
@@ -35,6 +36,7 @@ func (e *Engine) acknowledge(c *conn, ack packet.Seq) {
 	}
 	e.out.add(ToSource, &e.seg)
 	c.stats.FakeAcks++
+	ch.fakes++
 	e.totals.FakeAcks++
 	c.passed = packet.MaxSeq(c.passed, ack)
 	c.offered = packet.MaxSeq(c.offered, edge)
@@ -43,18 +45,36 @@ func (e *Engine) acknowledge(c *conn, ack packet.Seq) {
 	ch.pend.trim(c.passed)
 }
 
-// nextID continues the identification of the host's packets. They carry DF in
-// practice, and are then atomic: any value is good (RFC 6864 section 4.1).
+// echo is TSecr of a segment to the source that acknowledges ack: TSval of the
+// earliest segment that was not acknowledged before (RFC 7323 section 4.3).
+func (c *conn) echo(ack packet.Seq) uint32 {
+	if a := c.ch.pend.first(c.passed); a != nil && ack.After(c.passed) {
+		return a.ts
+	}
+	return c.ch.recentTS
+}
+
+// nextID is the identification of a packet made in the host's name. With DF,
+// as in practice, it is atomic, and any value is good (RFC 6864 section 4.1):
+// it continues the host's. Without DF it must be unique among the packets under
+// way: it keeps half of the number space away from the host's own counter.
 func (h *host) nextID() uint16 {
-	h.id++
-	return h.id
+	if h.df {
+		h.id++
+		return h.id
+	}
+	if h.made == 0 {
+		h.made = h.id ^ 0x8000
+	}
+	h.made++
+	return h.made
 }
 
 // awaitEcho starts a round trip measurement towards the source: the time until
 // it echoes a TSval that it has not seen before.
 func (c *conn) awaitEcho(now instant) {
-	if !c.echoing && c.rcv.tsval != c.echoTS {
-		c.echoTS, c.echoAt, c.echoing = c.rcv.tsval, now, true
+	if !c.echoing && c.rcv.stamp != c.echoTS {
+		c.echoTS, c.echoAt, c.echoing = c.rcv.stamp, now, true
 	}
 }
 
@@ -73,8 +93,8 @@ func (e *Engine) due(c *conn) {
 	switch {
 	case target.After(c.passed), ch.ackNow, ch.reack && e.now >= ch.reackAt:
 	default:
-		if c.src.finSeen && c.passed.After(c.src.fin) {
-			return // nobody is left to use a window
+		if c.src.finSeen && c.passed.After(c.src.fin) || c.repeats(target) {
+			return // nobody is left to use a window, or it must not change
 		}
 		if _, edge := c.window(target, e.pool.room()); !c.opens(edge) {
 			return
@@ -82,6 +102,13 @@ func (e *Engine) due(c *conn) {
 		c.stats.WindowUpdates++
 	}
 	e.acknowledge(c, target)
+}
+
+// repeats tells whether an ACK is to be a duplicate of the one before for a
+// source without SACK: one with another window does not count (RFC 5681 section
+// 2), and the hole in front of the box would wait for a timeout.
+func (c *conn) repeats(ack packet.Seq) bool {
+	return !c.sack && c.ch.ooo.n > 0 && ack == c.passed && c.ch.fakes > 0
 }
 
 // target is how far the source may be acknowledged to now.

@@ -63,7 +63,8 @@ func (c *conn) begin(h *host, v packet.View, t packet.TCP, o *packet.TCPOptions)
 	h.syn, h.isn, h.max = true, t.Seq(), t.Seq().Add(t.SegLen())
 	h.mss, h.shift = o.MSS, o.WindowScale
 	h.sackOK, h.tsOK = o.SACKPermitted, o.HasTimestamps
-	h.tsval, h.tsecr = o.TSVal, o.TSEcr
+	h.tsval, h.tsecr, h.stamp = o.TSVal, o.TSEcr, o.TSVal
+	h.next, h.ahead = h.max, packet.SACKBlock{Left: h.max, Right: h.max}
 	h.from(v, t, o)
 	if t.Has(packet.FlagACK) {
 		h.ack = t.Ack()
@@ -86,7 +87,8 @@ func (e *Engine) synAck(c *conn, h, peer *host, v packet.View, t packet.TCP, o *
 		e.leave(c, ErrContradicted)
 		return Accept
 	}
-	if !h.syn {
+	repeated := h.syn
+	if !repeated {
 		c.leg(peer == &c.src).sample(e.now - c.synAt)
 	}
 	c.begin(h, v, t, o)
@@ -100,6 +102,9 @@ func (e *Engine) synAck(c *conn, h, peer *host, v packet.View, t packet.TCP, o *
 	c.sack = c.src.sackOK && c.rcv.sackOK
 	c.ts = c.src.tsOK && c.rcv.tsOK
 	c.synAt = e.now
+	if repeated {
+		c.synAt = never // its answer may be to the first one (Karn)
+	}
 	peer.ack = h.isn.Add(1) // what its next segment will say
 	if h == &c.rcv {
 		c.passed = h.ack

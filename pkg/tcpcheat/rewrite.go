@@ -57,6 +57,26 @@ func blankSACK(t packet.TCP) {
 	}
 }
 
+// setTSecr writes the echoed time stamp, where there is one.
+func setTSecr(t packet.TCP, ecr uint32) {
+	b := t.Options()
+	for i := 0; i < len(b) && b[i] != packet.OptEnd; {
+		if b[i] == packet.OptNop {
+			i++
+			continue
+		}
+		if i+1 >= len(b) || b[i+1] < 2 || i+int(b[i+1]) > len(b) {
+			return
+		}
+		n := int(b[i+1])
+		if b[i] == packet.OptTimestamps && n == 10 {
+			binary.BigEndian.PutUint32(b[i+6:], ecr)
+			return
+		}
+		i += n
+	}
+}
+
 // raise rewrites a segment of the receiver that goes on to the source: its
 // acknowledgement is never below what the source was given already, its window
 // is the engine's, and recovery is not the source's business.
@@ -67,6 +87,14 @@ func (e *Engine) raise(c *conn, v packet.View, meta Meta, ack packet.Seq) Action
 	win, edge := c.window(ack, e.pool.room())
 	ece := c.ch.ece
 	reliable := c.ch.Mode == Reliable
+	ecr, echo := uint32(0), c.ts && ack.After(v.TCP().Ack())
+	if echo {
+		// The source measures by it what the acknowledgement claims, and
+		// judges its retransmissions (RFC 7323 section 4.1, RFC 3522).
+		ecr = c.echo(ack)
+	}
+	c.ch.lastWin = win
+	c.ch.fakes++
 	edit(v, meta, func(t packet.TCP) {
 		t.SetAck(ack)
 		t.SetWindow(win)
@@ -79,6 +107,9 @@ func (e *Engine) raise(c *conn, v packet.View, meta Meta, ack packet.Seq) Action
 		}
 		t.SetFlags(flags)
 		blankSACK(t)
+		if echo {
+			setTSecr(t, ecr)
+		}
 	})
 	c.passed = packet.MaxSeq(c.passed, ack)
 	c.offered = packet.MaxSeq(c.offered, edge)

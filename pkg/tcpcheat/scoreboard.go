@@ -186,6 +186,11 @@ func (c *conn) detect(now instant) {
 		if due := s.at + patience; due <= now {
 			f.setLost(i)
 			c.stats.Lost++
+			if s.end.After(c.edge) {
+				// The receiver has answered since it was sent, and would not
+				// take it even now.
+				c.ch.predict.withdraw(now)
+			}
 			if latest == never || s.at > latest {
 				latest = s.at
 			}

@@ -6,11 +6,6 @@ import "github.com/qosproxy/qosproxy/pkg/packet"
 func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions, meta Meta) Action {
 	h := &c.src
 	n := len(t.Payload())
-	if c.ch != nil && n > 0 && !meta.CsumNotReady && !v.TCPChecksumOK() {
-		// The receiver will discard it: it must not be acknowledged.
-		c.stats.BadChecksums++
-		return Accept
-	}
 	seq := t.Seq()
 	if t.Has(packet.FlagACK) && t.Ack().After(h.ack) {
 		if t.Ack().AtMost(c.rcv.max) {
@@ -42,6 +37,9 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 		a = e.data(c, v, t, o)
 	}
 	if a == Accept {
+		if c.ch != nil && c.ch.active && c.ch.Mode == Reliable {
+			a = c.reducedMark(v, t, seq, n, meta)
+		}
 		h.max = packet.MaxSeq(h.max, end)
 	}
 	return a
@@ -71,6 +69,22 @@ func (c *conn) marks(v packet.View, t packet.TCP, end packet.Seq) {
 		ch.ece = true
 		ch.eceMuted, ch.eceUntil = true, packet.MaxSeq(c.src.max, end)
 	}
+}
+
+// reducedMark sets or clears CWR in a segment on its way to the receiver: in
+// reliable mode there are two control loops, and the source's answer to a mark
+// in front of the box says nothing of the way behind it (tcp.md 2.4). The box's
+// own answer goes with new data (RFC 3168 section 6.1.2), and is due once per
+// window: what it sends is bound by the reservation, or by newReno.
+func (c *conn) reducedMark(v packet.View, t packet.TCP, seq packet.Seq, n int, meta Meta) Action {
+	ch := c.ch
+	set := ch.cwr && n > 0 && seq.AtLeast(c.src.max)
+	if set == t.Has(packet.FlagCWR) {
+		return Accept
+	}
+	ch.cwr = ch.cwr && !set
+	edit(v, meta, func(t packet.TCP) { t.SetFlags(t.Flags() ^ packet.FlagCWR) })
+	return Modified
 }
 
 // bare handles a segment without data. Below the edge it is a keep-alive or a

@@ -36,9 +36,10 @@ type Stats struct {
 	Contradictions    uint64 // ACKs of what was never sent
 	Undelivered       uint64 // bytes that were acknowledged but never delivered
 
-	Buffered    int  // bytes held now
-	Unacked     int  // acknowledged to the source but not by the receiver, bytes
-	Predicting  bool // the window is predicted
+	Buffered    int    // bytes held now
+	Unacked     int    // acknowledged to the source but not by the receiver, bytes
+	Predicting  bool   // the window is predicted
+	Withdrawals uint64 // times the prediction was given up
 	RTTSender   time.Duration
 	RTTReceiver time.Duration
 }
@@ -54,6 +55,7 @@ func (c *conn) snapshot() Stats {
 		s.Mode, s.Active, s.Predicting = ch.Mode, ch.active, c.predicting()
 		s.Buffered = ch.hold.count * chunkSize
 		s.Unacked = max(c.passed.Diff(c.rcv.ack), 0)
+		s.Withdrawals = ch.predict.withdrawals
 	}
 	return s
 }

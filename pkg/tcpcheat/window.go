@@ -1,16 +1,27 @@
 package tcpcheat
 
 import (
+	"math"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
 )
 
-// span is how far ahead of the bucket the source may be, in bytes.
+// span is how far ahead of the bucket the source may be, in bytes: what keeps
+// it sending at the reserved rate, or, while the bucket has tokens, the paper's
+// window of PRTT*p, which lets it send them at the declared peak rate. Where no
+// peak was declared the paper takes the capacity of the path from the source,
+// which is not known here; the tokens are the bound then, as they are for the
+// peak rate: a window beyond them only fills the queue of the box's shaper.
 func (c *conn) span() int {
 	ch := c.ch
 	lead := windowTime + 2*min(c.rttSrc.smooth, windowTime/2)
-	return max(minWindow*ch.mss, 2*ch.quantum(), int(ch.Rate*lead.Seconds()))
+	span := max(minWindow*ch.mss, 2*ch.quantum(), int(ch.Rate*lead.Seconds()))
+	burst := ch.bucket.tokens * float64(ch.mss) / float64(ch.mss+ch.header)
+	if !math.IsInf(ch.Peak, 1) {
+		burst = min(burst, c.rttSrc.smooth.Seconds()*ch.Peak)
+	}
+	return max(span, int(burst))
 }
 
 // limit is the edge that may not be crossed for safety's sake, as opposed to
@@ -71,11 +82,18 @@ func (c *conn) window(ack packet.Seq, room int) (uint16, packet.Seq) {
 // prediction is the assumption that the receiver reads at the reserved rate or
 // faster, and what speaks against it.
 type prediction struct {
-	withdrawn bool
-	level     int     // the window that the receiver usually offers, bytes
-	until     instant // no new trust before
-	doubts    uint    // withdrawals so far, worn off by good behaviour
-	since     instant // of the last change
+	withdrawn   bool
+	withdrawals uint64
+	level       int     // the window that the receiver usually offers, bytes
+	until       instant // no new trust before
+	doubts      uint    // withdrawals so far, worn off by good behaviour
+	since       instant // of the last change
+
+	// What the last ACK said, and how many since have said it again.
+	ack, edge packet.Seq
+	block     packet.SACKBlock
+	stamp     uint32
+	again     int
 }
 
 func (c *conn) predicting() bool {
@@ -108,10 +126,38 @@ func (p *prediction) judge(now instant, win int) {
 	}
 }
 
+// tooFar is how many ACKs that say nothing new show that the receiver discards
+// what is beyond its edge: it answers each such segment with one (RFC 9293
+// section 3.10.7.4), and a path that duplicates a packet makes one more.
+const tooFar = 3
+
+// repeated looks for the receiver's answers to segments beyond its right edge:
+// ACKs that acknowledge, report and open nothing new while such segments are
+// out. Those of one time stamp are taken for one, as copies have it.
+func (p *prediction) repeated(now instant, ack, edge, sent packet.Seq, o *packet.TCPOptions) {
+	var block packet.SACKBlock
+	if o.NSACK > 0 {
+		block = o.SACK[0]
+	}
+	switch {
+	case ack != p.ack || edge != p.edge || block != p.block:
+		p.ack, p.edge, p.block, p.stamp, p.again = ack, edge, block, o.TSVal, 0
+		return
+	case sent.AtMost(edge), o.HasTimestamps && o.TSVal == p.stamp:
+		return
+	}
+	p.stamp = o.TSVal
+	if p.again++; p.again >= tooFar {
+		p.withdraw(now)
+	}
+}
+
 func (p *prediction) withdraw(now instant) {
 	if p.withdrawn {
 		return
 	}
+	p.withdrawals++
+	p.again = 0
 	p.withdrawn, p.since = true, now
 	p.until = now + firstDoubt<<p.doubts
 	p.doubts = min(p.doubts+1, maxDoubts)
