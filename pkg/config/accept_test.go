@@ -84,6 +84,12 @@ func TestValues(t *testing.T) {
 	if i := mustParse(t, "interfaces: [{name: a, zone: hosts, trust: dscp}, {name: b, zone: network, capacity: 10mbit, reservable: 12.5%}]").Interface("b"); i.Reservable != 156250 {
 		t.Errorf("12.5%% of 10mbit is %d bytes/s", i.Reservable)
 	}
+	if got := mustParse(t, goodIfaces).TCP.ECN; got != ECNEcho {
+		t.Errorf("tcp.ecn is %s where nothing is said", got)
+	}
+	if got := mustParse(t, goodIfaces+"tcp: {ecn: strip}\n").TCP.ECN; got != ECNStrip {
+		t.Errorf("tcp.ecn: strip gave %s", got)
+	}
 	for _, tt := range []struct {
 		r                Role
 		sender, receiver bool
@@ -103,6 +109,7 @@ func TestWords(t *testing.T) {
 		"router": ModeRouter.String(), "clean": OnStopClean.String(), "keep": OnStopKeep.String(),
 		"hosts": ZoneHosts.String(), "network": ZoneNetwork.String(), "none": TrustNone.String(), "dscp": TrustDSCP.String(),
 		"auto": WindowAuto.String(), "honour": WindowHonour.String(), "predict": WindowPredict.String(),
+		"echo": ECNEcho.String(), "strip": ECNStrip.String(),
 		"both": RoleBoth.String(), "sender": RoleSender.String(), "receiver": RoleReceiver.String(),
 		"controlled-load": ServiceControlledLoad.String(), "ff": StyleFF.String(), "wf": StyleWF.String(), "se": StyleSE.String(),
 		"realtime": TCPRealtime.String(), "reliable": TCPReliable.String(),

@@ -71,6 +71,7 @@ type Mapping struct {
 // TCP holds the parameters of TCP cheating.
 type TCP struct {
 	Window       Window
+	ECN          ECN
 	DrainTimeout time.Duration // how long SIGTERM waits for cheated flows
 }
 

@@ -59,6 +59,18 @@ const (
 // String returns the config file's word.
 func (w Window) String() string { return word(windowWords, w) }
 
+// ECN is what becomes of congestion marks in cheated connections.
+type ECN uint8
+
+// The treatments of explicit congestion notification.
+const (
+	ECNEcho  ECN = iota // a mark seen on the way is echoed to the source
+	ECNStrip            // it is not negotiated
+)
+
+// String returns the config file's word.
+func (e ECN) String() string { return word(ecnWords, e) }
+
 // Role is the side or sides for which the box speaks RSVP.
 type Role uint8
 
@@ -150,6 +162,7 @@ var (
 	onStopWords = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
 	zoneWords   = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
 	trustWords  = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", later: true}}
+	ecnWords    = []choice[ECN]{{word: "echo"}, {word: "strip", value: ECNStrip}}
 	windowWords = []choice[Window]{
 		{word: "honour", value: WindowHonour}, {word: "predict", value: WindowPredict}, {word: "auto"},
 	}

@@ -84,6 +84,7 @@ func TestOneError(t *testing.T) {
 		"mapping":             {goodIfaces + "mapping: {controlled-load: af39}\n", "2:28", "unknown PHB"},
 		"mapping key":         {goodIfaces + "mapping: {controlled_load: af31}\n", "2:11", "did you mean controlled-load?"},
 		"window":              {goodIfaces + "tcp: {window: full}\n", "2:15", "honour or predict or auto"},
+		"ecn":                 {goodIfaces + "tcp: {ecn: drop}\n", "2:12", "echo or strip"},
 		"fill_after":          {goodIfaces + "tcp: {fill_after: 20ms}\n", "2:7", "not in this version"},
 		"limit zero":          {goodIfaces + "limits: {flows: 0}\n", "2:17", "from 1 to"},
 		"limit text":          {goodIfaces + "limits: {flows: \"5\"}\n", "2:17", "without a unit or quotes"},

@@ -47,6 +47,7 @@ type rawConfig struct {
 	guaranteed opt[uint8]
 	controlled opt[uint8]
 	window     opt[Window]
+	ecn        opt[ECN]
 	drain      opt[time.Duration]
 	limits     rawLimits
 	socket     opt[string]
@@ -193,6 +194,7 @@ func (r *rawConfig) phbs(d *decoder, n ast.Node, key string) {
 func (r *rawConfig) tcp(d *decoder, n ast.Node, key string) {
 	d.mapping(n, key, map[string]field{
 		"window":        oneOf(&r.window, windowWords),
+		"ecn":           oneOf(&r.ecn, ecnWords),
 		"drain_timeout": duration(&r.drain, 0, maxRefresh, "a duration from 0s to 1h, such as 30s"),
 		"fill_after":    later,
 	})

@@ -141,6 +141,7 @@ type cheatWorkers struct {
 	first    uint16 // number of the first queue
 	failed   func(key packet.FlowKey, err error)
 	draining atomic.Bool
+	stripECN atomic.Bool
 }
 
 func (w *cheatWorkers) queue(shard int) uint16 { return w.first + uint16(shard) }
@@ -148,6 +149,7 @@ func (w *cheatWorkers) queue(shard int) uint16 { return w.first + uint16(shard) 
 // watch has a connection followed from its SYN on.
 func (w *cheatWorkers) watch(shard int, data packet.FlowKey) {
 	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) {
+		e.StripECN(w.stripECN.Load())
 		if err := e.Watch(now, data); err != nil {
 			w.failed(data, err)
 		}

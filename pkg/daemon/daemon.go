@@ -106,6 +106,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	}
 	d.kernel = &countedKernel{treater: d.shape}
 	d.cheat = &cheatWorkers{first: queueCheat, failed: d.cheatFailed}
+	d.cheat.stripECN.Store(c.TCP.ECN == config.ECNStrip)
 	d.tc = newTrafficControl()
 	d.tc.flows, d.tc.admit, d.tc.kernel, d.tc.cheat = d.flows, d.admit, d.kernel, d.cheat
 	d.tc.config, d.tc.links, d.tc.log = d.cfg.Load, d.links.Load, log

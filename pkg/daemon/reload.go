@@ -85,6 +85,7 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	// From here on nothing can fail.
 	d.cfg.Store(c)
 	d.links.Store(l)
+	d.cheat.stripECN.Store(c.TCP.ECN == config.ECNStrip)
 	d.admit.SetLinks(l.admission()...)
 	d.rsvp.SetInterfaces(l.rsvp())
 	if err := d.rsvp.SetRefresh(c.RSVP.Refresh); err != nil {

@@ -37,6 +37,8 @@ type Engine struct {
 	spare  []Event
 	totals Totals
 
+	stripECN bool
+
 	odd bool // the packet being handled has what forbids cheating
 
 	// Scratch space of the packet being handled.
@@ -257,7 +259,12 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 		if t.Has(packet.FlagACK) {
 			return e.synAck(c, h, peer, v, t, &o, ok)
 		}
-		return e.syn(c, h, peer, v, t, &o, ok)
+		a := Accept
+		if e.stripECN && strip(v, meta) {
+			a = Modified
+		}
+		e.syn(c, h, peer, v, t, &o, ok)
+		return a
 	}
 	switch c.state {
 	case Expected:

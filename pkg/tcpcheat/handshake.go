@@ -36,14 +36,14 @@ func vet(t packet.TCP, o *packet.TCPOptions, ok bool) error {
 
 // syn handles the first packet of a connection, its repetition, and a new
 // connection in the place of an old one.
-func (e *Engine) syn(c *conn, h, peer *host, v packet.View, t packet.TCP, o *packet.TCPOptions, ok bool) Action {
+func (e *Engine) syn(c *conn, h, peer *host, v packet.View, t packet.TCP, o *packet.TCPOptions, ok bool) {
 	if h.syn && h.isn == t.Seq() && c.state != Closed {
 		c.synAt = never // repeated: no round trip to measure (Karn)
-		return Accept
+		return
 	}
 	if peer.syn && c.state == Opening && c.opener == peer && peer.max == peer.isn.Add(1) && h.max == 0 && !h.syn {
 		e.leave(c, ErrSimultaneous)
-		return Accept
+		return
 	}
 	if h.syn || peer.syn {
 		e.renew(c) // a SYN with a new ISN: what was known is of another connection
@@ -55,7 +55,6 @@ func (e *Engine) syn(c *conn, h, peer *host, v packet.View, t packet.TCP, o *pac
 	if err := vet(t, o, ok); err != nil {
 		e.leave(c, err)
 	}
-	return Accept
 }
 
 // begin notes what a SYN or SYN-ACK says of its sender.
