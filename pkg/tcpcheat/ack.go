@@ -31,6 +31,7 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	// RFC 5681 section 2: nothing new, no data, the same window.
 	dup := ack == h.ack && ack.Add(win) == c.edge && len(t.Payload()) == 0 && !t.Has(packet.FlagFIN)
 	shut := c.edge.AtMost(h.ack)
+	seen := ackOf{v: v, t: t, o: o, meta: meta, ack: ack, win: win, news: news, fresh: fresh, was: c.edge}
 	if fresh {
 		h.ack, c.edge = ack, ack.Add(win)
 	}
@@ -40,9 +41,14 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 			c.rttRcv.sample(e.now - c.timedAt)
 		}
 	}
-	if c.ch == nil {
+	switch {
+	case c.ch == nil && c.near == nil:
 		c.given(ack, win)
 		return Accept
+	case c.ch == nil:
+		return e.nearAck(c, &seen)
+	case c.near != nil:
+		e.nearSees(c, &seen)
 	}
 	if fresh {
 		e.learn(c, t, o, win, news, dup)

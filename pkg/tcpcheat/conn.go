@@ -75,8 +75,11 @@ type conn struct {
 	due     instant // in the heap
 	heap    int     // place in the heap; -1: none
 
-	ch    *cheat
-	stats Stats
+	ch     *cheat
+	near   *near
+	plain  bool // it will not be cheated
+	midway bool // its handshake was not seen: no scale, no options known
+	stats  Stats
 }
 
 // cheat is the state of a flow with a reservation.
@@ -123,6 +126,9 @@ type cheat struct {
 	tail   tail
 	reno   newReno
 }
+
+// treated tells whether anything is done with the connection.
+func (c *conn) treated() bool { return c.ch != nil || c.near != nil }
 
 func (c *conn) shiftRcv() int8 {
 	if c.scaled {

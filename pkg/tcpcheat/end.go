@@ -22,6 +22,10 @@ func (e *Engine) leave(c *conn, why error) {
 		return
 	case Cheated:
 		c.left = why
+		e.endNear(c)
+		if c.ch == nil {
+			break
+		}
 		e.drain(c, why.Error())
 		return
 	default:
@@ -75,6 +79,9 @@ func (e *Engine) handBack(c *conn) {
 // release gives back what cheating took.
 func (e *Engine) release(c *conn) {
 	e.forgetEarly(c)
+	if c.near != nil {
+		c.stats.Mode, c.near = c.near.Mode, nil
+	}
 	if c.ch != nil {
 		c.ch.hold.drop(&e.pool)
 		c.stats.sealed(c)
@@ -178,7 +185,7 @@ func (e *Engine) renew(c *conn) {
 		e.event(c, EventReplaced, reasonReplaced)
 	}
 	e.release(c)
-	next := conn{key: c.key, heap: c.heap, due: c.due, last: c.last}
+	next := conn{key: c.key, plain: c.plain, heap: c.heap, due: c.due, last: c.last}
 	if c.state == Opening {
 		next.want = c.want // the same attempt, tried again
 	}

@@ -74,7 +74,14 @@ func (e *Engine) find(key packet.FlowKey) *conn {
 
 // Watch authorises a connection, by the key of its data's direction: its
 // handshake is followed when its SYN comes.
-func (e *Engine) Watch(now time.Time, key packet.FlowKey) error {
+func (e *Engine) Watch(now time.Time, key packet.FlowKey) error { return e.watch(now, key, false) }
+
+// WatchNear is Watch for a connection that will not be cheated, but paced,
+// thinned or filled: no copies of its data are kept, and one whose handshake
+// was not seen is followed from its next packet on.
+func (e *Engine) WatchNear(now time.Time, key packet.FlowKey) error { return e.watch(now, key, true) }
+
+func (e *Engine) watch(now time.Time, key packet.FlowKey, plain bool) error {
 	e.tick(now)
 	if key.Proto != packet.ProtoTCP {
 		return ErrNotTCP
@@ -93,7 +100,7 @@ func (e *Engine) Watch(now time.Time, key packet.FlowKey) error {
 		e.totals.TableFull++
 		return ErrTableFull
 	}
-	c := &conn{key: key, heap: -1, last: e.now}
+	c := &conn{key: key, plain: plain, heap: -1, last: e.now}
 	k, _ := key.Canonical()
 	e.conns[k] = c
 	e.schedule(c)
@@ -128,33 +135,68 @@ func (e *Engine) Start(now time.Time, key packet.FlowKey, p Params) error {
 	case Closed:
 		return ErrClosing
 	case Watched:
-		if c.src.finSeen {
+		switch {
+		case c.src.finSeen:
 			return ErrClosing
+		case c.midway && p.Mode.cheats():
+			return ErrNoHandshake
 		}
 		e.begin(c, p)
 	case Cheated:
-		p.Mode = c.ch.Mode
-		c.ch.Params = p
-		c.ch.bucket.set(e.now, &p, float64(c.ch.cost(c.ch.quantum())))
+		e.change(c, p)
 	}
 	e.pump(c)
 	return nil
 }
 
-// begin sets a watched connection up for cheating. What the source has sent so
+// begin sets a watched connection up for what its reservation allows.
+func (e *Engine) begin(c *conn, p Params) {
+	c.state, c.reason = Cheated, ""
+	if p.near() {
+		c.near = newNear(c, p)
+		c.reason = c.near.what()
+	}
+	if p.Mode.cheats() {
+		e.cheat(c, p)
+	}
+	e.event(c, EventStarted, "")
+	if c.ch != nil {
+		e.takeOver(c)
+		return
+	}
+	e.forgetEarly(c)
+}
+
+// change takes over new parameters of a connection that is in treatment.
+func (e *Engine) change(c *conn, p Params) {
+	switch {
+	case c.ch != nil:
+		p.Mode = c.ch.Mode
+		c.ch.Params = p
+		c.ch.bucket.set(e.now, &p, float64(c.ch.cost(c.ch.quantum())))
+	case p.Mode.cheats():
+		p.Mode = c.near.Mode
+	}
+	switch {
+	case !p.near():
+		e.endNear(c)
+	case c.near == nil:
+		c.near = newNear(c, p)
+	default:
+		c.near.set(p)
+	}
+	if c.ch == nil {
+		c.reason = c.near.what()
+	}
+}
+
+// cheat sets a connection up for cheating. What the source has sent so
 // far belongs to the two ends; the engine answers for what follows, and only
 // once the receiver has acknowledged the rest.
-func (e *Engine) begin(c *conn, p Params) {
-	mss := int(min(orDefault(c.src.mss), orDefault(c.rcv.mss)))
-	ip, tcp := 40, 20
-	if c.key.Is4() {
-		ip = 20
-	}
-	if c.ts {
-		mss, tcp = mss-12, 32
-	}
+func (e *Engine) cheat(c *conn, p Params) {
+	mss, header := c.segment()
 	ch := &cheat{
-		Params: p, mss: max(mss, 64), header: ip + tcp,
+		Params: p, mss: mss, header: header,
 		base: c.src.max, next: c.rcv.ack, released: c.rcv.ack,
 		recentTS: c.src.tsval, progress: e.now, alive: e.now,
 	}
@@ -166,9 +208,7 @@ func (e *Engine) begin(c *conn, p Params) {
 	ch.rto.detectAt, ch.rto.base = never, e.now
 	ch.rto.top = c.src.max
 	ch.active = !ch.next.Before(ch.base)
-	c.ch, c.state, c.reason = ch, Cheated, ""
-	e.event(c, EventStarted, "")
-	e.takeOver(c)
+	c.ch = ch
 }
 
 // orDefault is RFC 9293 section 3.7.1: 536 where the SYN has no MSS.
@@ -187,8 +227,17 @@ func (e *Engine) Stop(now time.Time, key packet.FlowKey) {
 	if c == nil {
 		return
 	}
+	e.stop(c)
+}
+
+func (e *Engine) stop(c *conn) {
 	c.want = nil
-	if c.state == Cheated {
+	switch {
+	case c.state != Cheated:
+	case c.ch == nil:
+		e.giveBack(c, reasonStopped)
+	default:
+		e.endNear(c)
 		e.drain(c, reasonStopped)
 		e.pump(c)
 	}
@@ -198,11 +247,7 @@ func (e *Engine) Stop(now time.Time, key packet.FlowKey) {
 func (e *Engine) Drain(now time.Time) {
 	e.tick(now)
 	for _, c := range e.conns {
-		c.want = nil
-		if c.state == Cheated {
-			e.drain(c, reasonStopped)
-			e.pump(c)
-		}
+		e.stop(c)
 	}
 }
 
@@ -212,6 +257,8 @@ func (e *Engine) Abort(now time.Time) {
 	e.tick(now)
 	for _, c := range e.conns {
 		switch {
+		case c.near != nil && c.ch == nil:
+			e.giveBack(c, reasonStopped)
 		case c.ch == nil:
 		case c.passed.After(c.rcv.ack):
 			e.abort(c, reasonStopped)
@@ -248,7 +295,7 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 	if key != c.key {
 		h, peer = peer, h
 	}
-	if c.ch != nil && !meta.CsumNotReady && !v.TCPChecksumOK() {
+	if c.treated() && !meta.CsumNotReady && !v.TCPChecksumOK() {
 		c.stats.BadChecksums++ // its receiver will discard it: nothing in it is to be believed
 		return Accept
 	}
@@ -268,8 +315,14 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 	}
 	switch c.state {
 	case Expected:
-		e.leave(c, ErrNoHandshake)
-		return Accept
+		if !c.plain {
+			e.leave(c, ErrNoHandshake)
+			return Accept
+		}
+		if !t.Has(packet.FlagACK) || t.Has(packet.FlagRST) {
+			return Accept
+		}
+		e.pickUp(c, h == &c.src, t, &o)
 	case LeftAlone, Closed:
 		return Accept
 	default:

@@ -9,11 +9,15 @@ import (
 // Mode is what the engine does for the source's data.
 type Mode uint8
 
-// The modes of sender-side cheating.
+// The modes. Of none, only what Params says beside the mode is done.
 const (
 	Realtime Mode = iota + 1 // acknowledge and keep nothing: the paper's mode
 	Reliable                 // acknowledge, keep, and send again what was lost
+	Pace                     // the receiver's own ACKs clock the source at the reserved rate
 )
+
+// cheats tells whether the mode acknowledges on the receiver's behalf.
+func (m Mode) cheats() bool { return m == Realtime || m == Reliable }
 
 // String is the mode's name in the configuration.
 func (m Mode) String() string {
@@ -22,6 +26,8 @@ func (m Mode) String() string {
 		return "realtime"
 	case Reliable:
 		return "reliable"
+	case Pace:
+		return "pace"
 	}
 	return "none"
 }
@@ -38,6 +44,13 @@ type Params struct {
 	Rate    float64
 	Bucket  float64
 	Peak    float64 // bytes/s; +Inf or 0: no peak rate
+	// PaceFactor is the window of a paced source, in round trips at Rate; 0 takes
+	// DefaultPaceFactor.
+	PaceFactor float64
+	// Thin drops ACKs that add nothing, on their way to the source.
+	Thin bool
+	// Fill fills holes at the receiver.
+	Fill bool
 	// MaxUnacked bounds what was acknowledged to the source but not yet by the
 	// receiver, in bytes; 0 takes Limits.MaxUnacked.
 	MaxUnacked int
@@ -48,13 +61,19 @@ type Params struct {
 
 // Errors of Params.
 var (
-	errMode = errors.New("tcpcheat: mode is neither realtime nor reliable")
+	errMode = errors.New("tcpcheat: there is neither a mode nor anything else to do")
 	errRate = errors.New("tcpcheat: rate and bucket must be positive numbers")
 )
 
+// near tells whether there is something to do that takes no byte in hand.
+func (p *Params) near() bool { return p.Mode == Pace || p.Thin || p.Fill }
+
 func (p *Params) check(l *Limits) error {
-	if p.Mode != Realtime && p.Mode != Reliable {
+	if p.Mode > Pace || p.Mode == 0 && !p.near() {
 		return errMode
+	}
+	if !(p.PaceFactor > 0) || math.IsInf(p.PaceFactor, 0) {
+		p.PaceFactor = DefaultPaceFactor
 	}
 	for _, x := range []float64{p.Rate, p.Bucket} {
 		if !(x > 0) || math.IsInf(x, 0) {
@@ -113,6 +132,10 @@ func (l *Limits) defaults() {
 	setD(&l.Idle, 2*time.Hour)
 	setD(&l.Linger, 5*time.Second)
 }
+
+// DefaultPaceFactor leaves the source room for the time that its receiver's
+// delayed acknowledgements take.
+const DefaultPaceFactor = 2
 
 // Bounds that are not configuration. Durations are those of the text in
 // tcp.md; each says why it has its value.

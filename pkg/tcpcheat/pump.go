@@ -12,9 +12,15 @@ func (e *Engine) pump(c *conn) {
 	if e.now >= c.contradictedAt() {
 		e.contradicted(c)
 	}
-	if c.ch == nil {
+	switch {
+	case c.ch == nil && c.near == nil:
 		e.expire(c)
 		return
+	case c.ch == nil:
+		e.pumpNear(c)
+		return
+	case c.near != nil:
+		e.nearDue(c)
 	}
 	ch := c.ch
 	waiting := false
@@ -98,6 +104,9 @@ func (e *Engine) wake(c *conn, waiting bool) {
 		if ch.Mode == Reliable {
 			at = min(at, ch.rto.detectAt, c.timeoutAt(), c.tailAt())
 		}
+	}
+	if c.near != nil {
+		at = min(at, c.near.wakeAt())
 	}
 	e.timers.schedule(c, max(at, e.now+1))
 }

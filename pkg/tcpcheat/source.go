@@ -27,7 +27,11 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 		c.time(e.now, seq, end)
 	}
 	var a Action
+	if c.near != nil {
+		a = e.nearData(c, v, t, o, meta)
+	}
 	switch {
+	case c.state == Watched && c.plain, c.ch == nil && c.near != nil:
 	case c.state == Watched:
 		e.remember(c, seq, t.Payload(), o.TSVal)
 	case n == 0 && !t.Has(packet.FlagFIN):

@@ -51,6 +51,9 @@ func (c *conn) snapshot() Stats {
 	s := c.stats
 	s.State, s.Reason = c.state, c.reason
 	s.RTTSender, s.RTTReceiver = c.rttSrc.smooth, c.rttRcv.smooth
+	if c.near != nil {
+		s.Mode = c.near.Mode
+	}
 	if ch := c.ch; ch != nil {
 		s.Mode, s.Active, s.Predicting = ch.Mode, ch.active, c.predicting()
 		s.Buffered = ch.hold.count * chunkSize

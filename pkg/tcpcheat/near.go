@@ -1,0 +1,137 @@
+package tcpcheat
+
+import (
+	"strings"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
+
+// near is the treatment that takes no byte in hand: whatever it does, the two
+// ends could have done it themselves, so it can end at any moment. It paces and
+// thins the acknowledgements on their way to the source, and fills holes at the
+// receiver.
+type near struct {
+	Params
+	mss    int // payload of a full segment
+	header int // IP and TCP header of a full segment
+}
+
+// newNear begins the treatment of an established connection.
+func newNear(c *conn, p Params) *near {
+	n := &near{Params: p}
+	n.mss, n.header = c.segment()
+	return n
+}
+
+// set changes the parameters of a treatment that goes on.
+func (n *near) set(p Params) { n.Params = p }
+
+// what says what is done, for the operator.
+func (n *near) what() string {
+	var did []string
+	if n.Mode == Pace {
+		did = append(did, "paced")
+	}
+	if n.Thin {
+		did = append(did, "ACKs thinned")
+	}
+	if n.Fill {
+		did = append(did, "holes filled")
+	}
+	return strings.Join(did, ", ")
+}
+
+// segment is the payload of a full segment of the source, and the length of its
+// IP and TCP headers.
+func (c *conn) segment() (mss, header int) {
+	mss = int(min(orDefault(c.src.mss), orDefault(c.rcv.mss)))
+	ip, tcp := 40, 20
+	if c.key.Is4() {
+		ip = 20
+	}
+	if c.ts {
+		mss, tcp = mss-12, 32
+	}
+	return max(mss, 64), ip + tcp
+}
+
+// nearData sees a segment of the source on its way to the receiver, before the
+// state of the connection takes note of it.
+func (e *Engine) nearData(_ *conn, _ packet.View, _ packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
+	return Accept
+}
+
+// ackOf is a segment of the receiver, and what is new in it.
+type ackOf struct {
+	v     packet.View
+	t     packet.TCP
+	o     *packet.TCPOptions
+	meta  Meta
+	ack   packet.Seq
+	win   int        // bytes; of a connection without a known handshake, the bare field
+	news  bool       // it acknowledges more than any before
+	fresh bool       // it is not older than one before
+	was   packet.Seq // the receiver's right edge before it
+}
+
+// nearAck decides what the source sees of a segment of the receiver.
+func (e *Engine) nearAck(c *conn, a *ackOf) Action {
+	c.given(a.ack, a.win)
+	return Accept
+}
+
+// nearSees shows the treatment a segment of the receiver that is not its to
+// decide about, since the connection is cheated as well.
+func (e *Engine) nearSees(_ *conn, _ *ackOf) {}
+
+// nearDue does what time allows, after each packet and at each deadline.
+func (e *Engine) nearDue(_ *conn) {}
+
+// wakeAt is when nearDue wants to be called.
+func (n *near) wakeAt() instant { return never }
+
+// endNear ends the treatment: the last word to the source, so that the
+// connection goes on as if nobody had been there.
+func (e *Engine) endNear(c *conn) {
+	if c.near == nil {
+		return
+	}
+	c.stats.Mode = c.near.Mode
+	c.near = nil
+}
+
+// giveBack ends the treatment of a connection that is not cheated otherwise.
+func (e *Engine) giveBack(c *conn, why string) {
+	e.endNear(c)
+	c.state, c.reason = Watched, why
+	e.event(c, EventDrained, why)
+	e.schedule(c)
+}
+
+// pumpNear is pump for a connection that has nothing but this treatment.
+func (e *Engine) pumpNear(c *conn) {
+	e.nearDue(c)
+	at := c.last + e.patience(c)
+	if e.now >= at {
+		e.silent(c)
+		return
+	}
+	e.timers.schedule(c, max(min(at, c.contradictedAt(), c.near.wakeAt()), e.now+1))
+}
+
+// pickUp follows a connection from the middle. Its window scale is not known,
+// nor what options were negotiated.
+func (e *Engine) pickUp(c *conn, fromSource bool, t packet.TCP, o *packet.TCPOptions) {
+	h, peer := &c.src, &c.rcv
+	if !fromSource {
+		h, peer = peer, h
+	}
+	h.max, h.ack = t.Seq(), t.Ack()
+	peer.max, peer.ack = t.Ack(), t.Seq()
+	if o.HasTimestamps {
+		h.tsval, peer.tsval = o.TSVal, o.TSEcr
+	}
+	h.shift, peer.shift = -1, -1
+	c.passed, c.edge, c.offered = c.rcv.ack, c.rcv.ack, c.rcv.ack
+	c.state, c.midway = Watched, true
+}
