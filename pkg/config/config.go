@@ -100,7 +100,9 @@ type Policy struct {
 	Marked  bool     // DSCP is to be written: mark is given, or it comes from the mapping
 	DSCP    uint8    // six bits, valid when Marked
 	TCP     TCPMode
-	Excess  Excess
+	// ThinAcks and Fill are done by the receiver's box.
+	ThinAcks, Fill bool
+	Excess         Excess
 }
 
 // Match selects flows by the direction of their data, whoever opened the

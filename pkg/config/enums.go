@@ -118,6 +118,7 @@ const (
 	TCPNone     TCPMode = iota // left alone
 	TCPRealtime                // acknowledged at once, nothing buffered
 	TCPReliable                // acknowledged at once, held until the receiver has it
+	TCPPace                    // the receiver's own ACKs clock the source
 )
 
 // String returns the config file's word.
@@ -175,7 +176,7 @@ var (
 	}
 	tcpWords = []choice[TCPMode]{
 		{word: "none"},
-		{word: "pace", later: true},
+		{word: "pace", value: TCPPace},
 		{word: "realtime", value: TCPRealtime},
 		{word: "reliable", value: TCPReliable},
 	}

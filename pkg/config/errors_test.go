@@ -175,7 +175,7 @@ func TestOneError(t *testing.T) {
 		"mark":                {policy(goodMatch + ", mark: ef2"), "3:58", "unknown PHB"},
 		"mark 64":             {policy(goodMatch + ", mark: 64"), "3:58", "0 to 63"},
 		"mark list":           {policy(goodMatch + ", mark: [ef]"), "3:58", "not a list"},
-		"tcp pace":            {policy(goodMatch + ", tcp: pace"), "3:57", "pace is not in this version: write none or realtime or reliable"},
+		"tcp pace":            {policy(goodMatch + ", tcp: pace"), "3:57", "pace needs a reserved rate to send at: add reserve, or write tcp: none"},
 		"tcp no reserve":      {policy(goodMatch + ", tcp: reliable"), "3:57", "add reserve"},
 		"tcp on udp":          {policy("match: {protocol: udp}, reserve: {" + goodTSpec + "}, tcp: realtime"), "3:90", "add protocol: tcp"},
 		"excess no reserve":   {policy(goodMatch + ", excess: drop"), "3:60", "add reserve"},

@@ -79,7 +79,7 @@ func (t *flowTable) updateOn(key packet.FlowKey, out int, change func(*conn, *fl
 
 // getOn is get for one branch.
 func (t *flowTable) getOn(key packet.FlowKey, out int) (f flow, shard int, ok bool) {
-	ok = t.updateOn(key, out, func(c *conn, g *flow) { f, shard = *g, c.shard })
+	ok = t.updateOn(key, out, func(c *conn, g *flow) { f, shard = *g, c.engine(key) })
 	return f, shard, ok
 }
 

@@ -146,11 +146,16 @@ type cheatWorkers struct {
 
 func (w *cheatWorkers) queue(shard int) uint16 { return w.first + uint16(shard) }
 
-// watch has a connection followed from its SYN on.
-func (w *cheatWorkers) watch(shard int, data packet.FlowKey) {
+// watch has a connection followed from its SYN on; a plain one, which will not be
+// cheated, also from later.
+func (w *cheatWorkers) watch(shard int, data packet.FlowKey, plain bool) {
 	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) {
 		e.StripECN(w.stripECN.Load())
-		if err := e.Watch(now, data); err != nil {
+		watch := e.Watch
+		if plain {
+			watch = e.WatchNear
+		}
+		if err := watch(now, data); err != nil {
 			w.failed(data, err)
 		}
 	})

@@ -28,7 +28,7 @@ type signaller interface {
 
 // watcher has a connection watched in its worker, from its handshake on.
 type watcher interface {
-	watch(shard int, data packet.FlowKey)
+	watch(shard int, data packet.FlowKey, plain bool)
 	queue(shard int) uint16
 }
 
@@ -93,7 +93,7 @@ func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey, p *nfq.Packet) nfq.Verdict {
 	if d.shard >= 0 {
 		if d.watch != (packet.FlowKey{}) {
-			h.cheat.watch(d.shard, d.watch)
+			h.cheat.watch(d.shard, d.watch, d.plain)
 			if d.resume {
 				h.tc.restart(d.watch)
 			}
@@ -109,7 +109,7 @@ func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey
 		h.flows.update(key, func(c *conn, _ *flow) {
 			c.shard = -1
 			for i := range c.dirs {
-				if c.dirs[i].role == roleSender {
+				if c.dirs[i].key == c.data {
 					c.dirs[i].caveat = "; not cheated: " + err.Error()
 				}
 			}

@@ -83,8 +83,9 @@ type conn struct {
 	id     uint64
 	dirs   [2]flow // the direction of the first packet, and the other
 	seen   time.Time
-	shard  int  // the cheat queue that has it; -1: none
-	retire bool // to be forgotten when its engine has given it back
+	shard  int            // the cheat queue that has it; -1: none
+	data   packet.FlowKey // of the direction whose data the queue's engine is for
+	retire bool           // to be forgotten when its engine has given it back
 }
 
 // held says whether a flow is kept though it has no packets. A reservation that
@@ -97,6 +98,14 @@ func (f *flow) held() bool {
 
 // text is what `flows` shows as the reason.
 func (f *flow) text() string { return f.reason + f.caveat }
+
+// engine is the cheat queue whose engine is for the data of a direction; -1: none.
+func (c *conn) engine(key packet.FlowKey) int {
+	if c.data != key {
+		return -1
+	}
+	return c.shard
+}
 
 // dir returns the direction that has key.
 func (c *conn) dir(key packet.FlowKey) *flow {

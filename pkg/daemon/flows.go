@@ -49,6 +49,7 @@ type decision struct {
 	ended  bool             // its last packet: to be forgotten
 	settle []packet.FlowKey // to be queued no more, until the set's timeout
 	watch  packet.FlowKey   // the direction of data that shall be cheated
+	plain  bool             // or rather touched without taking a byte in hand
 	shard  int              // cheat queue for the connection; -1: none
 	resume bool             // its reservation is in place already
 	count  []flow           // install counters, or the static treatment
@@ -170,25 +171,34 @@ func (t *flowTable) decideTCP(c *conn, v packet.View, d *decision) {
 	}
 }
 
-// choose finds the direction to cheat and the queue for it.
+// choose finds the direction to cheat, or else one whose ACKs or holes are to
+// be seen to, and the queue for it. The engine knows one direction of a
+// connection's data.
 func (t *flowTable) choose(c *conn, syn bool, d *decision) {
 	for i := range c.dirs {
-		f := &c.dirs[i]
-		if f.role != roleSender || !cheats(f.policy.TCP) {
-			continue
+		if f := &c.dirs[i]; f.speaks() {
+			t.engage(c, f, syn, d)
 		}
-		switch {
-		case t.draining:
-			f.caveat = "; not cheated: the box is stopping"
-		case !syn:
-			f.caveat = "; not cheated: its handshake was not seen"
-		case c.shard >= 0:
-			f.caveat = "; not cheated: the other direction of this connection is"
-		default:
-			c.shard = int(f.key.Hash() % uint32(t.shards))
-			// By hand it may have been reserved before the connection was.
-			d.watch, d.resume = f.key, !f.reserved.IsZero() || isByHand(f.policy)
+	}
+	for i := range c.dirs {
+		if f := &c.dirs[i]; f.touches() {
+			t.engage(c, f, true, d)
 		}
+	}
+}
+
+func (t *flowTable) engage(c *conn, f *flow, syn bool, d *decision) {
+	switch {
+	case t.draining:
+		f.caveat = "; not cheated: the box is stopping"
+	case !syn:
+		f.caveat = "; not cheated: its handshake was not seen"
+	case c.shard >= 0:
+		f.caveat = "; not cheated: the other direction of this connection is"
+	default:
+		c.shard, c.data = int(f.key.Hash()%uint32(t.shards)), f.key
+		// By hand, or by others, it may have been reserved before the connection was.
+		d.watch, d.resume, d.plain = f.key, !f.reserved.IsZero() || isByHand(f.policy), !f.speaks()
 	}
 }
 
@@ -248,9 +258,9 @@ func (t *flowTable) update(key packet.FlowKey, change func(*conn, *flow)) (known
 	return known
 }
 
-// get returns a copy of a flow and the queue that cheats its connection.
+// get returns a copy of a flow and the cheat queue whose engine is for its data.
 func (t *flowTable) get(key packet.FlowKey) (f flow, shard int, ok bool) {
-	ok = t.update(key, func(c *conn, g *flow) { f, shard = *g, c.shard })
+	ok = t.update(key, func(c *conn, g *flow) { f, shard = *g, c.engine(key) })
 	return f, shard, ok
 }
 
@@ -348,7 +358,7 @@ func (t *flowTable) repolicyOne(c *conn, key packet.FlowKey) moved {
 	switch {
 	case f.policy == next:
 		return movedNot
-	case c.shard >= 0 || f.policy != nil && cheats(f.policy.TCP) || next != nil && cheats(next.TCP):
+	case c.shard >= 0 || engages(f.policy) || engages(next):
 		return movedAnew
 	}
 	was := *f

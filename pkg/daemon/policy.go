@@ -84,6 +84,36 @@ func tspecOf(t config.TSpec) intserv.TSpec {
 
 func cheats(m config.TCPMode) bool { return m == config.TCPRealtime || m == config.TCPReliable }
 
+// speaks tells whether this box acknowledges data of the flow for its receiver.
+func (f *flow) speaks() bool {
+	return f.policy != nil && f.role == roleSender && cheats(f.policy.TCP)
+}
+
+// touches tells whether this box does something to the flow's TCP that takes no
+// byte in hand. Pacing is for the box that the ACKs pass first; the sender's
+// stands aside where they come paced, see tcpcheat.
+func (f *flow) touches() bool {
+	p := f.policy
+	switch {
+	case p == nil:
+		return false
+	case f.role == roleSender:
+		return p.TCP == config.TCPPace
+	case f.role == roleReceiver:
+		return p.TCP == config.TCPPace || p.ThinAcks || p.Fill
+	}
+	return false
+}
+
+// engaged tells whether the flow's TCP is for a cheat queue.
+func (f *flow) engaged() bool { return f.speaks() || f.touches() }
+
+// engages tells whether a policy may want a connection in a cheat queue,
+// whichever side the box is on.
+func engages(p *config.Policy) bool {
+	return p != nil && (p.TCP != config.TCPNone || p.ThinAcks || p.Fill)
+}
+
 // priorityOf is the preemption priority that a policy gives its reservations;
 // nil: it says nothing.
 func priorityOf(r *config.Reserve) *softstate.Priority {

@@ -82,6 +82,7 @@ type reservation struct {
 type member struct {
 	put     plan.Treatment
 	class   plan.ClassID
+	engaged bool // its engine shall do something, though not cheat: its packets are policed
 	started bool // its engine was told to cheat, and has not given it back
 	ending  bool // it will be told to stop, since others share the reservation now
 }
@@ -202,6 +203,7 @@ func (t *trafficControl) programOne(ctx context.Context, now *reservation, key p
 	}
 	now.members[key] = m
 	tr, p, shard := t.treatment(key, now)
+	m.engaged = t.engaged(key, now, shard)
 	if tr != m.put {
 		class, err := t.kernel.Install(ctx, tr)
 		if err != nil {
@@ -224,10 +226,10 @@ func (t *trafficControl) programOne(ctx context.Context, now *reservation, key p
 func (t *trafficControl) pace(key packet.FlowKey, r *reservation, p *config.Policy, shard int) {
 	m := r.members[key]
 	switch {
-	case !m.put.Cheated:
+	case !m.put.Cheated && !m.engaged:
 	case len(r.keys) == 1:
 		m.started, m.ending = true, false
-		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec))
+		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec, m.put.Cheated))
 	case !m.ending:
 		m.ending = true
 		time.AfterFunc(tornTime, func() { t.stopShared(r.iface, key) })
@@ -318,15 +320,29 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 		if p.Marked {
 			out.DSCP = p.DSCP
 		}
-		out.Cheated = known && g.role == roleSender && cheats(p.TCP) && shard >= 0 &&
-			(len(r.keys) == 1 || r.members[key].started)
+		out.Cheated = known && g.speaks() && shard >= 0 && (len(r.keys) == 1 || r.members[key].started)
 	}
 	out.RealTime = out.RealTime || realTime(out.DSCP)
 	return out, p, shard
 }
 
-func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec) tcpcheat.Params {
+// engaged tells whether the engine shall see to a flow's ACKs or holes without
+// speaking for its receiver.
+func (t *trafficControl) engaged(key packet.FlowKey, r *reservation, shard int) bool {
+	f, _, known := t.flows.getOn(key, int(r.ask.Out))
+	return known && shard >= 0 && f.touches() && !f.speaks() && (len(r.keys) == 1 || r.members[key].started)
+}
+
+// cheatParams is what the engine shall do; speaks: on the receiver's behalf.
+func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec, speaks bool) tcpcheat.Params {
 	c := t.config()
+	if !speaks {
+		out := tcpcheat.Params{Thin: p.ThinAcks, Fill: p.Fill, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak}
+		if p.TCP == config.TCPPace {
+			out.Mode = tcpcheat.Pace
+		}
+		return out
+	}
 	out := tcpcheat.Params{
 		Mode: tcpcheat.Realtime, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		Predict: c.TCP.Window == config.WindowPredict,
@@ -353,9 +369,9 @@ func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Poli
 		if f.state != stateCheated {
 			f.state, f.reason = stateManaged, "reserved"+f.caveat
 			switch {
-			case m.put.Cheated:
+			case m.put.Cheated, m.engaged:
 				f.reason = "reserved; cheating is about to start"
-			case len(r.keys) > 1 && c.shard >= 0 && f.role == roleSender:
+			case len(r.keys) > 1 && c.engine(key) >= 0:
 				f.reason = fmt.Sprintf("reserved; not cheated: %d senders share the reservation", len(r.keys))
 			}
 		}
@@ -397,14 +413,14 @@ func (t *trafficControl) end(id uint64, r *reservation) {
 // giveBack takes a flow's treatment away. A flow that still lives is counted on.
 func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.FlowKey, why string) {
 	delete(t.byKey, place(iface, key))
-	shard, cheated, claimed := -1, false, false
+	shard, claimed := -1, false
 	out := t.links().index(iface)
 	known := t.flows.updateOn(key, out, func(c *conn, f *flow) {
-		shard, cheated, claimed = c.shard, c.shard >= 0 && f.role == roleSender, c.claimed()
+		shard, claimed = c.engine(key), c.claimed()
 		f.reserved, f.class, f.marked, f.dscp, f.rate = time.Time{}, 0, false, 0, 0
 		f.state, f.reason = stateWatched, why
 	})
-	if cheated {
+	if shard >= 0 {
 		t.cheat.stop(shard, key)
 	}
 	if known && !claimed && shard < 0 {

@@ -68,6 +68,7 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 	m := r.members[key]
 	tr, p, shard := t.treatment(key, r)
 	m.started = m.started && shard >= 0
+	m.engaged = t.engaged(key, r, shard)
 	if tr == m.put {
 		return
 	}

@@ -64,7 +64,7 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 	}
 	if f.policy != nil {
 		row.Policy, row.PolicyLine = f.policy.Name, f.policy.Line
-		if f.role == roleSender {
+		if f.role == roleSender || f.policy.TCP == config.TCPPace && f.role == roleReceiver {
 			row.TCPMode = f.policy.TCP.String()
 		}
 	}

@@ -307,7 +307,7 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 			return e.synAck(c, h, peer, v, t, &o, ok)
 		}
 		a := Accept
-		if e.stripECN && strip(v, meta) {
+		if e.stripECN && !c.plain && strip(v, meta) {
 			a = Modified
 		}
 		e.syn(c, h, peer, v, t, &o, ok)
