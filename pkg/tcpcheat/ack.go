@@ -33,6 +33,7 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	shut := c.edge.AtMost(h.ack)
 	seen := ackOf{v: v, t: t, o: o, meta: meta, ack: ack, win: win, news: news, fresh: fresh, was: c.edge}
 	if fresh {
+		c.pos += uint64(ack.Diff(h.ack))
 		h.ack, c.edge = ack, ack.Add(win)
 	}
 	if c.timing && ack.AtLeast(c.timed) {
@@ -146,7 +147,7 @@ func (c *conn) watchHole(now instant, o *packet.TCPOptions, news, dup bool) {
 	if news {
 		ch.hole, ch.holeSeen, ch.dupAcks = false, false, 0
 		if c.reason == reasonHole {
-			c.reason = ""
+			c.reason = c.near.what()
 		}
 	}
 	gap := o.NSACK > 0 && o.SACK[o.NSACK-1].Right.After(c.rcv.ack)

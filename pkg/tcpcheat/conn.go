@@ -77,9 +77,14 @@ type conn struct {
 
 	ch     *cheat
 	near   *near
-	plain  bool // it will not be cheated
-	midway bool // its handshake was not seen: no scale, no options known
-	stats  Stats
+	pos    uint64 // offset of rcv.ack in the source's stream
+	filled *filled
+	// openings are the first bytes of both directions, until fragile is known.
+	openings *[2]opening
+	fragile  error // why a filled byte would end the stream
+	plain    bool  // it will not be cheated
+	midway   bool  // its handshake was not seen: no scale, no options known
+	stats    Stats
 }
 
 // cheat is the state of a flow with a reservation.
@@ -117,6 +122,7 @@ type cheat struct {
 
 	progress instant // the receiver last acknowledged something new
 	alive    instant // the receiver last sent anything
+	owed     instant // since then the source believes more delivered than is; 0: no
 	probed   instant // it was last asked to
 	probes   uint    // unanswered ones
 

@@ -154,6 +154,7 @@ func (e *Engine) begin(c *conn, p Params) {
 	c.state, c.reason = Cheated, ""
 	if p.near() {
 		c.near = newNear(c, p)
+		e.setFill(c)
 		c.reason = c.near.what()
 	}
 	if p.Mode.cheats() {
@@ -165,6 +166,7 @@ func (e *Engine) begin(c *conn, p Params) {
 		return
 	}
 	e.forgetEarly(c)
+	e.refuseFill(c)
 }
 
 // change takes over new parameters of a connection that is in treatment.
@@ -185,9 +187,11 @@ func (e *Engine) change(c *conn, p Params) {
 	default:
 		c.near.set(p)
 	}
+	e.setFill(c)
 	if c.ch == nil {
 		c.reason = c.near.what()
 	}
+	e.refuseFill(c)
 }
 
 // cheat sets a connection up for cheating. What the source has sent so
@@ -335,6 +339,7 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 		e.leave(c, err)
 	}
 	e.third(c, h)
+	e.lookAt(c, h, t.Seq(), t.Payload())
 	if c.state == LeftAlone || c.state == Opening {
 		return Accept
 	}

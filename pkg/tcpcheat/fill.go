@@ -34,6 +34,10 @@ const (
 	// they say that something that was seen here is missing (RFC 5681 section 3.2).
 	slowDup = 300 * time.Millisecond
 	dupAcks = 3
+	// tailTime is what a source gets to send the end of its data again that only
+	// the number of a later segment without data tells of: the first timeout of
+	// RFC 6298 section 2.1.
+	tailTime = time.Second
 )
 
 // fillParams is the treatment of one flow.
@@ -58,7 +62,7 @@ type filler struct {
 	pos       uint64     // stream offset of ack
 	max       packet.Seq // end of what passed here
 	fin       packet.Seq // of the source's FIN
-	urgent    packet.Seq // the latest urgent pointer
+	shown     packet.Seq // end of its data, as a segment without any showed it
 	wait      time.Duration
 	refill    time.Duration
 	dups      int
@@ -72,21 +76,19 @@ type filler struct {
 	below     packet.Seq // nothing is filled beyond, if bounded
 	bounded   bool
 	finSeen   bool
-	guessed   bool // that the receiver has the FIN
-	hasUrgent bool
+	hasShown  bool
+	guessed   bool  // that there is no hole but the one at the end
 	refused   error // why nothing is filled
 
-	report  filled
-	made    uint64 // segments
-	again   uint64 // of these, for a hole that had been filled before
-	givenUp uint64 // holes
-	odd     uint64 // SACK blocks for what never passed here
+	report *filled
+	odd    uint64 // SACK blocks for what never passed here
 }
 
 // newFiller makes the filler of a connection whose receiver has acknowledged
 // up to ack, which is offset pos of the stream, and whose source sent up to sent.
-func newFiller(p fillParams, now instant, ack, edge, sent packet.Seq, pos uint64) *filler {
-	f := &filler{fillParams: p, ack: ack, edge: edge, pos: pos, max: sent, credit: maxFillCredit / 4, inferred: ack}
+// What was filled is written into report.
+func newFiller(p fillParams, now instant, ack, edge, sent packet.Seq, pos uint64, report *filled) *filler {
+	f := &filler{fillParams: p, report: report, ack: ack, edge: edge, pos: pos, max: sent, credit: maxFillCredit / 4, inferred: ack}
 	if sent.After(ack) {
 		f.seen.add(ack, sent, now) // what was lost of it, SACK or its ACKs will say
 	}
@@ -95,7 +97,7 @@ func newFiller(p fillParams, now instant, ack, edge, sent packet.Seq, pos uint64
 	}
 	f.bucket.at = now
 	f.setRate(now, p.rate)
-	f.timing(0, rtt{})
+	f.timing(p.after, 0, rtt{})
 	return f
 }
 
@@ -105,10 +107,11 @@ func (f *filler) setRate(now instant, rate float64) {
 	f.bucket.set(now, &Params{Rate: rate, Bucket: burst, Peak: math.Inf(1)}, burst)
 }
 
-// timing takes the round trips: to the source, of which a quarter is the
-// reordering to be expected (RFC 8985 section 6.2), and to the receiver.
-func (f *filler) timing(source time.Duration, receiver rtt) {
-	f.wait = max(f.after, minReorder, source/4)
+// timing takes how long a hole must stay, and the round trips: of the path, of
+// which a quarter is the reordering to be expected (RFC 8985 section 6.2), and
+// to the receiver.
+func (f *filler) timing(after, path time.Duration, receiver rtt) {
+	f.wait = max(after, minReorder, path/4)
 	f.refill = max(f.wait, 2*receiver.smooth+4*receiver.dev, minRefill)
 }
 
@@ -122,7 +125,11 @@ func (f *filler) data(now instant, seq, end packet.Seq, fin bool) {
 			f.finSeen, f.fin = true, data
 		}
 	}
-	if end.AtMost(f.ack) || end == seq {
+	if end == seq {
+		f.show(now, seq)
+		return
+	}
+	if end.AtMost(f.ack) {
 		return
 	}
 	if f.cuts != nil {
@@ -132,8 +139,8 @@ func (f *filler) data(now instant, seq, end packet.Seq, fin bool) {
 	f.seen.add(l, end, now)
 	f.max = packet.MaxSeq(f.max, end)
 	if n := len(f.held.s); n > 0 && l.Before(f.held.s[n-1].left) {
-		// The real bytes: they get their chance. A receiver that has not kept
-		// the FIN may delay their acknowledgement.
+		// The real bytes: they get their chance. A receiver that has nothing
+		// behind the hole may delay their acknowledgement.
 		at := now
 		if f.guessed {
 			at += slowDup
@@ -142,12 +149,18 @@ func (f *filler) data(now instant, seq, end packet.Seq, fin bool) {
 	}
 }
 
-// mark notes an urgent pointer: the sequence number after the urgent byte, or
-// of it (RFC 6093 section 3.1); neither is ever made up.
-func (f *filler) mark(pointer packet.Seq) {
-	if !f.hasUrgent || pointer.After(f.urgent) {
-		f.hasUrgent, f.urgent = true, pointer
+// show notes a segment without data. Its number is where the source's data ends
+// so far, and may tell of some that did not come: as a FIN does.
+func (f *filler) show(now instant, seq packet.Seq) {
+	seq = packet.MinSeq(seq, f.edge)
+	if !seq.After(f.max) || f.finSeen {
+		return
 	}
+	if seq.After(f.ack) && len(f.held.s) == 0 {
+		f.shown, f.hasShown = seq, true
+		f.seen.add(seq, seq.Add(1), now+tailTime)
+	}
+	f.max = seq
 }
 
 // acked takes a segment of the receiver.
@@ -200,13 +213,23 @@ func (f *filler) advance(now instant, ack packet.Seq) {
 	}
 }
 
-// tail is the hole before a FIN whose receiver does not say in a SACK block
-// that it has the FIN.
+// tail is a hole at the end of the data, which no SACK block tells of: a FIN or
+// a segment without data does, or duplicate ACKs if what came last was lost
+// behind this box.
 func (f *filler) tail(now instant) {
-	if !f.finSeen || f.ack.AtLeast(f.fin) || len(f.held.s) > 0 && f.held.s[0].left.Before(f.fin) {
+	f.dups++
+	end := f.max
+	switch {
+	case f.finSeen:
+		end = f.fin
+	case f.hasShown && f.shown.After(f.ack):
+		end = f.shown
+	case f.dups < dupAcks:
 		return
 	}
-	f.dups++
+	if f.ack.AtLeast(end) || len(f.held.s) > 0 && f.held.s[0].left.Before(end) {
+		return
+	}
 	f.guessed = true
 	f.infer(now)
 }
@@ -333,7 +356,7 @@ func (f *filler) round(now instant, g *hole) {
 	g.begun = false
 	g.next = now + min(f.refill<<min(g.tries, 16), maxRefill)
 	if g.tries++; g.tries == maxFillRounds {
-		f.givenUp++
+		f.report.givenUp++
 	}
 }
 
@@ -347,9 +370,9 @@ func (f *filler) count(now instant, from, to packet.Seq, again bool) {
 	}
 	at := f.pos + uint64(from.Diff(f.ack))
 	f.report.add(at, at+uint64(to.Diff(from)))
-	f.made++
+	f.report.segments++
 	if again {
-		f.again++
+		f.report.again++
 	}
 }
 
@@ -361,12 +384,11 @@ func (f *filler) dueAt(g *hole) instant {
 }
 
 // open is what may be filled of the hole [l, r): nothing if the data behind it
-// did not pass here, if the FIN or an urgent byte is in it, and only as far as
-// the receiver has room.
+// did not pass here or if the FIN is in it, and only as far as the receiver has
+// room. (A connection with urgent data is left alone as a whole.)
 func (f *filler) open(l, r packet.Seq) (packet.Seq, packet.Seq) {
 	switch {
-	case !f.seen.covers(r), f.finSeen && r.After(f.fin),
-		f.hasUrgent && l.AtMost(f.urgent) && f.urgent.AtMost(r):
+	case !f.seen.covers(r), f.finSeen && r.After(f.fin):
 		return l, l
 	}
 	r = packet.MinSeq(r, f.edge)

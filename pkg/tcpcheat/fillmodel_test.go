@@ -130,8 +130,8 @@ func (m *fillModel) inject(from, to int) {
 	}
 	m.toReceiver(from, to, false, modelFake)
 	trickle := int(m.now/fillTrickle) + 1
-	if k := maxFillCredit/4 + fillCredit*m.packets + trickle; int(m.f.made) > k {
-		m.fail("%d segments made, %d allowed", m.f.made, k)
+	if k := maxFillCredit/4 + fillCredit*m.packets + trickle; int(m.f.report.segments) > k {
+		m.fail("%d segments made, %d allowed", m.f.report.segments, k)
 	}
 }
 
@@ -241,8 +241,8 @@ func (m *fillModel) setup() {
 	}
 	m.window = []int{8000, 60_000, 1 << 20}[g.IntN(3)]
 	p := fillParams{after: ms(0, 50), rate: pick(20e3, 1e6, 1e7), mss: m.mss, sack: m.sack}
-	m.f = newFiller(p, 0, fillISN, fillISN.Add(m.window), fillISN, 0)
-	m.f.timing(m.delay*2, rtt{smooth: 2 * m.lan})
+	m.f = newFiller(p, 0, fillISN, fillISN.Add(m.window), fillISN, 0, &filled{})
+	m.f.timing(p.after, m.delay*2, rtt{smooth: 2 * m.lan})
 	m.last = m.window
 	m.got, m.made = make([]byte, m.total), make([]bool, m.total)
 	gap := time.Duration(float64(m.mss) / pick(1e5, 1e6) * 1e9)
@@ -347,13 +347,12 @@ func TestFillLeavesAWorkingPathAlone(t *testing.T) {
 		m.setup()
 		m.loss, m.lanLoss, m.backLoss, m.repeats, m.window, m.dup = 0, 0, 0, 0, 1<<20, 0
 		m.last = m.window
-		m.f.after = 50 * time.Millisecond
-		m.f.timing(0, rtt{})
+		m.f.timing(50*time.Millisecond, 0, rtt{})
 		m.jitter = min(m.jitter, 40*time.Millisecond)
 		m.run()
 		m.check()
-		if m.f.made != 0 || t.Failed() {
-			t.Fatalf("seed %d: %d segments are made for nothing: %+v, sack %v, FIN %v, jitter %v", seed, m.f.made, m.f.report, m.sack, m.sackFIN, m.jitter)
+		if m.f.report.segments != 0 || t.Failed() {
+			t.Fatalf("seed %d: %d segments are made for nothing: %+v, sack %v, FIN %v, jitter %v", seed, m.f.report.segments, m.f.report, m.sack, m.sackFIN, m.jitter)
 		}
 	}
 }

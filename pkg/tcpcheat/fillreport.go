@@ -17,6 +17,10 @@ type filled struct {
 	more  uint64      // ranges that the list had no room for
 	bytes uint64      // in all, each byte once
 	last  uint64      // end of the latest range beyond the list
+
+	segments uint64
+	again    uint64 // of these, for a hole that had been filled before
+	givenUp  uint64 // holes
 }
 
 // add writes [from, to) down.

@@ -14,6 +14,7 @@ type near struct {
 	Params
 	mss    int // payload of a full segment
 	header int // IP and TCP header of a full segment
+	fill   *filler
 }
 
 // newNear begins the treatment of an established connection.
@@ -29,13 +30,20 @@ func (n *near) set(p Params) { n.Params = p }
 // what says what is done, for the operator.
 func (n *near) what() string {
 	var did []string
+	if n == nil {
+		return ""
+	}
 	if n.Mode == Pace {
 		did = append(did, "paced")
 	}
 	if n.Thin {
 		did = append(did, "ACKs thinned")
 	}
-	if n.Fill {
+	switch {
+	case n.fill == nil:
+	case n.fill.refused != nil:
+		did = append(did, "holes not filled: "+n.fill.refused.Error())
+	default:
 		did = append(did, "holes filled")
 	}
 	return strings.Join(did, ", ")
@@ -76,19 +84,25 @@ type ackOf struct {
 
 // nearAck decides what the source sees of a segment of the receiver.
 func (e *Engine) nearAck(c *conn, a *ackOf) Action {
+	e.fillAck(c, a)
 	c.given(a.ack, a.win)
 	return Accept
 }
 
 // nearSees shows the treatment a segment of the receiver that is not its to
 // decide about, since the connection is cheated as well.
-func (e *Engine) nearSees(_ *conn, _ *ackOf) {}
+func (e *Engine) nearSees(c *conn, a *ackOf) { e.fillAck(c, a) }
 
 // nearDue does what time allows, after each packet and at each deadline.
-func (e *Engine) nearDue(_ *conn) {}
+func (e *Engine) nearDue(c *conn) { e.fillDue(c) }
 
 // wakeAt is when nearDue wants to be called.
-func (n *near) wakeAt() instant { return never }
+func (n *near) wakeAt(now instant) instant {
+	if n.fill == nil {
+		return never
+	}
+	return n.fill.deadline(now)
+}
 
 // endNear ends the treatment: the last word to the source, so that the
 // connection goes on as if nobody had been there.
@@ -116,7 +130,7 @@ func (e *Engine) pumpNear(c *conn) {
 		e.silent(c)
 		return
 	}
-	e.timers.schedule(c, max(min(at, c.contradictedAt(), c.near.wakeAt()), e.now+1))
+	e.timers.schedule(c, max(min(at, c.contradictedAt(), c.near.wakeAt(e.now)), e.now+1))
 }
 
 // pickUp follows a connection from the middle. Its window scale is not known,

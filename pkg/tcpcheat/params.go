@@ -49,8 +49,14 @@ type Params struct {
 	PaceFactor float64
 	// Thin drops ACKs that add nothing, on their way to the source.
 	Thin bool
-	// Fill fills holes at the receiver.
-	Fill bool
+	// Fill fills holes at the receiver, when they have stayed for FillAfter and a
+	// quarter of the round trip: with FillPattern over and over, or with zeros.
+	// FillForce does so in streams too that a filled byte will end. It is for
+	// data of which nobody keeps a copy, so not for Reliable.
+	Fill        bool
+	FillForce   bool
+	FillAfter   time.Duration
+	FillPattern []byte
 	// MaxUnacked bounds what was acknowledged to the source but not yet by the
 	// receiver, in bytes; 0 takes Limits.MaxUnacked.
 	MaxUnacked int
@@ -71,6 +77,9 @@ func (p *Params) near() bool { return p.Mode == Pace || p.Thin || p.Fill }
 func (p *Params) check(l *Limits) error {
 	if p.Mode > Pace || p.Mode == 0 && !p.near() {
 		return errMode
+	}
+	if p.Mode == Reliable {
+		p.Fill = false
 	}
 	if !(p.PaceFactor > 0) || math.IsInf(p.PaceFactor, 0) {
 		p.PaceFactor = DefaultPaceFactor

@@ -13,10 +13,14 @@ func (c *conn) blocked() bool {
 }
 
 func (c *conn) probeAt() instant {
+	ch := c.ch
+	if ch.Mode == Realtime && ch.owed != 0 {
+		// The end of the data may be lost, and then nothing else tells of it.
+		return max(ch.progress, ch.owed, ch.probed) + min(c.rttRcv.timeout()<<ch.probes, maxRTO)
+	}
 	if !c.blocked() {
 		return never
 	}
-	ch := c.ch
 	return max(ch.alive, ch.probed) + min(c.rttRcv.timeout()<<ch.probes, maxRTO)
 }
 
@@ -36,5 +40,21 @@ func (e *Engine) probe(c *conn) {
 		Seq: c.rcv.ack.Add(-1), Ack: c.src.ack, Flags: packet.FlagACK, Window: c.src.win, Options: opt,
 	}
 	e.out.add(ToReceiver, &e.seg)
+	if ch.Mode == Realtime && c.passed.After(c.rcv.ack) {
+		// And one whose number says how far the data went, for the box that
+		// fills the holes at the receiver's side.
+		e.seg.Seq, e.seg.ID = c.passed, c.src.nextID()
+		e.out.add(ToReceiver, &e.seg)
+	}
 	c.stats.ReceiverProbes++
+}
+
+// owes follows since when the source believes more delivered than is.
+func (c *conn) owes(now instant) {
+	switch ch := c.ch; {
+	case !c.passed.After(c.rcv.ack):
+		ch.owed = 0
+	case ch.owed == 0:
+		ch.owed = now
+	}
 }

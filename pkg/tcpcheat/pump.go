@@ -28,6 +28,7 @@ func (e *Engine) pump(c *conn) {
 		waiting = e.progress(c)
 		e.due(c)
 		ch.pend.trim(c.passed)
+		c.owes(e.now)
 		if e.now >= c.probeAt() {
 			e.probe(c)
 		}
@@ -106,7 +107,7 @@ func (e *Engine) wake(c *conn, waiting bool) {
 		}
 	}
 	if c.near != nil {
-		at = min(at, c.near.wakeAt())
+		at = min(at, c.near.wakeAt(e.now))
 	}
 	e.timers.schedule(c, max(at, e.now+1))
 }

@@ -175,6 +175,14 @@ func (e *Engine) sendCopy(c *conn, from, to packet.Seq) {
 // the receiver was shown, never the original one (PAWS, RFC 7323 section 5),
 // and the packet is not ECN-capable (RFC 3168 section 6.1.5).
 func (e *Engine) copyOf(c *conn, from packet.Seq, flags uint8, data []byte) {
+	e.speak(c, from, flags, data)
+	c.stats.Retransmits++
+	c.stats.RetransmitBytes += uint64(len(data))
+	e.totals.Retransmits++
+}
+
+// speak makes a segment of the source's, such that it could have sent it now.
+func (e *Engine) speak(c *conn, from packet.Seq, flags uint8, data []byte) {
 	opt := e.opts[:0]
 	if c.ts {
 		opt = packet.AppendTimestamps(opt, c.src.tsval, c.src.tsecr)
@@ -186,9 +194,6 @@ func (e *Engine) copyOf(c *conn, from packet.Seq, flags uint8, data []byte) {
 		Options: opt, Payload: data,
 	}
 	e.out.add(ToReceiver, &e.seg)
-	c.stats.Retransmits++
-	c.stats.RetransmitBytes += uint64(len(data))
-	e.totals.Retransmits++
 }
 
 // reopened follows a closed window that has opened: what was sent meanwhile

@@ -98,6 +98,7 @@ type sim struct {
 	up, down,
 	wan, back *link // source to box and back; box to receiver and back
 
+	reply     func([]byte) // what the receiver sends
 	useEngine bool
 	lastEdge  packet.Seq
 	haveEdge  bool
@@ -121,6 +122,7 @@ func newSim(t testing.TB, seed uint64) *sim {
 	s.back.deliver = func(p []byte) { s.box(p) }
 	s.down.deliver = func(p []byte) { s.src.receive(p) }
 	s.wan.deliver = func(p []byte) { s.rcv.receive(p) }
+	s.reply = s.back.send
 	return s
 }
 

@@ -43,6 +43,22 @@ type simReceiver struct {
 	chatSent int
 	dead     time.Duration // silent from then on; 0: never
 	gotRST   bool
+	store    []byte // where made-up bytes may come: what it got, and
+	stored   []bool // which of it
+	replaces bool   // in-order data replaces what waited behind a hole
+}
+
+// keep stores what came: the first copy, or as Linux does the one in order.
+func (r *simReceiver) keep(off int, pay []byte, inOrder bool) {
+	if r.store == nil {
+		return
+	}
+	done := r.next.Diff(r.irs.Add(1))
+	for i, b := range pay {
+		if k := off + i; k >= done && k < len(r.store) && (!r.stored[k] || inOrder && r.replaces) {
+			r.store[k], r.stored[k] = b, true
+		}
+	}
 }
 
 func (r *simReceiver) tsval() uint32 { return uint32(r.s.now/time.Millisecond) + 77 }
@@ -88,7 +104,7 @@ func (r *simReceiver) send(seq packet.Seq, flags uint8, pay []byte, withSACK boo
 	r.delayed = 0
 	r.timer++
 	w := r.window()
-	r.s.back.send(packet.AppendTCP(nil, &packet.Segment{
+	r.s.reply(packet.AppendTCP(nil, &packet.Segment{
 		Key: r.s.key.Reverse(), TTL: 60, DF: true, Seq: seq, Ack: r.ackNum(), Flags: flags,
 		Window: packet.ScaleWindow(w, int8(r.shift)), Options: o, Payload: pay,
 	}))
@@ -134,7 +150,7 @@ func (r *simReceiver) receive(p []byte) {
 		if !r.noTS && !r.s.src.noTS {
 			so = append(so, packet.AppendTimestamps(nil, r.tsval(), o.TSVal)...)
 		}
-		r.s.back.send(packet.AppendTCP(nil, &packet.Segment{
+		r.s.reply(packet.AppendTCP(nil, &packet.Segment{
 			Key: r.s.key.Reverse(), TTL: 60, DF: true, Seq: r.isn, Ack: r.next,
 			Flags: packet.FlagSYN | packet.FlagACK, Window: uint16(min(r.buf, 65535)), Options: so,
 		}))
@@ -163,7 +179,11 @@ func (r *simReceiver) data(t packet.TCP, o *packet.TCPOptions) {
 	pay := t.Payload()
 	seq := t.Seq()
 	end := seq.Add(len(pay))
+	r.keep(seq.Diff(r.irs.Add(1)), pay, seq.AtMost(r.next))
 	for i, b := range pay {
+		if r.store != nil {
+			break
+		}
 		if b != content(seq.Diff(r.irs.Add(1))+i) {
 			r.s.fail("byte %d of the stream is wrong", seq.Diff(r.irs.Add(1))+i)
 			break

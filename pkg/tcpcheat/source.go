@@ -45,6 +45,7 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 			a = c.reducedMark(v, t, seq, n, meta)
 		}
 		h.max = packet.MaxSeq(h.max, end)
+		e.fillData(c, seq, end, t.Has(packet.FlagFIN))
 	}
 	return a
 }

@@ -1,6 +1,7 @@
 package tcpcheat
 
 import (
+	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -36,6 +37,14 @@ type Stats struct {
 	Contradictions    uint64 // ACKs of what was never sent
 	Undelivered       uint64 // bytes that were acknowledged but never delivered
 
+	Filled       uint64      // segments made for holes at the receiver
+	FilledBytes  uint64      // bytes of the stream that they made up, each once
+	FillsAgain   uint64      // of these segments, made once more
+	FillsGivenUp uint64      // holes that nothing would fill
+	FilledRanges []ByteRange // where
+	FilledMore   uint64      // ranges that are not in the list
+	FillRefused  string      // why no hole is filled
+
 	Buffered    int    // bytes held now
 	Unacked     int    // acknowledged to the source but not by the receiver, bytes
 	Predicting  bool   // the window is predicted
@@ -53,6 +62,13 @@ func (c *conn) snapshot() Stats {
 	s.RTTSender, s.RTTReceiver = c.rttSrc.smooth, c.rttRcv.smooth
 	if c.near != nil {
 		s.Mode = c.near.Mode
+	}
+	if f := c.filled; f != nil {
+		s.Filled, s.FilledBytes, s.FillsAgain, s.FillsGivenUp = f.segments, f.bytes, f.again, f.givenUp
+		s.FilledRanges, s.FilledMore = slices.Clone(f.list), f.more
+	}
+	if n := c.near; n != nil && n.fill != nil && n.fill.refused != nil {
+		s.FillRefused = n.fill.refused.Error()
 	}
 	if ch := c.ch; ch != nil {
 		s.Mode, s.Active, s.Predicting = ch.Mode, ch.active, c.predicting()
@@ -72,6 +88,8 @@ type Totals struct {
 	Rewritten   uint64
 	Retransmits uint64
 	Resets      uint64 // RST segments made
+	Filled      uint64 // segments made for holes at the receiver
+	FilledBytes uint64 // their payload
 	TableFull   uint64 // Watch refused
 }
 
