@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/emulator"
+	"github.com/qosproxy/qosproxy/integration/rig/traffic"
+	"github.com/qosproxy/qosproxy/integration/rig/wire"
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+const (
+	forward  = 20_000_000
+	capacity = "20.8mbit"
+	reserved = "19mbit"
+	// ethernet is what a frame has beside its bytes on the wire: preamble,
+	// check sequence and gap.
+	ethernet = 24
+	// firstPort is that of plain transfers, and the others follow.
+	firstPort = 5001
+	drainFor  = 12 * time.Second
+)
+
+// variant is what is done for a transfer.
+type variant struct {
+	Name           string
+	Port           int
+	Reliable, Thin bool
+}
+
+// boxes tells whether a box does anything.
+func (v variant) boxes() bool { return v.Reliable || v.Thin }
+
+func variants() []variant {
+	return []variant{
+		{Name: "plain", Port: firstPort},
+		{Name: "thin", Port: firstPort + 1, Thin: true},
+		{Name: "reliable", Port: firstPort + 2, Reliable: true},
+		{Name: "reliable-thin", Port: firstPort + 3, Reliable: true, Thin: true},
+	}
+}
+
+// row is one transfer.
+type row struct {
+	Back    int64   `json:"way_back_bps"`
+	CC      string  `json:"congestion_control"`
+	Variant string  `json:"variant"`
+	Goodput float64 `json:"goodput_bps"`
+	// Used is what stood on the way back in the time that was measured, with
+	// all headers.
+	Used float64 `json:"way_back_used_bps"`
+	// Retransmits are the source's, in all.
+	Retransmits uint32 `json:"retransmits"`
+	// Thinned are ACKs that box 2 dropped, Resent segments that box 1 sent
+	// again.
+	Thinned uint64 `json:"acks_thinned"`
+	Resent  uint64 `json:"box_retransmits"`
+	// Intact: what arrived is what was sent, and all of it if the end was
+	// waited for.
+	Intact bool `json:"intact"`
+}
+
+// compare measures everything.
+func compare(ctx context.Context, o options) (rows []row, err error) {
+	for _, back := range o.ways {
+		got, err := compareOn(ctx, o, back)
+		rows = append(rows, got...)
+		if err != nil {
+			return rows, fmt.Errorf("way back of %d kbit/s: %w", back/1000, err)
+		}
+	}
+	return rows, nil
+}
+
+// lab is the network and what runs in it.
+type lab struct {
+	options
+	net   *rig.Topology
+	boxes []*box
+	back  int64
+	next  uint16 // source port
+}
+
+func compareOn(ctx context.Context, o options, back int64) (rows []row, err error) {
+	l := &lab{options: o, back: back, next: 40000}
+	l.net, err = rig.NewTopology(wire.Config{
+		AB: emulator.Params{Rate: forward, Delay: 50 * time.Millisecond, QueueFrames: 170, Overhead: ethernet},
+		BA: emulator.Params{Rate: back, Delay: 50 * time.Millisecond, Queue: 64_000, Overhead: ethernet},
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.net.Close(), l.keepLogs()) }()
+	for _, withBoxes := range []bool{false, true} {
+		if withBoxes {
+			if err := l.start(ctx); err != nil {
+				return rows, err
+			}
+		}
+		for _, v := range o.variants {
+			if v.boxes() != withBoxes {
+				continue
+			}
+			for _, cc := range o.controls {
+				r, err := l.measure(ctx, v, cc)
+				if err != nil {
+					return rows, fmt.Errorf("%s, %s: %w", v.Name, cc, err)
+				}
+				rows = append(rows, r)
+				o.say("%-4d kbit/s back, %-5s, %-13s  %6.2f Mbit/s", back/1000, cc, v.Name, r.Goodput/1e6)
+			}
+		}
+	}
+	return rows, l.stop()
+}
+
+// measure makes one transfer.
+func (l *lab) measure(ctx context.Context, v variant, cc string) (row, error) {
+	r := row{Back: l.back, CC: cc, Variant: v.Name}
+	l.next++
+	length := l.warmup + l.window
+	ctx, cancel := context.WithTimeout(ctx, length+2*drainFor+10*time.Second)
+	defer cancel()
+	sink, err := traffic.ListenBulk(ctx, traffic.BulkSinkConfig{
+		NS: l.net.B, Listen: netip.AddrPortFrom(rig.AddrB, uint16(v.Port)), Seed: uint64(l.next),
+	})
+	if err != nil {
+		return r, err
+	}
+	type received struct {
+		traffic.BulkSinkResult
+		err error
+	}
+	sunk := make(chan received, 1)
+	go func() {
+		got, err := sink.Receive(ctx)
+		sunk <- received{got, err}
+	}()
+	used := make(chan error, 1)
+	go func() { used <- l.watch(ctx, sink, v, &r) }()
+	cfg := traffic.BulkSourceConfig{
+		NS: l.net.A, Local: netip.AddrPortFrom(rig.AddrA, l.next), Remote: sink.Addr(),
+		CongestionControl: cc, Seed: uint64(l.next), Duration: length,
+	}
+	if v.boxes() {
+		cfg.Drain = drainFor // without boxes its queue may take longer than anybody waits
+	}
+	sent, err := traffic.SendBulk(ctx, cfg)
+	if !sent.Drained {
+		cancel()
+	}
+	got := <-sunk
+	watchErr := <-used
+	if err = errors.Join(err, watchErr); err != nil {
+		return r, err
+	}
+	if v.boxes() && !sent.Drained {
+		return r, fmt.Errorf("%d of %d bytes arrived, and then no more for %v", got.Bytes, sent.Bytes, drainFor)
+	}
+	r.Goodput = got.Series.Rate(l.warmup, length)
+	r.Retransmits = sent.TCP.Retransmits
+	whole := traffic.BulkResult{Source: sent, Sink: got.BulkSinkResult}
+	r.Intact = got.Intact() && (!v.boxes() || whole.Complete())
+	return r, l.settle(ctx)
+}
+
+// watch measures the way back, and asks the boxes, while the transfer runs.
+func (l *lab) watch(ctx context.Context, sink *traffic.BulkSink, v variant, r *row) error {
+	for sink.Received() == 0 {
+		if !pause(ctx, 5*time.Millisecond) {
+			return fmt.Errorf("no byte arrived: %w", ctx.Err())
+		}
+	}
+	if !pause(ctx, l.warmup) {
+		return ctx.Err()
+	}
+	before, from := l.net.WAN.Counters(wire.BA), time.Now()
+	if !pause(ctx, l.window-200*time.Millisecond) {
+		return ctx.Err()
+	}
+	after := l.net.WAN.Counters(wire.BA)
+	bytes := after.DeliveredBytes - before.DeliveredBytes + ethernet*(after.Delivered-before.Delivered)
+	r.Used = float64(8*bytes) / time.Since(from).Seconds()
+	for _, b := range l.boxes {
+		if err := b.read(ctx, l.next, v, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle waits until the boxes have given back the reservation: two do not fit.
+func (l *lab) settle(ctx context.Context) error {
+	for _, b := range l.boxes {
+		for {
+			list, err := b.client.Sessions(ctx)
+			if err == nil && len(list) == 0 {
+				break
+			}
+			if !pause(ctx, 20*time.Millisecond) {
+				return fmt.Errorf("%s keeps its reservation: %v: %w", b.name, sessionStates(list), errors.Join(err, ctx.Err()))
+			}
+		}
+	}
+	return nil
+}
+
+func sessionStates(list []console.SessionRow) (states []string) {
+	for i := range list {
+		states = append(states, list[i].State)
+	}
+	return states
+}
+
+// pause returns false when the context ended before the time was over.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
