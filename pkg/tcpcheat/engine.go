@@ -275,6 +275,7 @@ func (e *Engine) Abort(now time.Time) {
 // Forget removes a connection at once, with whatever is held for it.
 func (e *Engine) Forget(key packet.FlowKey) {
 	if c := e.find(key); c != nil {
+		e.endNear(c)
 		e.remove(c, reasonForgotten)
 	}
 }

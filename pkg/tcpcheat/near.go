@@ -14,6 +14,8 @@ type near struct {
 	Params
 	mss    int // payload of a full segment
 	header int // IP and TCP header of a full segment
+	thin   thinner
+	detour detour
 	fill   *filler
 }
 
@@ -65,7 +67,8 @@ func (c *conn) segment() (mss, header int) {
 
 // nearData sees a segment of the source on its way to the receiver, before the
 // state of the connection takes note of it.
-func (e *Engine) nearData(_ *conn, _ packet.View, _ packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
+func (e *Engine) nearData(c *conn, _ packet.View, _ packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
+	c.near.thin.data(e.now)
 	return Accept
 }
 
@@ -85,6 +88,15 @@ type ackOf struct {
 // nearAck decides what the source sees of a segment of the receiver.
 func (e *Engine) nearAck(c *conn, a *ackOf) Action {
 	e.fillAck(c, a)
+	if c.near.Thin && e.thin(c, a) == thinKeep {
+		return Drop
+	}
+	return e.inTurn(c, a, e.onward(c, a))
+}
+
+// onward is what is done with a segment of the receiver that goes to the
+// source now.
+func (e *Engine) onward(c *conn, a *ackOf) Action {
 	c.given(a.ack, a.win)
 	return Accept
 }
@@ -94,14 +106,20 @@ func (e *Engine) nearAck(c *conn, a *ackOf) Action {
 func (e *Engine) nearSees(c *conn, a *ackOf) { e.fillAck(c, a) }
 
 // nearDue does what time allows, after each packet and at each deadline.
-func (e *Engine) nearDue(c *conn) { e.fillDue(c) }
+func (e *Engine) nearDue(c *conn) {
+	if e.now >= c.near.thin.due() {
+		e.owed(c)
+	}
+	e.fillDue(c)
+}
 
 // wakeAt is when nearDue wants to be called.
 func (n *near) wakeAt(now instant) instant {
-	if n.fill == nil {
-		return never
+	at := n.thin.due()
+	if n.fill != nil {
+		at = min(at, n.fill.deadline(now))
 	}
-	return n.fill.deadline(now)
+	return at
 }
 
 // endNear ends the treatment: the last word to the source, so that the
@@ -110,6 +128,7 @@ func (e *Engine) endNear(c *conn) {
 	if c.near == nil {
 		return
 	}
+	e.owed(c)
 	c.stats.Mode = c.near.Mode
 	c.near = nil
 }

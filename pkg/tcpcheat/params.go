@@ -47,8 +47,11 @@ type Params struct {
 	// PaceFactor is the window of a paced source, in round trips at Rate; 0 takes
 	// DefaultPaceFactor.
 	PaceFactor float64
-	// Thin drops ACKs that add nothing, on their way to the source.
-	Thin bool
+	// Thin drops ACKs that add nothing, on their way to the source, down to
+	// ThinRate, in bytes/s of ACKs, IP header included. 0 is as few as a source
+	// without a box of its own bears well; see thinner.set.
+	Thin     bool
+	ThinRate float64
 	// Fill fills holes at the receiver, when they have stayed for FillAfter and a
 	// quarter of the round trip: with FillPattern over and over, or with zeros.
 	// FillForce does so in streams too that a filled byte will end. It is for
@@ -69,6 +72,7 @@ type Params struct {
 var (
 	errMode = errors.New("tcpcheat: there is neither a mode nor anything else to do")
 	errRate = errors.New("tcpcheat: rate and bucket must be positive numbers")
+	errThin = errors.New("tcpcheat: the rate of thinned ACKs must be a number, and not negative")
 )
 
 // near tells whether there is something to do that takes no byte in hand.
@@ -80,6 +84,9 @@ func (p *Params) check(l *Limits) error {
 	}
 	if p.Mode == Reliable {
 		p.Fill = false
+	}
+	if !(p.ThinRate >= 0) || math.IsInf(p.ThinRate, 0) {
+		return errThin
 	}
 	if !(p.PaceFactor > 0) || math.IsInf(p.PaceFactor, 0) {
 		p.PaceFactor = DefaultPaceFactor

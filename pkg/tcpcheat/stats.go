@@ -18,6 +18,7 @@ type Stats struct {
 	FakeAcks          uint64 // made by the engine, window updates included
 	WindowUpdates     uint64
 	Absorbed          uint64 // real ACKs dropped
+	Thinned           uint64 // real ACKs that the source never gets, since others say the same
 	Rewritten         uint64 // segments of the receiver that were edited
 	Retransmits       uint64 // segments sent again by the engine
 	RetransmitBytes   uint64 // their payload
@@ -85,6 +86,7 @@ type Totals struct {
 	Buffered    int // bytes of memory held
 	FakeAcks    uint64
 	Absorbed    uint64
+	Thinned     uint64
 	Rewritten   uint64
 	Retransmits uint64
 	Resets      uint64 // RST segments made

@@ -17,6 +17,11 @@ import (
 // one may be (hold), whichever is first. What carries news goes at once. The
 // order of what the receiver said is never changed.
 //
+// SACK blocks are state as well, of which an ACK holds the latest few only. One
+// that is owed is therefore dropped only if the next says all of it; else it
+// goes first. And the first three of a loss go at once, since they start the
+// source's recovery.
+//
 // The rate is a bucket of time: an ACK costs the time between two of them, and
 // some may follow each other after a pause, so that short exchanges and the
 // first round trips of a slow start lose none. A small reserve of it is kept
@@ -32,6 +37,7 @@ type thinner struct {
 	edge    packet.Seq // right edge of its latest segment
 	told    packet.Seq // rightmost edge that went to the source
 	loss    bool       // the receiver tells of a hole
+	tales   int        // how often it has by SACK blocks, in this loss
 	active  instant    // latest segment of either side
 	credit  time.Duration
 	at      instant // of credit
@@ -40,7 +46,9 @@ type thinner struct {
 
 	since  instant    // the oldest state that is owed
 	owedTo packet.Seq // right edge of the ACK that is owed
-	n      int        // its bytes; 0: nothing is owed
+	blocks [4]packet.SACKBlock
+	nblock int
+	n      int // its bytes; 0: nothing is owed
 	buf    [maxThin]byte
 }
 
@@ -67,6 +75,9 @@ const (
 	thinBurst = 36
 	// thinReserve of them are kept for ends of trains.
 	thinReserve = 2
+	// thinTales is how many ACKs with SACK blocks go at once in a loss: DupThresh
+	// of RFC 6675 section 2.
+	thinTales = 3
 	// quietShare of the hold without a segment of either side is a pause.
 	quietShare = 4
 	minQuiet   = time.Millisecond
@@ -82,8 +93,8 @@ type thinSeen struct {
 	mss    int
 	bare   bool // no data, no SYN, FIN or RST
 	plain  bool // see plain: nothing but an acknowledgement and a window
-	broken bool // its checksum is wrong: the source will not believe it
-	sack   bool // it has SACK blocks
+	dsack  bool // its first SACK block tells of bytes that came twice
+	blocks []packet.SACKBlock
 }
 
 // thinAct is what becomes of a segment of the receiver.
@@ -93,6 +104,7 @@ const (
 	thinPass  thinAct = iota // it goes on; what was owed is in it, or still owed
 	thinAfter                // it goes on after what is owed
 	thinKeep                 // it goes no further now
+	thinSwap                 // nor does it, but what is owed goes, and this is owed instead
 )
 
 // set takes a rate, in bytes/s, or 0, and the round trip between this box and
@@ -131,54 +143,91 @@ func (t *thinner) refill(now instant, cost time.Duration) {
 // data notes that a segment of the source went by.
 func (t *thinner) data(now instant) { t.active = now }
 
-// offer decides about a segment of the receiver. After thinAfter, and before
-// anything else, take gives what is owed.
+// offer decides about a segment of the receiver. After thinAfter and thinSwap,
+// and before anything else, take gives what goes first; after thinSwap keep
+// takes the segment.
 func (t *thinner) offer(now instant, s *thinSeen) thinAct {
 	cost := t.cost(s.head)
 	t.refill(now, cost)
 	t.active = now
-	if s.broken || t.known && s.ack.Before(t.last) {
-		return thinPass // or an old one, overtaken on its way here
+	if t.known && s.ack.Before(t.last) {
+		return thinPass // an old one, overtaken on its way here
 	}
 	edge := s.ack.Add(s.win)
+	sack := len(s.blocks) > 0
 	news := t.news(s, edge)
-	again := t.known && s.ack == t.last && s.bare
-	same := again && (s.win == t.win || s.sack)
-	t.loss = same || s.sack || t.loss && s.ack == t.last
+	same := t.known && s.ack == t.last && s.bare && (s.win == t.win || sack)
+	switch {
+	case sack:
+		t.loss, t.tales = true, t.tales+1
+	case same:
+		t.loss = true
+	case s.ack != t.last:
+		t.loss, t.tales = false, 0
+	}
 	if !t.known {
 		t.told = edge
 	}
 	t.known, t.last, t.win, t.edge = true, s.ack, s.win, edge
-	if news || t.credit >= cost*(1+thinReserve) {
+	switch {
+	case news || t.credit >= cost*(1+thinReserve):
 		t.spend(cost)
 		t.tell(edge)
-		if t.n > 0 && same {
+		if t.n > 0 && (same && t.tales <= thinTales || !t.covered(s)) {
 			// Repetitions are counted (RFC 5681 section 3.2): the source
 			// must have the first to know that they are some.
 			return thinAfter
 		}
 		t.forget()
 		return thinPass
+	case t.n > 0 && !t.covered(s):
+		return thinSwap
 	}
+	t.keep(now, s)
+	return thinKeep
+}
+
+// keep has the thinner owe a segment, instead of what it owes.
+func (t *thinner) keep(now instant, s *thinSeen) {
 	if t.n > 0 {
 		t.dropped++
 	} else {
 		t.since = now
 	}
 	t.n = copy(t.buf[:], s.packet)
-	t.owedTo = edge
-	return thinKeep
+	t.owedTo = s.ack.Add(s.win)
+	t.nblock = copy(t.blocks[:], s.blocks)
+}
+
+// covered tells whether a segment says everything that is owed.
+func (t *thinner) covered(s *thinSeen) bool {
+owed:
+	for _, b := range t.blocks[:t.nblock] {
+		if b.Right.AtMost(s.ack) {
+			continue
+		}
+		for _, c := range s.blocks {
+			if b.Left.AtLeast(c.Left) && b.Right.AtMost(c.Right) {
+				continue owed
+			}
+		}
+		return false
+	}
+	return true
 }
 
 // news tells whether a segment says more than a later one of its kind would.
 func (t *thinner) news(s *thinSeen, edge packet.Seq) bool {
+	sack := len(s.blocks) > 0
 	switch {
 	case t.hold == 0, !t.known, !s.plain, len(s.packet) > maxThin:
 		return true
-	case s.ack == t.last:
+	case s.dsack, sack && t.tales < thinTales:
+		return true
+	case s.ack == t.last && !sack:
 		return true // a duplicate ACK, a window update, the answer to a probe
-	case t.loss:
-		return true // the hole is filled, wholly or in part (RFC 6582 section 3.2)
+	case t.loss && !sack:
+		return true // the hole is filled (RFC 6582 section 3.2)
 	case s.win < 2*s.mss, t.win < 2*s.mss:
 		return true // closed, all but closed, or open again
 	case edge.Before(t.edge):
@@ -233,9 +282,14 @@ func look(v packet.View, o *packet.TCPOptions, meta Meta, win int, sent packet.S
 	t := v.TCP()
 	s := thinSeen{
 		packet: v.Bytes(), head: v.Len() - len(t.Payload()), ack: t.Ack(), win: win, sent: sent, mss: mss,
-		bare:  len(t.Payload()) == 0 && t.Flags()&(packet.FlagSYN|packet.FlagFIN|packet.FlagRST) == 0,
-		plain: plain(v, meta), sack: o.NSACK > 0,
-		broken: !meta.CsumNotReady && !v.TCPChecksumOK(),
+		bare:   len(t.Payload()) == 0 && t.Flags()&(packet.FlagSYN|packet.FlagFIN|packet.FlagRST) == 0,
+		plain:  plain(v, meta),
+		blocks: o.SACK[:o.NSACK],
+	}
+	// RFC 2883 section 4: the first block is below the acknowledgement, or
+	// within the second.
+	if b := s.blocks; len(b) > 0 {
+		s.dsack = b[0].Right.AtMost(s.ack) || len(b) > 1 && b[0].Left.AtLeast(b[1].Left) && b[0].Right.AtMost(b[1].Right)
 	}
 	if s.plain && meta.CsumNotReady {
 		v.SetTCPChecksum()
@@ -244,7 +298,7 @@ func look(v packet.View, o *packet.TCPOptions, meta Meta, win int, sent packet.S
 }
 
 // plain tells whether a segment is nothing but an acknowledgement and a
-// window: no data, no flag but ACK, no option but timestamps, and nothing
+// window: no data, no flag but ACK, no options but timestamps and SACK, and nothing
 // special in its IP header. It may be dropped if another follows.
 func plain(v packet.View, meta Meta) bool {
 	t := v.TCP()
@@ -256,13 +310,13 @@ func plain(v packet.View, meta Meta) bool {
 	case len(t.Payload()) > 0, t.Flags() != packet.FlagACK, t[12]&15 != 0, t.Urgent() != 0:
 		return false
 	}
-	return onlyTimestamps(t.Options())
+	return onlyState(t.Options())
 }
 
-// onlyTimestamps tells whether options are timestamps, once or not at all, and
-// padding.
-func onlyTimestamps(b []byte) bool {
-	seen := false
+// onlyState tells whether options are timestamps and SACK blocks, each once or
+// not at all, and padding.
+func onlyState(b []byte) bool {
+	stamps, sack := false, false
 	for i := 0; i < len(b); {
 		switch b[i] {
 		case packet.OptEnd:
@@ -270,11 +324,17 @@ func onlyTimestamps(b []byte) bool {
 		case packet.OptNop:
 			i++
 		case packet.OptTimestamps:
-			if seen || i+10 > len(b) || b[i+1] != 10 {
+			if stamps || i+10 > len(b) || b[i+1] != 10 {
 				return false
 			}
-			seen = true
+			stamps = true
 			i += 10
+		case packet.OptSACK:
+			if sack || i+2 > len(b) || b[i+1] < 10 || b[i+1]&7 != 2 || i+int(b[i+1]) > len(b) {
+				return false
+			}
+			sack = true
+			i += int(b[i+1])
 		default:
 			return false
 		}
