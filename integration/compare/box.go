@@ -146,7 +146,7 @@ func (b *box) read(ctx context.Context, source uint16, v variant, r *row) error 
 		if f.Protocol != "tcp" || f.Sport != source {
 			continue
 		}
-		// r.Thinned
+		r.Thinned += f.AcksThinned
 		r.Resent += f.Retransmits
 		if wanted != (f.State == "cheated") {
 			return fmt.Errorf("%s: state %q, reason %q", b.name, f.State, f.Reason)

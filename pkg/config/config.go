@@ -73,6 +73,7 @@ type TCP struct {
 	Window       Window
 	ECN          ECN
 	DrainTimeout time.Duration // how long SIGTERM waits for cheated flows
+	ThinRate     uint64        // of one connection's ACKs, bytes/s; 0: auto
 }
 
 // Limits bounds everything that grows.

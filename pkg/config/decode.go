@@ -220,6 +220,18 @@ func quantityOf[T uint64 | time.Duration](o *opt[T], parse func(string) (T, erro
 	}
 }
 
+// orAuto is a field that takes the word auto, which puts 0, and what another
+// takes.
+func orAuto(o *opt[uint64], other field) field {
+	return func(d *decoder, n ast.Node, key string) {
+		if s, ok := n.(*ast.StringNode); ok && s.Value == "auto" {
+			o.put(0, n)
+			return
+		}
+		other(d, n, key)
+	}
+}
+
 // phb is a field that takes a PHB name or a code point.
 func phb(o *opt[uint8]) field {
 	return func(d *decoder, n ast.Node, key string) {

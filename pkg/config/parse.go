@@ -54,7 +54,10 @@ func (d *decoder) build(r *rawConfig) *Config {
 		Log:     Log{Level: r.level.or("info"), Format: r.format.or("auto")},
 		RSVP:    RSVP{Refresh: r.refresh.or(defaultRefresh), Reliable: r.reliable.or(true)},
 		Mapping: Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31)},
-		TCP:     TCP{Window: r.window.or(WindowAuto), ECN: r.ecn.or(ECNEcho), DrainTimeout: r.drain.or(defaultDrain)},
+		TCP: TCP{
+			Window: r.window.or(WindowAuto), ECN: r.ecn.or(ECNEcho), ThinRate: r.thinRate.v,
+			DrainTimeout: r.drain.or(defaultDrain),
+		},
 		Limits: Limits{
 			Flows:           l.flows.or(defaultFlows),
 			Sessions:        l.sessions.or(defaultSessions),

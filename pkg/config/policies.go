@@ -21,7 +21,7 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 				FromPort: p.match.v.fromPort.v, ToPort: p.match.v.toPort.v,
 			},
 			Marked: p.mark.set, DSCP: p.mark.v,
-			TCP: p.tcp.or(TCPNone), Excess: p.excess.or(ExcessBestEffort),
+			TCP: p.tcp.or(TCPNone), ThinAcks: p.thin.v, Excess: p.excess.or(ExcessBestEffort),
 		}
 		if p.reserve.set {
 			out.Reserve = d.buildReserve(p, c, r)
@@ -117,8 +117,24 @@ func (d *decoder) policyTreatment(p *rawPolicy) {
 			d.errorf(p.tcp.at, "tcp: %s needs a reserved rate to send at: add reserve, or write tcp: none", p.tcp.v)
 		}
 	}
+	if p.thin.v {
+		d.thinning(p)
+	}
 	if p.excess.set && !p.reserve.set {
 		d.errorf(p.excess.at, "excess says what becomes of traffic above a tspec: add reserve, or remove excess")
+	}
+}
+
+// thinning checks that there is a box that could do it, and when.
+func (d *decoder) thinning(p *rawPolicy) {
+	if !p.broken && p.match.v.protocol.v != protoTCP {
+		d.errorf(p.thin.at, "thin_acks is for TCP flows: add protocol: tcp to match, or remove thin_acks")
+	}
+	switch r := p.reserve.v.role; {
+	case !p.reserve.set:
+		d.errorf(p.thin.at, "thin_acks begins when a reservation is in place: add reserve, or remove thin_acks")
+	case r.set && r.v == RoleSender:
+		d.errorf(p.thin.at, "thin_acks is done by the box on the receiver's side, which role: sender is not: write role: receiver or both, or remove thin_acks")
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 	maxIfName  = 15               // bytes (IFNAMSIZ less its NUL)
 	maxRows    = 2000             // policies
 	maxLinks   = 256              // interfaces
+	minThin    = 625              // bytes/s: an ACK of 52 bytes in 83 ms; it may wait for 100 ms
+	maxThin    = 125e3            // bytes/s: 1mbit, as many ACKs as 60 Mbit/s of data has
 	minDelay   = time.Millisecond // of queueing: below it the kernel's timers are coarser
 	maxRefresh = 1 * time.Hour    // TIME_VALUES carries milliseconds in 32 bits; an hour is long enough
 )
@@ -29,6 +31,7 @@ const (
 const (
 	rateWords     = "a bit rate such as 8mbit (units bit, kbit, mbit, gbit; at most 1000gbit)"
 	sizeWords     = "a size such as 64kB (units B, kB, MB, KiB, MiB)"
+	thinWords     = "auto, or a bit rate from 5kbit to 1mbit, such as 8kbit"
 	durationLimit = 7 * 24 * time.Hour
 )
 
@@ -49,6 +52,7 @@ type rawConfig struct {
 	window     opt[Window]
 	ecn        opt[ECN]
 	drain      opt[time.Duration]
+	thinRate   opt[uint64]
 	limits     rawLimits
 	socket     opt[string]
 	stateDir   opt[string]
@@ -80,6 +84,7 @@ type rawPolicy struct {
 	reserve opt[rawReserve]
 	mark    opt[uint8]
 	tcp     opt[TCPMode]
+	thin    opt[bool]
 	excess  opt[Excess]
 	broken  bool // its match has errors: nothing can be said about reach
 }
@@ -197,6 +202,7 @@ func (r *rawConfig) tcp(d *decoder, n ast.Node, key string) {
 		"ecn":           oneOf(&r.ecn, ecnWords),
 		"drain_timeout": duration(&r.drain, 0, maxRefresh, "a duration from 0s to 1h, such as 30s"),
 		"fill_after":    later,
+		"thin_rate":     orAuto(&r.thinRate, quantityOf(&r.thinRate, ParseRate, minThin, maxThin, thinWords)),
 	})
 }
 

@@ -20,7 +20,7 @@ func (d *decoder) policy(n ast.Node, what string) rawPolicy {
 		"tcp":       oneOf(&p.tcp, tcpWords),
 		"excess":    oneOf(&p.excess, excessWords),
 		"fill":      later,
-		"thin_acks": later,
+		"thin_acks": oneOf(&p.thin, boolWords),
 	})
 	return p
 }

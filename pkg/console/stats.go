@@ -156,6 +156,7 @@ type CheatStats struct {
 	Ended         uint64            `json:"ended"`
 	FakeAcks      uint64            `json:"fake_acks"`
 	AbsorbedAcks  uint64            `json:"absorbed_acks"`
+	AcksThinned   uint64            `json:"acks_thinned"`
 	Rewritten     uint64            `json:"rewritten"`
 	Retransmits   uint64            `json:"retransmits"`
 	Timeouts      uint64            `json:"timeouts"` // retransmission timer

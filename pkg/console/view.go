@@ -36,6 +36,7 @@ type FlowRow struct {
 	AgeS           uint64 `json:"age_s"`
 	FakeAcks       uint64 `json:"fake_acks"`
 	AbsorbedAcks   uint64 `json:"absorbed_acks"`
+	AcksThinned    uint64 `json:"acks_thinned"`
 	Rewritten      uint64 `json:"rewritten"`
 	Retransmits    uint64 `json:"retransmits"`
 	FilledBytes    uint64 `json:"filled_bytes"`
@@ -150,6 +151,7 @@ type PolicyRow struct {
 	DSCP         int       `json:"dscp"`     // -1: not marked
 	PHB          string    `json:"phb"`
 	TCPMode      string    `json:"tcp_mode"`
+	ThinAcks     bool      `json:"thin_acks"`
 	Excess       string    `json:"excess"`
 	Flows        int       `json:"flows"`
 	Reservations int       `json:"reservations"`

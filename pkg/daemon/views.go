@@ -76,6 +76,7 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 		return row
 	}
 	row.FakeAcks, row.AbsorbedAcks, row.Rewritten, row.Retransmits = s.FakeAcks, s.Absorbed, s.Rewritten, s.Retransmits
+	row.AcksThinned = s.Thinned
 	row.BufferedBytes = uint64(s.Buffered)
 	row.RTTSenderUS, row.RTTReceiverUS = uint64(s.RTTSender.Microseconds()), uint64(s.RTTReceiver.Microseconds())
 	if s.Reason != "" && !strings.Contains(row.Reason, s.Reason) {
@@ -197,7 +198,7 @@ func policyRow(p *config.Policy) console.PolicyRow {
 	row := console.PolicyRow{
 		Name: p.Name, Line: p.Line, From: texts(p.Match.From), To: texts(p.Match.To),
 		FromPort: ranges(p.Match.FromPort), ToPort: ranges(p.Match.ToPort),
-		DSCP: -1, TCPMode: p.TCP.String(), Excess: p.Excess.String(),
+		DSCP: -1, TCPMode: p.TCP.String(), ThinAcks: p.ThinAcks, Excess: p.Excess.String(),
 	}
 	if p.Match.Protocol != 0 {
 		row.Protocol = packet.ProtoName(p.Match.Protocol)

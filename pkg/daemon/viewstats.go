@@ -147,6 +147,7 @@ func (d *Daemon) cheatStats() console.CheatStats {
 		}
 		s.FakeAcks += t.FakeAcks
 		s.AbsorbedAcks += t.Absorbed
+		s.AcksThinned += t.Thinned
 		s.Rewritten += t.Rewritten
 		s.Retransmits += t.Retransmits
 		s.BufferedBytes += uint64(t.Buffered)

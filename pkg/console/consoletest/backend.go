@@ -163,7 +163,7 @@ func Example() *Backend {
 			{
 				Conn: "tcp 10.1.0.5:40112 10.2.0.9:104", Protocol: "tcp", Src: "10.1.0.5", Sport: 40112, Dst: "10.2.0.9", Dport: 104,
 				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", DSCP: 26, PHB: "af31", Class: "1:10", Interface: "wan0", State: console.FlowCheated,
-				Packets: 81234, Bytes: 121851000, RateBPS: 7_960_000, AgeS: 125, FakeAcks: 40617, AbsorbedAcks: 20301, Rewritten: 12,
+				Packets: 81234, Bytes: 121851000, RateBPS: 7_960_000, AgeS: 125, FakeAcks: 40617, AbsorbedAcks: 20301, AcksThinned: 301, Rewritten: 12,
 				Retransmits: 83, BufferedBytes: 204800, RTTSenderUS: 410, RTTReceiverUS: 101_300, ReservedBPS: 8_000_000, SetupUS: 152_000,
 				ConformPackets: 81234,
 			},
@@ -218,7 +218,7 @@ func Example() *Backend {
 		PolicyRows: []console.PolicyRow{
 			{
 				Name: "imaging", Line: 21, Protocol: "tcp", From: []string{"10.1.0.0/16"}, To: []string{"10.2.0.0/16"}, ToPort: []string{"104"},
-				Role: "sender", Service: "controlled-load", TSpec: &imaging, DSCP: 26, PHB: "af31", TCPMode: "reliable", Excess: "best-effort",
+				Role: "sender", Service: "controlled-load", TSpec: &imaging, DSCP: 26, PHB: "af31", TCPMode: "reliable", ThinAcks: true, Excess: "best-effort",
 				Priority: &console.Priority{Setup: 3, Hold: 7},
 				Flows:    3, Reservations: 1, Matched: 9,
 			},
@@ -322,7 +322,7 @@ func exampleStats() console.Stats {
 			ConformPackets: 87_474, ConformBytes: 123_000_000, ExceedPackets: 7, ExceedBytes: 1400, DroppedPackets: 3, DroppedBytes: 600,
 		},
 		Cheat: console.CheatStats{
-			Flows: 1, Started: 2, Ended: 1, FakeAcks: 40_617, AbsorbedAcks: 20_301, Rewritten: 12, Retransmits: 83, Timeouts: 2,
+			Flows: 1, Started: 2, Ended: 1, FakeAcks: 40_617, AbsorbedAcks: 20_301, AcksThinned: 301, Rewritten: 12, Retransmits: 83, Timeouts: 2,
 			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
 		},
 		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},

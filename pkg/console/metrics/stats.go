@@ -135,6 +135,7 @@ func (s sink) cheat(c console.CheatStats) {
 	put(s.counter("cheat_ended_total", "Flows whose cheating ended."), c.Ended)
 	put(s.counter("cheat_fake_acks_total", "ACKs made for receivers."), c.FakeAcks)
 	put(s.counter("cheat_absorbed_acks_total", "Receivers' ACKs that were kept from sources."), c.AbsorbedAcks)
+	put(s.counter("cheat_thinned_acks_total", "Receivers' ACKs that were dropped because later ones say the same."), c.AcksThinned)
 	put(s.counter("cheat_rewritten_total", "Packets that were rewritten."), c.Rewritten)
 	put(s.counter("cheat_retransmits_total", "Segments that the box sent again."), c.Retransmits)
 	put(s.counter("cheat_timeouts_total", "Retransmission timeouts of the box."), c.Timeouts)

@@ -57,8 +57,8 @@ func Stats(w io.Writer, s console.Stats) error {
 	t.row("first packets", fmt.Sprintf("%d, %d matched, %d unwanted, %d with the table full", s.Classify.Packets, s.Classify.Matched, s.Classify.Unwanted, s.Classify.Full))
 	t.row("treatments", fmt.Sprintf("%d in the kernel, %d installed, %d removed, %d failed, %d of %d classes", h.Treatments, h.Installs, h.Removes, h.Failures, h.ClassesUsed, h.ClassesPool))
 	t.row("policers", fmt.Sprintf("%d conform, %d exceed, %d dropped", h.ConformPackets, h.ExceedPackets, h.DroppedPackets))
-	t.row("cheating", fmt.Sprintf("%d flows (%d begun, %d ended), %d fake ACKs, %d absorbed, %d rewritten, %d sent again, %d timeouts, %s held",
-		c.Flows, c.Started, c.Ended, c.FakeAcks, c.AbsorbedAcks, c.Rewritten, c.Retransmits, c.Timeouts, size(c.BufferedBytes)))
+	t.row("cheating", fmt.Sprintf("%d flows (%d begun, %d ended), %d fake ACKs, %d absorbed, %d thinned, %d rewritten, %d sent again, %d timeouts, %s held",
+		c.Flows, c.Started, c.Ended, c.FakeAcks, c.AbsorbedAcks, c.AcksThinned, c.Rewritten, c.Retransmits, c.Timeouts, size(c.BufferedBytes)))
 	for _, reason := range slices.Sorted(maps.Keys(c.LeftAlone)) {
 		t.row("left alone", fmt.Sprintf("%d: %s", c.LeftAlone[reason], reason))
 	}
