@@ -232,8 +232,11 @@ func (t *thinner) news(s *thinSeen, edge packet.Seq) bool {
 		return true // closed, all but closed, or open again
 	case edge.Before(t.edge):
 		return true // shrunk (RFC 9293 section 3.8.6)
-	case t.told.Diff(s.sent) < 2*s.mss:
-		return true // the source has come to its edge
+	case t.told.Diff(s.sent) < 2*s.mss && 2*edge.Diff(t.told) >= s.win:
+		// The source has come to its edge, and this opens half a window. To
+		// pass less at once would have a crowded way back keep itself crowded:
+		// what makes it long makes the source wait at its edge.
+		return true
 	}
 	return false
 }

@@ -159,7 +159,7 @@ func TestThinNeverDrops(t *testing.T) {
 		{name: "the window is all but closed", seg: func(at int) thinSeg { return thinSeg{ack: at + 1448, win: 2000} }},
 		{name: "the window opens again", before: func(at int) thinSeg { return thinSeg{ack: at + 1448, win: -1} }, seg: func(at int) thinSeg { return thinSeg{ack: at + 2896} }},
 		{name: "the edge moves left", seg: func(at int) thinSeg { return thinSeg{ack: at + 1448, win: thinWin - 9000} }},
-		{name: "the source is at its edge", seg: func(at int) thinSeg { return thinSeg{ack: at + 1448} }, sent: func(at int) int { return at - 2*thinMSS + thinWin - 1000 }},
+		{name: "half a window for a source at its edge", seg: func(at int) thinSeg { return thinSeg{ack: at + thinWin/2} }, sent: func(at int) int { return at + thinWin - 1000 }},
 		{name: "a hole is filled", before: func(at int) thinSeg { return thinSeg{ack: at, opt: sackOf(at+1448, at+2896)} }, seg: func(at int) thinSeg { return thinSeg{ack: at + 2896} }},
 		{name: "an old one", seg: func(at int) thinSeg { return thinSeg{ack: at - 5*1448} }},
 	} {
@@ -179,6 +179,7 @@ func TestThinNeverDrops(t *testing.T) {
 			}
 			// The same without what is special about it is dropped.
 			l.th.take(l.now)
+			at += thinWin
 			l.sent = at + 100*thinMSS
 			l.offer(thinSeg{ack: at + 5*thinMSS})
 			if got := l.offer(thinSeg{ack: at + 6*thinMSS}); got != thinKeep {
