@@ -337,7 +337,9 @@ func (t *trafficControl) engaged(key packet.FlowKey, r *reservation, shard int) 
 func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec, speaks bool) tcpcheat.Params {
 	c := t.config()
 	if !speaks {
-		out := tcpcheat.Params{Thin: p.ThinAcks, Fill: p.Fill, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak}
+		out := tcpcheat.Params{
+			Thin: p.ThinAcks, ThinRate: float64(c.TCP.ThinRate), Fill: p.Fill, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
+		}
 		if p.TCP == config.TCPPace {
 			out.Mode = tcpcheat.Pace
 		}
