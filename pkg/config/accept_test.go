@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -94,6 +95,25 @@ func TestValues(t *testing.T) {
 	}
 	if got := mustParse(t, goodIfaces+"tcp: {ecn: strip}\n").TCP.ECN; got != ECNStrip {
 		t.Errorf("tcp.ecn: strip gave %s", got)
+	}
+	for text, want := range map[string]TCP{
+		"": {DrainTimeout: 30 * time.Second, FillAfter: 20 * time.Millisecond},
+		"tcp: {fill_after: 0s, fill_pattern: zeros, fill_encrypted: true}\n": {DrainTimeout: 30 * time.Second, FillEncrypted: true},
+		"tcp: {fill_after: 1s, fill_pattern: hex:00Ff}\n":                    {DrainTimeout: 30 * time.Second, FillAfter: time.Second, FillPattern: []byte{0, 255}},
+	} {
+		if got := mustParse(t, goodIfaces+text).TCP; !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+	for text, want := range map[string]bool{
+		"fill: true, reserve: {" + goodTSpec + "}":                              true,
+		"fill: true, tcp: realtime, reserve: {role: sender, " + goodTSpec + "}": true,
+		"fill: false": false,
+		"tcp: reliable, reserve: {" + goodTSpec + "}": false,
+	} {
+		if got := mustParse(t, policy(goodMatch+", "+text)).Policies[0].Fill; got != want {
+			t.Errorf("%s: %v", text, got)
+		}
 	}
 	for _, tt := range []struct {
 		r                Role

@@ -74,6 +74,12 @@ type TCP struct {
 	ECN          ECN
 	DrainTimeout time.Duration // how long SIGTERM waits for cheated flows
 	ThinRate     uint64        // of one connection's ACKs, bytes/s; 0: auto
+	// FillAfter is how long a hole must stay before it is filled, FillPattern
+	// with what, over and over (nil: zeros). FillEncrypted has streams filled
+	// that a filled byte ends.
+	FillAfter     time.Duration
+	FillPattern   []byte
+	FillEncrypted bool
 }
 
 // Limits bounds everything that grows.

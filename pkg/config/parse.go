@@ -11,6 +11,7 @@ const (
 	defaultOnCrash    = 10 * time.Minute
 	defaultRefresh    = 30 * time.Second // RFC 2205 3.7
 	defaultDrain      = 30 * time.Second
+	defaultFillAfter  = 20 * time.Millisecond
 	defaultReservable = 8000 // hundredths of a per cent
 	defaultFlows      = 100_000
 	defaultSessions   = 100_000
@@ -57,6 +58,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 		TCP: TCP{
 			Window: r.window.or(WindowAuto), ECN: r.ecn.or(ECNEcho), ThinRate: r.thinRate.v,
 			DrainTimeout: r.drain.or(defaultDrain),
+			FillAfter:    r.fillAfter.or(defaultFillAfter), FillPattern: r.fillWith.v, FillEncrypted: r.fillAll.v,
 		},
 		Limits: Limits{
 			Flows:           l.flows.or(defaultFlows),

@@ -21,7 +21,7 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 				FromPort: p.match.v.fromPort.v, ToPort: p.match.v.toPort.v,
 			},
 			Marked: p.mark.set, DSCP: p.mark.v,
-			TCP: p.tcp.or(TCPNone), ThinAcks: p.thin.v, Excess: p.excess.or(ExcessBestEffort),
+			TCP: p.tcp.or(TCPNone), ThinAcks: p.thin.v, Fill: p.fill.v, Excess: p.excess.or(ExcessBestEffort),
 		}
 		if p.reserve.set {
 			out.Reserve = d.buildReserve(p, c, r)
@@ -120,6 +120,9 @@ func (d *decoder) policyTreatment(p *rawPolicy) {
 	if p.thin.v {
 		d.thinning(p)
 	}
+	if p.fill.v {
+		d.policyFill(p)
+	}
 	if p.excess.set && !p.reserve.set {
 		d.errorf(p.excess.at, "excess says what becomes of traffic above a tspec: add reserve, or remove excess")
 	}
@@ -135,6 +138,20 @@ func (d *decoder) thinning(p *rawPolicy) {
 		d.errorf(p.thin.at, "thin_acks begins when a reservation is in place: add reserve, or remove thin_acks")
 	case r.set && r.v == RoleSender:
 		d.errorf(p.thin.at, "thin_acks is done by the box on the receiver's side, which role: sender is not: write role: receiver or both, or remove thin_acks")
+	}
+}
+
+// policyFill checks that holes can be filled: by the receiver's box, or by the
+// sender's of a flow that nobody keeps a copy of.
+func (d *decoder) policyFill(p *rawPolicy) {
+	if !p.broken && p.match.v.protocol.v != protoTCP {
+		d.errorf(p.fill.at, "fill: true is for TCP flows: add protocol: tcp to match, or remove fill")
+	}
+	switch {
+	case !p.reserve.set:
+		d.errorf(p.fill.at, "fill: true makes data up at the reserved rate at most: add reserve, or remove fill")
+	case p.reserve.v.role.or(RoleBoth) == RoleSender && p.tcp.v != TCPRealtime:
+		d.errorf(p.fill.at, "fill: true is done for the receiver: write role: receiver or role: both, or tcp: realtime, where this box can do it")
 	}
 }
 

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"encoding/hex"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -10,13 +12,15 @@ import (
 // Bounds of what a value may be; beyond them it is a typing error and not a
 // wish.
 const (
-	minRate    = 1                // bytes/s: 8bit
-	maxRate    = 125e9            // bytes/s: 1000gbit
-	minLink    = 1000             // bytes/s: 8kbit, below it HTB's timing is meaningless
-	maxBurst   = 1 << 30          // bytes
-	maxPacket  = 65535            // bytes, the IPv4 total length field
-	maxMemory  = 1 << 40          // bytes
-	maxWindow  = 1 << 30          // bytes, the largest TCP window (RFC 7323 2.3)
+	minRate    = 1       // bytes/s: 8bit
+	maxRate    = 125e9   // bytes/s: 1000gbit
+	minLink    = 1000    // bytes/s: 8kbit, below it HTB's timing is meaningless
+	maxBurst   = 1 << 30 // bytes
+	maxPacket  = 65535   // bytes, the IPv4 total length field
+	maxMemory  = 1 << 40 // bytes
+	maxWindow  = 1 << 30 // bytes, the largest TCP window (RFC 7323 2.3)
+	maxFill    = 10 * time.Second
+	maxPattern = 64               // bytes
 	maxSocket  = 107              // bytes of a unix socket's path (sun_path less its NUL)
 	maxPath    = 4000             // bytes of a directory's path (PATH_MAX less a file's name)
 	maxIfName  = 15               // bytes (IFNAMSIZ less its NUL)
@@ -53,6 +57,9 @@ type rawConfig struct {
 	ecn        opt[ECN]
 	drain      opt[time.Duration]
 	thinRate   opt[uint64]
+	fillAfter  opt[time.Duration]
+	fillWith   opt[[]byte]
+	fillAll    opt[bool]
 	limits     rawLimits
 	socket     opt[string]
 	stateDir   opt[string]
@@ -86,6 +93,7 @@ type rawPolicy struct {
 	tcp     opt[TCPMode]
 	thin    opt[bool]
 	excess  opt[Excess]
+	fill    opt[bool]
 	broken  bool // its match has errors: nothing can be said about reach
 }
 
@@ -198,11 +206,13 @@ func (r *rawConfig) phbs(d *decoder, n ast.Node, key string) {
 
 func (r *rawConfig) tcp(d *decoder, n ast.Node, key string) {
 	d.mapping(n, key, map[string]field{
-		"window":        oneOf(&r.window, windowWords),
-		"ecn":           oneOf(&r.ecn, ecnWords),
-		"drain_timeout": duration(&r.drain, 0, maxRefresh, "a duration from 0s to 1h, such as 30s"),
-		"fill_after":    later,
-		"thin_rate":     orAuto(&r.thinRate, quantityOf(&r.thinRate, ParseRate, minThin, maxThin, thinWords)),
+		"window":         oneOf(&r.window, windowWords),
+		"ecn":            oneOf(&r.ecn, ecnWords),
+		"drain_timeout":  duration(&r.drain, 0, maxRefresh, "a duration from 0s to 1h, such as 30s"),
+		"fill_after":     duration(&r.fillAfter, 0, maxFill, "a duration from 0s to 10s, such as 20ms"),
+		"fill_pattern":   pattern(&r.fillWith),
+		"fill_encrypted": oneOf(&r.fillAll, boolWords),
+		"thin_rate":      orAuto(&r.thinRate, quantityOf(&r.thinRate, ParseRate, minThin, maxThin, thinWords)),
 	})
 }
 
@@ -225,4 +235,26 @@ func (r *rawConfig) console(d *decoder, n ast.Node, key string) {
 		"listen":     later,
 		"token_file": later,
 	})
+}
+
+// pattern is a field that takes bytes that are repeated.
+func pattern(o *opt[[]byte]) field {
+	const want = "zeros, or hex: and up to 64 bytes, such as hex:deadbeef"
+	return func(d *decoder, n ast.Node, key string) {
+		s, ok := d.scalar(n, key, want)
+		if !ok {
+			return
+		}
+		if s == "zeros" {
+			o.put(nil, n)
+			return
+		}
+		digits, isHex := strings.CutPrefix(s, "hex:")
+		b, err := hex.DecodeString(digits)
+		if !isHex || err != nil || len(b) == 0 || len(b) > maxPattern {
+			d.errorf(at(n), "%s: unknown pattern %s: write %s", key, quote(s), want)
+			return
+		}
+		o.put(b, n)
+	}
 }

@@ -48,6 +48,12 @@ type FlowRow struct {
 	ConformPackets uint64 `json:"conform_packets"` // within the TSpec
 	ExceedPackets  uint64 `json:"exceed_packets"`  // above it, sent as best effort
 	DroppedPackets uint64 `json:"dropped_packets"` // above it, dropped
+
+	// FilledRanges are the filled bytes: from the first of each up to but not
+	// including the second, counted from the start of the stream. The list is
+	// bounded; FilledMore ranges are not in it.
+	FilledRanges [][2]uint64 `json:"filled_ranges"`
+	FilledMore   uint64      `json:"filled_more"`
 }
 
 // TSpec is the sender's traffic specification (RFC 2210 3.1).

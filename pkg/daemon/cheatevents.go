@@ -38,7 +38,11 @@ func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
 		d.ended.ended.add()
 		d.log.Info("connection ended", zap.Stringer("flow", e.Key), zap.String("reason", e.Reason),
 			zap.Uint64("fake_acks", e.Final.FakeAcks), zap.Uint64("retransmits", e.Final.Retransmits),
-			zap.Uint64("undelivered_bytes", e.Final.Undelivered))
+			zap.Uint64("undelivered_bytes", e.Final.Undelivered), zap.Uint64("filled_bytes", e.Final.FilledBytes))
+		if e.Final.FilledBytes > 0 {
+			d.log.Info("bytes of its stream were made up", zap.Stringer("flow", e.Key), zap.Any("ranges", e.Final.FilledRanges),
+				zap.Uint64("more_ranges", e.Final.FilledMore))
+		}
 		d.forget(ctx, e.Key)
 	}
 }

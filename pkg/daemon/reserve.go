@@ -338,8 +338,9 @@ func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec, speaks 
 	c := t.config()
 	if !speaks {
 		out := tcpcheat.Params{
-			Thin: p.ThinAcks, ThinRate: float64(c.TCP.ThinRate), Fill: p.Fill, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
+			Thin: p.ThinAcks, ThinRate: float64(c.TCP.ThinRate), Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		}
+		fillParams(&out, p, c)
 		if p.TCP == config.TCPPace {
 			out.Mode = tcpcheat.Pace
 		}
@@ -349,6 +350,7 @@ func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec, speaks 
 		Mode: tcpcheat.Realtime, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		Predict: c.TCP.Window == config.WindowPredict,
 	}
+	fillParams(&out, p, c)
 	if p.TCP == config.TCPReliable {
 		out.Mode = tcpcheat.Reliable
 		// What the receiver drops beyond its edge is still held here and sent
@@ -356,6 +358,12 @@ func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec, speaks 
 		out.Predict = c.TCP.Window != config.WindowHonour
 	}
 	return out
+}
+
+// fillParams says how holes are filled, if they are.
+func fillParams(out *tcpcheat.Params, p *config.Policy, c *config.Config) {
+	out.Fill, out.FillForce = p.Fill, c.TCP.FillEncrypted
+	out.FillAfter, out.FillPattern = c.TCP.FillAfter, c.TCP.FillPattern
 }
 
 // note writes a reservation into the flow's row.

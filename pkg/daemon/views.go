@@ -56,7 +56,7 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 	row := console.FlowRow{
 		Conn: fmt.Sprint(id), Protocol: packet.ProtoName(f.key.Proto),
 		Src: f.key.SrcAddr().String(), Sport: f.key.SrcPort, Dst: f.key.DstAddr().String(), Dport: f.key.DstPort,
-		TCPMode: config.TCPNone.String(), DSCP: f.dscp, PHB: dscp.Name(f.dscp), Class: f.class.String(),
+		FilledRanges: [][2]uint64{}, TCPMode: config.TCPNone.String(), DSCP: f.dscp, PHB: dscp.Name(f.dscp), Class: f.class.String(),
 		State: string(f.state), Reason: f.text(),
 		Packets: f.counts.packets, Bytes: f.counts.bytes, RateBPS: uint64(f.counts.bitsPerSecond),
 		AgeS: seconds(now.Sub(f.asked)), ReservedBPS: uint64(f.rate * 8),
@@ -77,6 +77,10 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 	}
 	row.FakeAcks, row.AbsorbedAcks, row.Rewritten, row.Retransmits = s.FakeAcks, s.Absorbed, s.Rewritten, s.Retransmits
 	row.AcksThinned = s.Thinned
+	row.FilledBytes, row.FilledMore = s.FilledBytes, s.FilledMore
+	for _, r := range s.FilledRanges {
+		row.FilledRanges = append(row.FilledRanges, [2]uint64{r.From, r.To})
+	}
 	row.BufferedBytes = uint64(s.Buffered)
 	row.RTTSenderUS, row.RTTReceiverUS = uint64(s.RTTSender.Microseconds()), uint64(s.RTTReceiver.Microseconds())
 	if s.Reason != "" && !strings.Contains(row.Reason, s.Reason) {

@@ -150,6 +150,7 @@ func (d *Daemon) cheatStats() console.CheatStats {
 		s.AcksThinned += t.Thinned
 		s.Rewritten += t.Rewritten
 		s.Retransmits += t.Retransmits
+		s.FilledBytes += t.FilledBytes
 		s.BufferedBytes += uint64(t.Buffered)
 		for i := range list {
 			s.Timeouts += list[i].stats.Timeouts

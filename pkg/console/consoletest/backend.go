@@ -165,23 +165,24 @@ func Example() *Backend {
 				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", DSCP: 26, PHB: "af31", Class: "1:10", Interface: "wan0", State: console.FlowCheated,
 				Packets: 81234, Bytes: 121851000, RateBPS: 7_960_000, AgeS: 125, FakeAcks: 40617, AbsorbedAcks: 20301, AcksThinned: 301, Rewritten: 12,
 				Retransmits: 83, BufferedBytes: 204800, RTTSenderUS: 410, RTTReceiverUS: 101_300, ReservedBPS: 8_000_000, SetupUS: 152_000,
-				ConformPackets: 81234,
+				ConformPackets: 81234, FilledRanges: [][2]uint64{},
 			},
 			{
 				Conn: "tcp 10.1.0.5:40112 10.2.0.9:104", Protocol: "tcp", Src: "10.2.0.9", Sport: 104, Dst: "10.1.0.5", Dport: 40112,
 				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", PHB: "default", State: console.FlowCheated,
 				Packets: 20325, Bytes: 1056900, RateBPS: 69_000, AgeS: 125,
+				FilledBytes: 3000, FilledRanges: [][2]uint64{{144_800, 146_248}, {1_448_000, 1_449_552}},
 			},
 			{
 				Conn: "udp 10.1.0.7:5004 10.2.0.7:5004", Protocol: "udp", Src: "10.1.0.7", Sport: 5004, Dst: "10.2.0.7", Dport: 5004,
 				Policy: "voice", PolicyLine: 30, TCPMode: "none", DSCP: 44, PHB: "voice-admit", Class: "1:11", Interface: "wan0", State: console.FlowManaged,
 				Packets: 6250, Bytes: 1250000, RateBPS: 80_000, AgeS: 125, ReservedBPS: 88_000, SetupUS: 149_000,
-				ConformPackets: 6240, ExceedPackets: 7, DroppedPackets: 3,
+				ConformPackets: 6240, ExceedPackets: 7, DroppedPackets: 3, FilledRanges: [][2]uint64{},
 			},
 			{
 				Conn: "tcp [2001:db8:1::5]:50001 [2001:db8:2::9]:104", Protocol: "tcp", Src: "2001:db8:1::5", Sport: 50001, Dst: "2001:db8:2::9", Dport: 104,
 				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", PHB: "default", State: console.FlowLeftAlone,
-				Reason: "handshake not seen", Packets: 12, Bytes: 9000, RateBPS: 0, AgeS: 8,
+				Reason: "handshake not seen", Packets: 12, Bytes: 9000, RateBPS: 0, AgeS: 8, FilledRanges: [][2]uint64{},
 			},
 		},
 		SessionRows: []console.SessionRow{
