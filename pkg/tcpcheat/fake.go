@@ -79,10 +79,19 @@ func (c *conn) awaitEcho(now instant) {
 }
 
 func (c *conn) echoed(now instant, o *packet.TCPOptions) {
-	if c.echoing && o.HasTimestamps && o.TSEcr == c.echoTS {
-		c.echoing = false
-		c.rttSrc.sample(now - c.echoAt)
+	if !c.echoing || !o.HasTimestamps {
+		return
 	}
+	switch late := int32(o.TSEcr - c.echoTS); {
+	case late < 0:
+		return
+	case late == 0:
+		c.rttSrc.sample(now - c.echoAt)
+	default:
+		// It was lost, or a later one came before the source had anything to
+		// say: the echo will not come any more.
+	}
+	c.echoing = false
 }
 
 // due decides whether the source is owed an acknowledgement or a larger window,
