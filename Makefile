@@ -1,11 +1,11 @@
-# qosproxy: make build | test | soak | lint | bench | demo | scale | fuzz | generate
+# qosproxy: make build | test | soak | lint | bench | demo | scale | compare | fuzz | generate
 GO       ?= go
 FUZZTIME ?= 2s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -X main.version=$(VERSION)
 
-.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo soak scale generate generate-check tidy-check clean
+.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo soak scale compare generate generate-check tidy-check clean
 
 all: build
 
@@ -71,6 +71,12 @@ bench-once:
 scale:
 	$(GO) build -trimpath -o bin/scale ./integration/scale
 	bin/scale
+
+# What a narrow way back costs, and what the boxes do about it: see docs/tcp.md.
+# Needs root; some six minutes.
+compare: build
+	$(GO) build -trimpath -o bin/compare ./integration/compare
+	bin/compare
 
 demo: build
 	bin/qosproxy demo asymmetric

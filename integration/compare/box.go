@@ -41,8 +41,8 @@ type boxValues struct {
 	Policies                 []variant
 }
 
-// config writes a box's configuration.
-func config(v boxValues) (string, error) {
+// configOf writes a box's configuration.
+func configOf(v boxValues) (string, error) {
 	var text strings.Builder
 	if err := boxTemplate.Execute(&text, v); err != nil {
 		return "", fmt.Errorf("configuration of box %d: %w", v.Number, err)
@@ -83,7 +83,7 @@ func (l *lab) start(ctx context.Context) error {
 func (l *lab) startBox(ctx context.Context, dir string, v boxValues, ns *netns.NetNS) error {
 	name := fmt.Sprintf("box%d", v.Number)
 	v.State = filepath.Join(dir, name)
-	text, err := config(v)
+	text, err := configOf(v)
 	if err != nil {
 		return err
 	}
