@@ -133,7 +133,7 @@ func (l *lab) measure(ctx context.Context, v variant, cc string) (row, error) {
 	r := row{Back: l.back, CC: cc, Variant: v.Name}
 	l.next++
 	length := l.warmup + l.window
-	ctx, cancel := context.WithTimeout(ctx, length+2*drainFor+10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, length+2*drainFor+20*time.Second)
 	defer cancel()
 	sink, err := traffic.ListenBulk(ctx, traffic.BulkSinkConfig{
 		NS: l.net.B, Listen: netip.AddrPortFrom(rig.AddrB, uint16(v.Port)), Seed: uint64(l.next),
@@ -203,8 +203,19 @@ func (l *lab) watch(ctx context.Context, sink *traffic.BulkSink, v variant, r *r
 	return nil
 }
 
-// settle waits until the boxes have given back the reservation: two do not fit.
+// settle waits until the boxes have given back the reservation, of which two do
+// not fit, and until the way back is idle: the next RESV must not wait there.
 func (l *lab) settle(ctx context.Context) error {
+	for before := uint64(0); ; {
+		now := l.net.WAN.Counters(wire.BA).Delivered
+		if now == before {
+			break
+		}
+		before = now
+		if !pause(ctx, 500*time.Millisecond) {
+			return fmt.Errorf("the way back does not come to rest: %w", ctx.Err())
+		}
+	}
 	for _, b := range l.boxes {
 		for {
 			list, err := b.client.Sessions(ctx)

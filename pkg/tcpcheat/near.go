@@ -67,8 +67,8 @@ func (c *conn) segment() (mss, header int) {
 
 // nearData sees a segment of the source on its way to the receiver, before the
 // state of the connection takes note of it.
-func (e *Engine) nearData(c *conn, _ packet.View, _ packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
-	c.near.thin.data(e.now)
+func (e *Engine) nearData(c *conn, _ packet.View, t packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
+	c.near.thin.data(e.now, t.Seq().Add(t.SegLen()))
 	return Accept
 }
 

@@ -6,7 +6,7 @@ import "github.com/qosproxy/qosproxy/pkg/packet"
 // what has to go before it.
 func (e *Engine) thin(c *conn, a *ackOf) thinAct {
 	n := c.near
-	n.thin.set(n.ThinRate, c.rttSrc.smooth)
+	n.thin.set(n.ThinRate, c.rttSrc.smooth, c.rttSrc.min)
 	s := look(a.v, a.o, a.meta, a.win, c.src.max, n.mss)
 	if c.src.finSeen && a.ack.After(c.src.fin) {
 		s.plain = false // what close() waits for

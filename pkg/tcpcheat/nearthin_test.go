@@ -231,9 +231,9 @@ func narrow(t testing.TB, seed uint64, back float64) *sim {
 	s := newSim(t, seed)
 	s.eng = New(Limits{})
 	s.src.mss, s.src.gso, s.src.shift = 1448, 16, 7
-	s.rcv.mss, s.rcv.shift, s.rcv.buf = 1448, 7, 6<<20
+	s.rcv.mss, s.rcv.shift, s.rcv.buf = 1448, 7, 1<<20
 	s.src.total = 1 << 30
-	s.up.rate, s.up.delay, s.up.queue = 20e6/8, 50*time.Millisecond, 250<<10
+	s.up.rate, s.up.delay, s.up.queue = 20e6/8, 50*time.Millisecond, 0
 	s.down.rate, s.down.delay, s.down.queue = back/8, 50*time.Millisecond, 64<<10
 	s.wan.delay, s.back.delay = 100*time.Microsecond, 100*time.Microsecond
 	s.wan.rate, s.back.rate = 125e6, 125e6
@@ -266,6 +266,23 @@ func TestThinAloneIsGoodForTheSource(t *testing.T) {
 			if st.Thinned == 0 {
 				t.Error("nothing was dropped")
 			}
+		}
+	}
+}
+
+// A source that its receiver's window limits is not slowed either, whatever is
+// left of the way back.
+func TestThinKeepsWindowsOpen(t *testing.T) {
+	for _, buf := range []int{16 << 10, 64 << 10, 120 << 10} {
+		var got [2]float64
+		for i := range got {
+			s := narrow(t, 4, 5e6)
+			s.rcv.buf, s.useEngine = buf, i == 1
+			got[i] = s.goodput(Params{Thin: i == 1, Rate: 20e6 / 8, Bucket: 64e3}, s.useEngine)
+		}
+		t.Logf("window of %d: %.3f of the path, plain %.3f", buf, got[1], got[0])
+		if got[1] < 0.95*got[0] {
+			t.Errorf("window of %d: %.3f of the path, plain %.3f", buf, got[1], got[0])
 		}
 	}
 }

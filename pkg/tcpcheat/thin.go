@@ -31,18 +31,23 @@ type thinner struct {
 	rate float64       // bytes/s of ACKs; 0: what the round trip allows
 	hold time.Duration // the longest that an ACK is kept; 0: none is
 
-	known   bool
-	last    packet.Seq // highest acknowledgement of the receiver
-	win     int        // window of its latest segment
-	edge    packet.Seq // right edge of its latest segment
-	told    packet.Seq // rightmost edge that went to the source
-	loss    bool       // the receiver tells of a hole
-	tales   int        // how often it has by SACK blocks, in this loss
-	active  instant    // latest segment of either side
-	credit  time.Duration
-	at      instant // of credit
-	dropped uint64  // ACKs that the source never gets
-	late    uint64  // ACKs that were kept and sent
+	known    bool
+	last     packet.Seq // highest acknowledgement of the receiver
+	win      int        // window of its latest segment
+	edge     packet.Seq // right edge of its latest segment
+	told     packet.Seq // rightmost edge that went to the source
+	loss     bool       // the receiver tells of a hole
+	tales    int        // how often it has by SACK blocks, in this loss
+	active   instant    // latest segment of either side
+	credit   time.Duration
+	at       instant // of credit
+	rtt      time.Duration
+	flow     int // bytes of the source in the last round trip
+	flowFrom packet.Seq
+	flowAt   instant
+
+	dropped uint64 // ACKs that the source never gets
+	late    uint64 // ACKs that were kept and sent
 
 	since  instant    // the oldest state that is owed
 	owedTo packet.Seq // right edge of the ACK that is owed
@@ -69,15 +74,23 @@ const (
 	// maxHold bounds the wait at any rate. Linux adds at least 200 ms to the
 	// round trip before it sends again, and this must not be near.
 	maxHold = 100 * time.Millisecond
-	// thinBurst is how many ACKs may follow each other after a pause: the
-	// first three round trips of a slow start from ten segments (RFC 6928),
-	// of which each second one is acknowledged.
-	thinBurst = 36
+	// thinBurst is how many ACKs may follow each other after a pause: those of
+	// the ten segments with which a source begins (RFC 6928), of which Linux
+	// acknowledges each one, and the reserve. More would crowd a way back of
+	// 50 kbit/s for so long that the source ends its slow start.
+	thinBurst = 12
 	// thinReserve of them are kept for ends of trains.
 	thinReserve = 2
 	// thinTales is how many ACKs with SACK blocks go at once in a loss: DupThresh
 	// of RFC 6675 section 2.
 	thinTales = 3
+	// thinSteps are those in which a whole window opens at least.
+	thinSteps = 8
+	// Where the window is what limits the source, an ACK that waits is time
+	// that is lost: it waits for a quarter as long, unless the round trip is
+	// above its least by more than a quarter. The way back is then crowded,
+	// and more ACKs would not make it shorter.
+	windowShare = 4
 	// quietShare of the hold without a segment of either side is a pause.
 	quietShare = 4
 	minQuiet   = time.Millisecond
@@ -108,15 +121,18 @@ const (
 )
 
 // set takes a rate, in bytes/s, or 0, and the round trip between this box and
-// the source, of which only a rate of 0 takes note.
-func (t *thinner) set(rate float64, rtt time.Duration) {
-	t.rate = rate
+// the source, smoothed and at its least, of which only a rate of 0 takes note.
+func (t *thinner) set(rate float64, rtt, least time.Duration) {
+	t.rate, t.rtt = rate, rtt
 	if rate > 0 {
 		// The cost of an ACK of full length, or the whole of maxHold.
 		t.hold = min(time.Duration(maxThin/rate*1e9), maxHold)
 		return
 	}
 	t.hold = min(rtt/thinShare, maxAutoHold)
+	if t.known && 4*t.flow >= 3*t.win && rtt <= least*5/4 {
+		t.hold /= windowShare
+	}
 	if t.hold < minAutoHold {
 		t.hold = 0
 	}
@@ -140,8 +156,14 @@ func (t *thinner) refill(now instant, cost time.Duration) {
 	t.at = now
 }
 
-// data notes that a segment of the source went by.
-func (t *thinner) data(now instant) { t.active = now }
+// data notes that a segment of the source went by, which ends there.
+func (t *thinner) data(now instant, end packet.Seq) {
+	t.active = now
+	if d := now - t.flowAt; d >= t.rtt {
+		t.flow = int(float64(end.Diff(t.flowFrom)) * t.rtt.Seconds() / max(d, 1).Seconds())
+		t.flowFrom, t.flowAt = end, now
+	}
+}
 
 // offer decides about a segment of the receiver. After thinAfter and thinSwap,
 // and before anything else, take gives what goes first; after thinSwap keep
@@ -232,10 +254,10 @@ func (t *thinner) news(s *thinSeen, edge packet.Seq) bool {
 		return true // closed, all but closed, or open again
 	case edge.Before(t.edge):
 		return true // shrunk (RFC 9293 section 3.8.6)
-	case t.told.Diff(s.sent) < 2*s.mss && 2*edge.Diff(t.told) >= s.win:
-		// The source has come to its edge, and this opens half a window. To
-		// pass less at once would have a crowded way back keep itself crowded:
-		// what makes it long makes the source wait at its edge.
+	case t.told.Diff(s.sent) < 2*s.mss && thinSteps*edge.Diff(t.told) >= s.win:
+		// The source has come to its edge, and this moves it well. To pass
+		// less at once would have a crowded way back keep itself crowded: what
+		// makes it long makes the source wait at its edge.
 		return true
 	}
 	return false

@@ -184,12 +184,13 @@ func TestThinSchedules(t *testing.T) {
 			case 0:
 				s.wait(time.Duration(rng.Int64N(int64(60 * time.Millisecond))))
 			case 1:
-				s.th.data(s.now)
+				s.th.data(s.now, thinISN.Add(s.sent))
 			default:
 				s.wait(time.Duration(rng.Int64N(int64(time.Millisecond))))
 			}
 			if rng.IntN(500) == 0 {
-				s.th.set(rate, time.Duration(rng.IntN(400))*time.Millisecond)
+				rtt = time.Duration(rng.IntN(400)) * time.Millisecond
+				s.th.set(rate, rtt, rtt*time.Duration(rng.IntN(2)))
 			}
 			s.step()
 		}
