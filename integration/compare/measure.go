@@ -26,6 +26,7 @@ const (
 	// firstPort is that of plain transfers, and the others follow.
 	firstPort = 5001
 	drainFor  = 12 * time.Second
+	settleFor = 30 * time.Second // a full queue on the way back takes ten
 )
 
 // Names of variants.
@@ -117,6 +118,9 @@ func compareOn(ctx context.Context, o options, back int64) (rows []row, err erro
 			}
 			for _, cc := range o.controls {
 				r, err := l.measure(ctx, v, cc)
+				if err == nil {
+					err = l.settle(ctx)
+				}
 				if err != nil {
 					return rows, fmt.Errorf("%s, %s: %w", v.Name, cc, err)
 				}
@@ -133,7 +137,7 @@ func (l *lab) measure(ctx context.Context, v variant, cc string) (row, error) {
 	r := row{Back: l.back, CC: cc, Variant: v.Name}
 	l.next++
 	length := l.warmup + l.window
-	ctx, cancel := context.WithTimeout(ctx, length+2*drainFor+20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, length+2*drainFor+10*time.Second)
 	defer cancel()
 	sink, err := traffic.ListenBulk(ctx, traffic.BulkSinkConfig{
 		NS: l.net.B, Listen: netip.AddrPortFrom(rig.AddrB, uint16(v.Port)), Seed: uint64(l.next),
@@ -175,7 +179,7 @@ func (l *lab) measure(ctx context.Context, v variant, cc string) (row, error) {
 	r.Retransmits = sent.TCP.Retransmits
 	whole := traffic.BulkResult{Source: sent, Sink: got.BulkSinkResult}
 	r.Intact = got.Intact() && (!v.boxes() || whole.Complete())
-	return r, l.settle(ctx)
+	return r, nil
 }
 
 // watch measures the way back, and asks the boxes, while the transfer runs.
@@ -206,6 +210,8 @@ func (l *lab) watch(ctx context.Context, sink *traffic.BulkSink, v variant, r *r
 // settle waits until the boxes have given back the reservation, of which two do
 // not fit, and until the way back is idle: the next RESV must not wait there.
 func (l *lab) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
+	defer cancel()
 	for before := uint64(0); ; {
 		now := l.net.WAN.Counters(wire.BA).Delivered
 		if now == before {
