@@ -104,7 +104,7 @@ func TestFillingCompletesTheStream(t *testing.T) {
 	for seed := range runs {
 		s := newSim(t, 3e6+seed)
 		s.eng = New(Limits{NoProgress: time.Hour, Linger: time.Second})
-		at, p := s.schedule(seed)
+		at, p := s.schedule()
 		p.Mode = Realtime
 		s.rcv.chatter = 0
 		s.rcv.readRate, s.rcv.paused = 0, [2]time.Duration{}

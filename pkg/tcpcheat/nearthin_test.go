@@ -302,7 +302,7 @@ func TestThinDeliversEveryByte(t *testing.T) {
 		for i := range took {
 			s := newSim(t, seed)
 			s.eng = New(Limits{Linger: time.Second})
-			_, p := s.schedule(seed)
+			_, p := s.schedule()
 			s.src.total *= 4
 			s.back.load = nil
 			s.up.delay, s.wan.delay = s.wan.delay, s.up.delay

@@ -7,7 +7,8 @@ import "github.com/qosproxy/qosproxy/pkg/packet"
 // (RFC 9293 section 3.8.6.1), and the source's own probes end here.
 func (c *conn) blocked() bool {
 	ch := c.ch
-	return c.state == Cheated && ch.active && c.offered.Diff(ch.next) < ch.mss &&
+	// What the window field cannot express, the source does not have.
+	return c.state == Cheated && ch.active && c.offered.Diff(ch.next) < ch.mss+1<<c.shiftRcv() &&
 		(ch.Mode == Realtime || ch.flight.empty()) &&
 		(!c.src.finSeen || ch.next != c.src.fin)
 }

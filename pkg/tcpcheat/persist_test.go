@@ -66,3 +66,23 @@ func TestRFC7323_5_OvertakenSegment(t *testing.T) {
 		t.Errorf("%d packets, %+v", len(got), l.stats())
 	}
 }
+
+// The source has what the scaled window field expresses: with large units that
+// is less than a segment while the engine has offered more, and then, too, the
+// receiver must be asked.
+func TestLostWindowUpdateOfACoarseWindow(t *testing.T) {
+	l := newLab(t)
+	l.shift = 10
+	l.start(Params{Mode: Realtime, Rate: 1e7, Bucket: 1e6})
+	off := 0
+	for off+1448 <= 63000 {
+		l.src(ack, off, 1448, l.opts())
+		off += 1448
+	}
+	l.src(ack, off, 300, l.opts()) // 2436 of 65000 bytes are left: two units
+	l.rcv(ack, off-1448, 3072, 0, 0, l.opts())
+	l.take()
+	if n := len(toReceiver(l.pass(20 * time.Second))); n == 0 {
+		t.Errorf("the receiver is not asked: %+v", l.stats())
+	}
+}

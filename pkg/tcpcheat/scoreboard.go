@@ -59,8 +59,13 @@ func (c *conn) delivered(now instant, s *sent, o *packet.TCPOptions, cumulative 
 		return // noted when the block came
 	}
 	r := &c.ch.rto
-	if s.rtx > 0 && !c.copyArrived(now, s, o, cumulative) {
-		return
+	switch {
+	case s.rtx > 0:
+		if !c.copyArrived(now, s, o, cumulative) {
+			return
+		}
+	case c.rttRcv.smooth == 0:
+		c.rttRcv.sample(now - s.at) // no better one yet: it was sent once only
 	}
 	if !r.rackSet || s.at > r.rackAt || s.at == r.rackAt && s.end.After(r.rackEnd) {
 		r.rackAt, r.rackEnd, r.rackRTT, r.rackSet = s.at, s.end, now-s.at, true
@@ -76,6 +81,9 @@ func (c *conn) copyArrived(now instant, s *sent, o *packet.TCPOptions, cumulativ
 		if s.flags&sentNewTS != 0 {
 			return true // and here, as Eifel has it (RFC 3522), this very copy
 		}
+	}
+	if c.rttRcv.smooth == 0 {
+		return now-s.at >= initialRTO // what is plausible is not known yet
 	}
 	switch b := c.ch.rto.backoff; {
 	case b >= 2: // several timeouts long: the first copy is not that late

@@ -105,6 +105,9 @@ type sim struct {
 	wake      time.Duration
 	fails     int
 	steps     int
+	segsIn    int  // segments that came to the box; those of a super-packet count one by one
+	injected  int  // packets that the engine made
+	honour    bool // no prediction: the receiver's edge is a limit
 }
 
 func newSim(t testing.TB, seed uint64) *sim {
@@ -137,7 +140,7 @@ func (s *sim) time() time.Time { return simEpoch.Add(s.now) }
 func (s *sim) run(until time.Duration, done func() bool) bool {
 	for len(s.events) > 0 && s.events[0].at <= until {
 		if s.steps++; s.steps > 3_000_000 {
-			s.fail("no end in sight")
+			s.fail("termination: no end in sight")
 			return false
 		}
 		e := heap.Pop(&s.events).(simEvent)
@@ -162,6 +165,9 @@ func (s *sim) fail(format string, args ...any) {
 	}
 }
 
+// stormFactor is how many packets the engine may make for one that comes in.
+const stormFactor = 4
+
 // box is box 1's forward hook.
 func (s *sim) box(p []byte) {
 	v, err := packet.Parse(p)
@@ -170,6 +176,7 @@ func (s *sim) box(p []byte) {
 		return
 	}
 	fromSource := v.Key() == s.key
+	s.segsIn += max((len(v.TCP().Payload())+s.src.mss-1)/s.src.mss, 1)
 	a := Accept
 	if s.useEngine {
 		a = s.eng.Handle(s.time(), v, Meta{})
@@ -195,8 +202,14 @@ func (s *sim) flush() {
 		return
 	}
 	got := s.eng.TakeInjected()
+	s.injected += len(got)
+	// No packet storms: at once, and in all. Beside what answers to packets
+	// there is what a timer sends, a few each second at most.
 	if len(got) > 2*maxBurst+3 {
-		s.fail("%d packets injected at once", len(got))
+		s.fail("no storms: %d packets injected at once", len(got))
+	}
+	if most := 100 + stormFactor*s.segsIn + int(10*s.now.Seconds()); s.injected > most {
+		s.fail("no storms: %d packets injected for %d that came in", s.injected, s.segsIn)
 	}
 	for _, in := range got {
 		v, err := packet.Parse(in.Packet)
@@ -253,17 +266,20 @@ func (s *sim) check(v packet.View, ours bool) {
 	}
 	ack := t.Ack()
 	if ack.After(s.src.max) {
-		s.fail("ack %d beyond what the source sent by %d", ack, ack.Diff(s.src.max))
+		s.fail("honest: ack %d beyond what the source sent by %d", ack, ack.Diff(s.src.max))
 	}
 	c := s.eng.find(s.key)
 	if c == nil {
 		return
 	}
 	if ch := c.ch; ch != nil && ch.Mode == Reliable && ack.After(packet.MaxSeq(ch.next, s.rcv.ackNum())) {
-		s.fail("acknowledged %d bytes that are neither held nor delivered", ack.Diff(ch.next))
+		s.fail("honest: acknowledged %d bytes that are neither held nor delivered", ack.Diff(ch.next))
+	}
+	if ch := c.ch; ours && s.honour && ch != nil && ch.active && c.state == Cheated && ch.Mode == Realtime && ack.After(s.rcv.maxEdge) {
+		s.fail("honest: acknowledged %d bytes beyond what the receiver offered to take", ack.Diff(s.rcv.maxEdge))
 	}
 	if s.src.fin && ack.After(s.src.finSeq) && !s.rcv.gotFIN {
-		s.fail("the FIN was acknowledged for the receiver")
+		s.fail("honest: the FIN was acknowledged for the receiver")
 	}
 	shift := 0
 	if c.scaled {
@@ -274,7 +290,7 @@ func (s *sim) check(v packet.View, ours bool) {
 		return // an old ACK of the receiver itself
 	}
 	if s.haveEdge && ours && s.lastEdge.Diff(edge) >= 1<<shift && !ack.Before(c.passed) {
-		s.fail("right edge moved left by %d (ack %d, passed %d, offered %d, win %d) %+v", s.lastEdge.Diff(edge), ack.Diff(s.src.isn), c.passed.Diff(s.src.isn), c.offered.Diff(s.src.isn), t.Window(), c.snapshot())
+		s.fail("monotonic: right edge moved left by %d (ack %d, passed %d, offered %d, win %d) %+v", s.lastEdge.Diff(edge), ack.Diff(s.src.isn), c.passed.Diff(s.src.isn), c.offered.Diff(s.src.isn), t.Window(), c.snapshot())
 	}
 	if !s.haveEdge || edge.After(s.lastEdge) {
 		s.lastEdge, s.haveEdge = edge, true

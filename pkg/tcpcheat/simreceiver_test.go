@@ -24,7 +24,8 @@ type simReceiver struct {
 	una      packet.Seq
 	irs      packet.Seq
 	edge     packet.Seq
-	ooo      ranges
+	maxEdge  packet.Seq // as sent, in whole units of its window field
+	ooo      simRanges
 	unread   float64
 	readAt   time.Duration
 	tsRecent uint32
@@ -96,7 +97,7 @@ func (r *simReceiver) send(seq packet.Seq, flags uint8, pay []byte, withSACK boo
 	if !r.noTS && !r.s.src.noTS {
 		o = packet.AppendTimestamps(o, r.tsval(), r.tsRecent)
 	}
-	if withSACK && !r.noSACK && !r.s.src.noSACK && r.ooo.n > 0 {
+	if withSACK && !r.noSACK && !r.s.src.noSACK && len(r.ooo.r) > 0 {
 		var b [3]packet.SACKBlock
 		n := r.ooo.sack(b[:])
 		o = packet.AppendSACK(o, b[:n], 40-len(o))
@@ -104,9 +105,11 @@ func (r *simReceiver) send(seq packet.Seq, flags uint8, pay []byte, withSACK boo
 	r.delayed = 0
 	r.timer++
 	w := r.window()
+	field := packet.ScaleWindow(w, int8(r.shift))
+	r.maxEdge = packet.MaxSeq(r.maxEdge, r.next.Add(int(field)<<r.shift))
 	r.s.reply(packet.AppendTCP(nil, &packet.Segment{
 		Key: r.s.key.Reverse(), TTL: 60, DF: true, Seq: seq, Ack: r.ackNum(), Flags: flags,
-		Window: packet.ScaleWindow(w, int8(r.shift)), Options: o, Payload: pay,
+		Window: field, Options: o, Payload: pay,
 	}))
 }
 
@@ -143,6 +146,7 @@ func (r *simReceiver) receive(p []byte) {
 		r.irs, r.next, r.tsRecent = t.Seq(), t.Seq().Add(1), o.TSVal
 		r.una, r.nxt = r.isn, r.isn.Add(1)
 		r.edge = r.next.Add(min(r.buf, 65535))
+		r.maxEdge = r.edge
 		so := []byte{2, 4, byte((r.mss + 12) >> 8), byte(r.mss + 12), 3, 3, byte(r.shift), 1}
 		if !r.noSACK && !r.s.src.noSACK {
 			so = append(so, 1, 1, 4, 2)
@@ -206,14 +210,12 @@ func (r *simReceiver) data(t packet.TCP, o *packet.TCPOptions) {
 	switch {
 	case end.AtMost(r.next):
 		r.dupBytes += len(pay)
-	case end.After(r.edge) && (r.unread > 0 || r.ooo.n > 0 || seq.After(r.edge)):
+	case end.After(r.edge) && (r.unread > 0 || len(r.ooo.r) > 0 || seq.After(r.edge)):
 		r.dropped++
 	case seq.After(r.next):
-		if !r.ooo.add(seq, end) {
-			r.dropped++ // the model remembers few holes
-		}
+		r.ooo.add(seq, end)
 	default:
-		hole := r.ooo.n > 0
+		hole := len(r.ooo.r) > 0
 		old := r.next
 		r.next = r.ooo.advance(end)
 		r.bytes += r.next.Diff(old)
@@ -288,7 +290,7 @@ func (r *simReceiver) fin() {
 // have counts what has arrived, behind holes too.
 func (r *simReceiver) have() int {
 	n := r.bytes
-	for _, b := range r.ooo.r[:r.ooo.n] {
+	for _, b := range r.ooo.r {
 		n += b.Right.Diff(b.Left)
 	}
 	return n
