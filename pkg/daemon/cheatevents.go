@@ -26,6 +26,7 @@ func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
 	case tcpcheat.EventLeftAlone:
 		d.ended.leftAlone.add()
 		d.reasons.add(e.Reason)
+		d.keep(e)
 		d.uncheat(ctx, e.Key, "; not cheated: "+e.Reason)
 	case tcpcheat.EventDrained:
 		d.ended.ended.add()
@@ -40,7 +41,7 @@ func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
 			zap.Uint64("fake_acks", e.Final.FakeAcks), zap.Uint64("retransmits", e.Final.Retransmits),
 			zap.Uint64("undelivered_bytes", e.Final.Undelivered), zap.Uint64("filled_bytes", e.Final.FilledBytes))
 		if e.Final.FilledBytes > 0 {
-			d.log.Info("bytes of its stream were made up", zap.Stringer("flow", e.Key), zap.Any("ranges", e.Final.FilledRanges),
+			d.log.Info("bytes of its stream were made up", zap.Stringer("flow", e.Key), zap.Any("ranges", pairs(e.Final.FilledRanges)),
 				zap.Uint64("more_ranges", e.Final.FilledMore))
 		}
 		d.forget(ctx, e.Key)
@@ -55,11 +56,20 @@ func (d *Daemon) drained(ctx context.Context, e tcpcheat.Event, retire bool) {
 		d.forget(ctx, e.Key)
 	case e.Final.State == tcpcheat.LeftAlone:
 		d.reasons.add(e.Reason)
+		d.keep(e)
 		d.uncheat(ctx, e.Key, "; not cheated: "+e.Reason)
 	default:
 		d.flows.update(e.Key, func(_ *conn, f *flow) { f.state, f.caveat = f.uncheated(), "; given back: "+e.Reason })
 		d.tc.restart(e.Key)
 	}
+}
+
+// keep has the row of a connection that its engine is about to forget tell what
+// was done to it.
+func (d *Daemon) keep(e tcpcheat.Event) {
+	final := e.Final
+	final.Reason = "" // it is the row's
+	d.flows.update(e.Key, func(_ *conn, f *flow) { f.last = &final })
 }
 
 // uncheat lets a connection's packets pass by the cheat queue from now on. Its

@@ -95,11 +95,16 @@ func TestLeftAloneInTheRow(t *testing.T) {
 			d.cheat.handlers = append(d.cheat.handlers, &cheatHandler{engine: engine, wake: func() {}})
 		}
 		d.cheatEvent(t.Context(), tcpcheat.Event{Key: imagingKey, Kind: tcpcheat.EventStarted})
-		d.cheatEvent(t.Context(), tcpcheat.Event{Key: imagingKey, Kind: tcpcheat.EventLeftAlone, Reason: why.Error()})
+		d.cheatEvent(t.Context(), tcpcheat.Event{Key: imagingKey, Kind: tcpcheat.EventLeftAlone, Reason: why.Error(), Final: tcpcheat.Stats{
+			FakeAcks: 5, FilledBytes: 3, FilledRanges: []tcpcheat.ByteRange{{From: 4, To: 7}},
+		}})
 		f, shard, _ := r.flows.get(imagingKey)
 		row := flowRow(time.Now(), 1, &f, nil)
 		if !strings.Contains(row.Reason, "not cheated: "+why.Error()) || row.State != console.FlowManaged || shard >= 0 {
 			t.Errorf("%v: %s, %q, in queue %d", why, row.State, row.Reason, shard)
+		}
+		if row.FakeAcks != 5 || row.FilledBytes != 3 || !slices.Equal(row.FilledRanges, [][2]uint64{{4, 7}}) {
+			t.Errorf("%v: what was done before is forgotten: %+v", why, row)
 		}
 		if d.reasons.all()[why.Error()] != 1 {
 			t.Errorf("%v: stats %v", why, d.reasons.all())

@@ -6,6 +6,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
 
 // flowState is the word that `flows` shows.
@@ -54,6 +55,7 @@ type flow struct {
 	reserved time.Time // zero: not in place
 
 	counts counts
+	last   *tcpcheat.Stats // of an engine that has let it alone; nil: none has
 }
 
 // counts are the kernel's counters of a flow, and the rate between two looks.

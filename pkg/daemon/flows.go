@@ -111,7 +111,7 @@ func (t *flowTable) again(c *conn, f *flow, v packet.View, d *decision) {
 	switch flags := v.TCP().Flags(); {
 	case flags&(packet.FlagSYN|packet.FlagACK) == packet.FlagSYN:
 		for i := range c.dirs {
-			c.dirs[i].fin, c.dirs[i].caveat = false, ""
+			c.dirs[i].fin, c.dirs[i].caveat, c.dirs[i].last = false, "", nil
 		}
 		t.choose(c, true, d)
 	case flags&packet.FlagRST != 0:

@@ -72,21 +72,32 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 		row.SetupUS = uint64(max(0, f.reserved.Sub(f.asked).Microseconds()))
 	}
 	s, ok := cheats[f.key]
-	if !ok {
+	switch {
+	case ok:
+	case f.last != nil:
+		s = *f.last
+	default:
 		return row
 	}
 	row.FakeAcks, row.AbsorbedAcks, row.Rewritten, row.Retransmits = s.FakeAcks, s.Absorbed, s.Rewritten, s.Retransmits
 	row.AcksThinned = s.Thinned
 	row.FilledBytes, row.FilledMore = s.FilledBytes, s.FilledMore
-	for _, r := range s.FilledRanges {
-		row.FilledRanges = append(row.FilledRanges, [2]uint64{r.From, r.To})
-	}
+	row.FilledRanges = pairs(s.FilledRanges)
 	row.BufferedBytes = uint64(s.Buffered)
 	row.RTTSenderUS, row.RTTReceiverUS = uint64(s.RTTSender.Microseconds()), uint64(s.RTTReceiver.Microseconds())
 	if s.Reason != "" && !strings.Contains(row.Reason, s.Reason) {
 		row.Reason += "; " + s.Reason
 	}
 	return row
+}
+
+// pairs are byte ranges as the API writes them.
+func pairs(list []tcpcheat.ByteRange) [][2]uint64 {
+	out := make([][2]uint64, 0, len(list))
+	for _, r := range list {
+		out = append(out, [2]uint64{r.From, r.To})
+	}
+	return out
 }
 
 func seconds(d time.Duration) uint64 { return uint64(max(0, d/time.Second)) }

@@ -7,8 +7,8 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	h := &c.rcv
 	h.from(v, t, o)
 	end := t.Seq().Add(t.SegLen())
+	h.show(e.now, t.Seq(), end)
 	h.max = packet.MaxSeq(h.max, end)
-	h.show(end)
 	h.inOrder(t.Seq(), end, c.src.ack, o.TSVal)
 	if t.Has(packet.FlagFIN) && !h.finSeen {
 		h.finSeen, h.fin = true, end.Add(-1)

@@ -299,6 +299,25 @@ func TestAckOfTheNeverSent(t *testing.T) {
 	}
 }
 
+// What the source sends next refutes it at once, if that cannot have been
+// overtaken.
+func TestAckOfTheNeverSentIsRefuted(t *testing.T) {
+	for _, p := range allModes {
+		l := newLab(t)
+		l.start(p)
+		l.src(ack, 0, 1448, l.opts())
+		l.rcv(ack, 1448, 60000, 0, 0, l.opts())
+		l.rcv(ack, 9000, 60000, 0, 0, l.opts())
+		l.src(ack, 1448, 1448, l.opts())
+		if st := l.stats(); st.State != Cheated {
+			t.Errorf("%v: %v at once", p.Mode, st.State)
+		}
+		l.pass(2 * overtaken)
+		l.src(ack, 2896, 1448, l.opts())
+		l.alone("the receiver's", 4344, ErrNeverSent)
+	}
+}
+
 // With bytes in hand it ends: they are delivered, or else both ends are told.
 func TestAckOfTheNeverSentWithBytesInHand(t *testing.T) {
 	l := newLab(t)
@@ -327,9 +346,9 @@ func TestAckOfTheUnseen(t *testing.T) {
 	l.start(labParams)
 	l.src(ack, 0, 1448, l.opts())
 	l.rcv(ack, 9000, 60000, 0, 0, l.opts())
-	l.pass(unseenTime / 2)
+	l.pass(2 * time.Second)
 	l.src(ack, 9000, 1448, l.opts()) // so that was sent, while nobody looked
-	l.pass(time.Second)
+	l.pass(2 * unseenTime)
 	if st := l.stats(); st.State != Cheated {
 		t.Errorf("%v %q", st.State, st.Reason)
 	}
@@ -340,7 +359,7 @@ func TestAckOfTheUnseen(t *testing.T) {
 		s := &packet.Segment{Key: l.key.Reverse(), TTL: 61, Seq: l.risn.Add(1), Ack: l.sisn.Add(1 << 20), Flags: ack, Window: 500, Options: l.opts()}
 		change(s)
 		l.untouched(what, s)
-		l.pass(time.Second)
+		l.pass(2 * unseenTime)
 		if st := l.stats(); st.State != Cheated {
 			t.Errorf("%s: %v %q", what, st.State, st.Reason)
 		}

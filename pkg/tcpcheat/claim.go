@@ -6,25 +6,34 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/packet"
 )
 
-// unseenTime is how long an end may have acknowledged more than the other end
-// was seen to send. Packets may pass unseen while the queue's rules stand open,
-// or when the queue overflows; what the other end sends next then shows it.
-const unseenTime = 250 * time.Millisecond
+// Packets may pass unseen while the queue's rules stand open, or when the queue
+// overflows: then an end acknowledges more than the other one was seen to send.
+// What the other end sends next shows the truth, but for what was reordered on
+// its way; if it says nothing, a silence of unseenTime speaks against it.
+const (
+	overtaken  = 100 * time.Millisecond
+	unseenTime = doubtFor
+)
 
 // neverSent notes that data of h beyond all that it sent here is acknowledged.
 func (e *Engine) neverSent(c *conn, h *host, ack packet.Seq) {
 	c.stats.Contradictions++
 	if h.claimAt == 0 {
-		h.claim, h.claimAt = ack, e.now
+		h.claim, h.claimAt, h.claimDue = ack, e.now, e.now+unseenTime
 		e.timers.schedule(c, e.now+unseenTime)
 	}
 	h.claim = packet.MaxSeq(h.claim, ack)
 }
 
-// show takes note that a host has sent up to end.
-func (h *host) show(end packet.Seq) {
-	if h.claimAt != 0 && end.AtLeast(h.claim) {
+// show takes note that a host has sent from seq up to end. What is new of it and
+// below the claim refutes that: there is nothing beyond yet.
+func (h *host) show(now instant, seq, end packet.Seq) {
+	switch {
+	case h.claimAt == 0:
+	case end.AtLeast(h.claim):
 		h.claimAt = 0
+	case seq.AtLeast(h.max) && now >= h.claimAt+overtaken:
+		h.claimDue = now
 	}
 }
 
@@ -33,7 +42,7 @@ func (c *conn) contradictedAt() instant {
 	at := never
 	for _, h := range [2]*host{&c.src, &c.rcv} {
 		if h.claimAt != 0 {
-			at = min(at, h.claimAt+unseenTime)
+			at = min(at, h.claimDue)
 		}
 	}
 	return at

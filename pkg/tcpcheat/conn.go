@@ -30,6 +30,7 @@ type host struct {
 	ttl, tos  uint8      // ECN bits cleared
 	claim     packet.Seq // acknowledged by the peer, and not seen from this host
 	claimAt   instant    // since then; 0: no such thing
+	claimDue  instant    // until then it may show to be true
 	syn       bool
 	finSeen   bool
 	sackOK    bool

@@ -69,7 +69,7 @@ type filler struct {
 	inferred  packet.Seq // duplicate ACKs spoke of data up to here
 	seen      stretches
 	held      stretches
-	cuts      *cuts // where the connection has no SACK
+	cuts      cuts
 	bucket    bucket
 	credit    int
 	sentAt    instant
@@ -91,9 +91,6 @@ func newFiller(p fillParams, now instant, ack, edge, sent packet.Seq, pos uint64
 	f := &filler{fillParams: p, report: report, ack: ack, edge: edge, pos: pos, max: sent, credit: maxFillCredit / 4, inferred: ack}
 	if sent.After(ack) {
 		f.seen.add(ack, sent, now) // what was lost of it, SACK or its ACKs will say
-	}
-	if !p.sack {
-		f.cuts = &cuts{}
 	}
 	f.bucket.at = now
 	f.setRate(now, p.rate)
@@ -132,9 +129,7 @@ func (f *filler) data(now instant, seq, end packet.Seq, fin bool) {
 	if end.AtMost(f.ack) {
 		return
 	}
-	if f.cuts != nil {
-		f.cuts.add(seq, data)
-	}
+	f.cuts.add(now, seq, data)
 	l := packet.MaxSeq(seq, f.ack)
 	f.seen.add(l, end, now)
 	f.max = packet.MaxSeq(f.max, end)
@@ -208,7 +203,7 @@ func (f *filler) advance(now instant, ack packet.Seq) {
 		// could not tell (RFC 6582 section 3.2 step 3), or is on its way yet;
 		// or the receiver has changed its mind (RFC 2018 section 8).
 		f.cut(now)
-	case f.cuts != nil && ack.Before(f.inferred):
+	case !f.sack && ack.Before(f.inferred):
 		f.infer(now)
 	}
 }
@@ -245,8 +240,8 @@ func (f *filler) infer(now instant) {
 	since := now
 	if f.seen.s[0].left.After(f.ack) {
 		since = f.seen.s[0].gap.since // it cannot have what never passed
-	} else if f.dups < dupAcks {
-		since += slowDup
+	} else if since = f.lostSince(now); f.dups < dupAcks {
+		since = max(since, now+slowDup)
 	}
 	if len(f.held.s) > 0 {
 		front = f.held.s[0].left
@@ -298,17 +293,25 @@ func (f *filler) cut(now instant) {
 	}
 	f.held.trim(end)
 	if len(f.held.s) > 0 {
-		f.held.s[0].gap = hole{since: now + slowDup}
+		f.held.s[0].gap = hole{since: f.lostSince(now)}
 	}
+}
+
+// lostSince is the time from which the clock of a hole runs whose bytes passed
+// here: they may be under way, or in a queue behind this box, for as long as a
+// segment takes to be acknowledged.
+func (f *filler) lostSince(now instant) instant {
+	if _, at, ok := f.cuts.find(f.ack); ok {
+		return at + f.refill - f.wait
+	}
+	return now
 }
 
 // cutAt is the end of the segment that began at, or held, the byte at seq.
 func (f *filler) cutAt(seq packet.Seq) packet.Seq {
 	end := seq.Add(f.mss)
-	if f.cuts != nil {
-		if c, ok := f.cuts.find(seq); ok {
-			end = packet.MinSeq(end, c)
-		}
+	if c, _, ok := f.cuts.find(seq); ok {
+		end = packet.MinSeq(end, c)
 	}
 	return end
 }
@@ -365,9 +368,7 @@ func (f *filler) count(now instant, from, to packet.Seq, again bool) {
 	f.sentAt = now
 	f.bucket.take(float64(to.Diff(from)))
 	f.seen.add(from, to, now) // it goes the way of the others
-	if f.cuts != nil {
-		f.cuts.add(from, to)
-	}
+	f.cuts.add(now, from, to)
 	at := f.pos + uint64(from.Diff(f.ack))
 	f.report.add(at, at+uint64(to.Diff(from)))
 	f.report.segments++
@@ -436,26 +437,29 @@ func fillContent(dst, pattern []byte, at uint64) {
 	}
 }
 
-// cuts remembers where segments ended. Without SACK nothing else says how much
-// is missing behind this box.
+// cuts remembers where segments ended, and when they passed. Where SACK blocks do
+// not, it says how much is missing behind this box, and since when at least.
 type cuts struct {
-	ring [128]struct{ seq, end packet.Seq }
-	n    uint64
+	ring [128]struct {
+		at       instant
+		seq, end packet.Seq
+	}
+	n uint64
 }
 
-func (c *cuts) add(seq, end packet.Seq) {
+func (c *cuts) add(now instant, seq, end packet.Seq) {
 	e := &c.ring[c.n%uint64(len(c.ring))]
-	e.seq, e.end = seq, end
+	e.at, e.seq, e.end = now, seq, end
 	c.n++
 }
 
-// find is the end of the latest segment that held seq.
-func (c *cuts) find(seq packet.Seq) (packet.Seq, bool) {
+// find is the end of the latest segment that held seq, and when it passed.
+func (c *cuts) find(seq packet.Seq) (packet.Seq, instant, bool) {
 	for k := uint64(1); k <= min(c.n, uint64(len(c.ring))); k++ {
 		e := &c.ring[(c.n-k)%uint64(len(c.ring))]
 		if e.seq.AtMost(seq) && seq.Before(e.end) {
-			return e.end, true
+			return e.end, e.at, true
 		}
 	}
-	return 0, false
+	return 0, 0, false
 }

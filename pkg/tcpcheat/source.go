@@ -17,7 +17,7 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 	h.from(v, t, o)
 	c.echoed(e.now, o)
 	end := seq.Add(t.SegLen())
-	h.show(end)
+	h.show(e.now, seq, end)
 	if t.Has(packet.FlagFIN) && !h.finSeen {
 		h.finSeen, h.fin = true, seq.Add(n)
 	}
