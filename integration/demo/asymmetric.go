@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/box"
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/integration/rig/wire"
 )
@@ -38,7 +39,7 @@ type demonstration struct {
 	work  string // directory for sockets and files, removed at the end
 	net   *rig.Topology
 	taps  *taps
-	boxes []*box
+	boxes []*box.Box
 }
 
 // runAsymmetric runs the scenario and removes everything, whatever happens.

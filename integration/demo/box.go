@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/box"
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 	"github.com/qosproxy/qosproxy/pkg/console"
 )
@@ -22,19 +23,7 @@ var boxConfig string
 
 var boxTemplate = template.Must(template.New("box.yaml").Parse(boxConfig))
 
-const (
-	startPatience = 10 * time.Second
-	// stopPatience is longer than the drain_timeout of the configuration.
-	stopPatience = 8 * time.Second
-)
-
-// box is a running qosproxy.
-type box struct {
-	name    string
-	ns      *netns.NetNS
-	process *rig.Process
-	client  *console.Client
-}
+const startPatience = 10 * time.Second
 
 // boxValues are what differs between the two configurations.
 type boxValues struct {
@@ -71,7 +60,7 @@ func (d *demonstration) startBoxes(ctx context.Context) error {
 		}
 	}
 	for _, b := range d.boxes {
-		if err := b.ready(ctx); err != nil {
+		if err := b.Ready(ctx); err != nil {
 			return err
 		}
 	}
@@ -91,41 +80,19 @@ func (d *demonstration) startBox(ctx context.Context, v boxValues, ns *netns.Net
 	if err := writeConfig(config, v); err != nil {
 		return err
 	}
-	p, err := d.net.Start(rig.ProcessConfig{NS: ns, Path: d.opts.Binary, Args: []string{"run", "-c", config, "-s", socket}})
-	if err != nil {
-		return err
+	b, err := box.Start(ctx, d.net.Rig, box.Config{Name: name, NS: ns, Program: d.opts.Binary, Config: config, Socket: socket})
+	if b != nil {
+		d.boxes = append(d.boxes, b)
 	}
-	d.boxes = append(d.boxes, &box{name: name, ns: ns, process: p, client: console.NewClient(socket)})
-	if err := p.WaitSocket(ctx, socket); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-// ready waits until the box says that it is running.
-func (b *box) ready(ctx context.Context) error {
-	for {
-		status, err := b.client.Status(ctx)
-		if err == nil && status.State == "running" {
-			return nil
-		}
-		if !pause(ctx, 20*time.Millisecond) {
-			return fmt.Errorf("%s is not ready: state %q: %w", b.name, status.State, errors.Join(err, ctx.Err()))
-		}
-	}
+	return err
 }
 
 // stopBoxes ends box 1, whose tears box 2 then still hears, and box 2.
 func (d *demonstration) stopBoxes() error {
 	d.say.printf("ending both qosproxy")
 	for _, b := range d.boxes {
-		select {
-		case <-b.process.Exited():
-			return fmt.Errorf("%s ended by itself: %w\n%s", b.name, errors.Join(b.process.Err()), b.process.Stderr())
-		default:
-		}
-		if err := b.process.Stop(stopPatience); err != nil {
-			return fmt.Errorf("%s: %w\n%s", b.name, err, b.process.Stderr())
+		if err := b.Stop(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -138,7 +105,7 @@ func (d *demonstration) keepLogs() error {
 	}
 	var errs []error
 	for _, b := range d.boxes {
-		errs = append(errs, os.WriteFile(filepath.Join(d.opts.PcapDir, b.name+".log"), []byte(b.process.Stderr()), 0o644))
+		errs = append(errs, os.WriteFile(filepath.Join(d.opts.PcapDir, b.Name+".log"), []byte(b.Log()), 0o644))
 	}
 	return errors.Join(errs...)
 }
@@ -164,19 +131,19 @@ type sample struct {
 	problems                      []string
 }
 
-// read asks the box for its flows and sessions.
-func (b *box) read(ctx context.Context, p phase, s *sample) error {
-	flows, err := b.client.Flows(ctx)
+// read asks a box for its flows and sessions.
+func (s *sample) read(ctx context.Context, b *box.Box, p phase) error {
+	flows, err := b.Client.Flows(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", b.name, err)
+		return fmt.Errorf("%s: %w", b.Name, err)
 	}
-	sessions, err := b.client.Sessions(ctx)
+	sessions, err := b.Client.Sessions(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", b.name, err)
+		return fmt.Errorf("%s: %w", b.Name, err)
 	}
-	status, err := b.client.Status(ctx)
+	status, err := b.Client.Status(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", b.name, err)
+		return fmt.Errorf("%s: %w", b.Name, err)
 	}
 	s.problems = status.Problems
 	for i := range flows {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/qosproxy/qosproxy/integration/rig/realtime"
 )
 
 // ErrTargetMissed is returned by Run for a demonstration that ran to its end
@@ -64,7 +66,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	// end the process with its namespaces still there.
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
-	defer keepTime()()
+	defer realtime.PutOffCollections()()
 	m, err := runAsymmetric(ctx, o)
 	if err != nil {
 		return nil, err

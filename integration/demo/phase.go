@@ -66,7 +66,7 @@ func (d *demonstration) measure(ctx context.Context, p phase) (result, error) {
 				return nil
 			}
 			for i, b := range d.boxes {
-				if err := b.read(ctx, p, &r.boxes[i]); err != nil {
+				if err := r.boxes[i].read(ctx, b, p); err != nil {
 					return err
 				}
 			}

@@ -1,4 +1,4 @@
-package demo
+package realtime
 
 import (
 	"math"
@@ -8,11 +8,11 @@ import (
 // memoryLimit is far above what a run allocates, bytes.
 const memoryLimit = 512 << 20
 
-// keepTime puts off garbage collection until the function that it returns is
+// PutOffCollections puts off garbage collection until the function that it returns is
 // called. A collection stops every goroutine for a moment, also those that
 // carry the WAN's frames; on a busy machine that moment is long enough to show
 // in the delays that are measured.
-func keepTime() (restore func()) {
+func PutOffCollections() (restore func()) {
 	percent := debug.SetGCPercent(-1)
 	limit := debug.SetMemoryLimit(math.MaxInt64)
 	debug.SetMemoryLimit(min(limit, memoryLimit))

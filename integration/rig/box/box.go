@@ -1,0 +1,79 @@
+// Package box runs `qosproxy run` as the box of a network that package rig made.
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/netns"
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+// stopPatience is longer than the drain_timeout of the rig's configurations.
+const stopPatience = 8 * time.Second
+
+// Config says which program runs where, with which files.
+type Config struct {
+	Name    string // for messages
+	NS      *netns.NetNS
+	Program string
+	Config  string // file, that the caller has written
+	Socket  string // file, that the box makes
+}
+
+// Box is a running qosproxy.
+type Box struct {
+	Name    string
+	Client  *console.Client
+	process *rig.Process
+}
+
+// Start runs the program, which ends with the rig, and waits until it answers.
+// With an error after that the box is returned too, for what it said.
+func Start(ctx context.Context, r *rig.Rig, c Config) (*Box, error) {
+	p, err := r.Start(rig.ProcessConfig{NS: c.NS, Path: c.Program, Args: []string{"run", "-c", c.Config, "-s", c.Socket}})
+	if err != nil {
+		return nil, err
+	}
+	b := &Box{Name: c.Name, Client: console.NewClient(c.Socket), process: p}
+	if err := p.WaitSocket(ctx, c.Socket); err != nil {
+		return b, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	return b, nil
+}
+
+// Ready waits until the box says that it is running.
+func (b *Box) Ready(ctx context.Context) error {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		status, err := b.Client.Status(ctx)
+		if err == nil && status.State == "running" {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: state %q: %w", b.Name, status.State, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// Stop ends the box; that it had ended by itself is an error.
+func (b *Box) Stop() error {
+	select {
+	case <-b.process.Exited():
+		return fmt.Errorf("%s ended by itself: %w\n%s", b.Name, errors.Join(b.process.Err()), b.process.Stderr())
+	default:
+	}
+	if err := b.process.Stop(stopPatience); err != nil {
+		return fmt.Errorf("%s: %w\n%s", b.Name, err, b.process.Stderr())
+	}
+	return nil
+}
+
+// Log is the end of what the box said.
+func (b *Box) Log() string { return b.process.Stderr() }
