@@ -1,11 +1,11 @@
-# qosproxy: make build | test | soak | lint | bench | demo | scale | compare | fuzz | generate
+# qosproxy: make build | test | soak | lint | bench | demo | scale | paper | compare | fuzz | generate
 GO       ?= go
 FUZZTIME ?= 2s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -X main.version=$(VERSION)
 
-.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo soak scale compare generate generate-check tidy-check clean
+.PHONY: all build test unit integration lint fuzz fuzz-short bench bench-once demo soak scale paper compare generate generate-check tidy-check clean
 
 all: build
 
@@ -77,6 +77,13 @@ scale:
 compare: build
 	$(GO) build -trimpath -o bin/compare ./integration/compare
 	bin/compare
+
+# The paper's experiment, and what cheating does to small exchanges: see
+# docs/tcp.md. Needs root; some ten minutes.
+paper: build
+	$(GO) build -trimpath -o bin/paper ./integration/paper
+	bin/paper -plots docs/img
+	bin/paper -latency
 
 demo: build
 	bin/qosproxy demo asymmetric

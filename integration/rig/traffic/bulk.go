@@ -12,6 +12,7 @@ import (
 // BulkConfig describes a whole transfer from one namespace to another.
 type BulkConfig struct {
 	From, To          *netns.NetNS
+	Local             netip.AddrPort // of the source; optional
 	Remote            netip.AddrPort // of the sink; port 0 lets the kernel choose
 	CongestionControl string
 	Seed              uint64
@@ -63,7 +64,7 @@ func Bulk(ctx context.Context, cfg BulkConfig) (BulkResult, error) {
 	}()
 	var sendErr error
 	result.Source, sendErr = SendBulk(ctx, BulkSourceConfig{
-		NS: cfg.From, Remote: sink.Addr(), CongestionControl: cfg.CongestionControl, Seed: cfg.Seed,
+		NS: cfg.From, Local: cfg.Local, Remote: sink.Addr(), CongestionControl: cfg.CongestionControl, Seed: cfg.Seed,
 		Duration: cfg.Duration, Bytes: cfg.Bytes, Drain: cfg.Drain,
 	})
 	if !result.Source.Drained {

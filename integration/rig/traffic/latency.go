@@ -20,7 +20,24 @@ type LatencyConfig struct {
 	CongestionControl string
 	Duration          time.Duration
 	Pause             time.Duration // between a response and the next request
+	// Period has requests start at multiples of it since Begin, instead of a
+	// pause: connections with one period and different Begins take turns.
+	Period            time.Duration
+	Begin             time.Time
+	Warmup            time.Duration // requests made so soon after connecting are not counted
 	Request, Response int           // bytes, 0 is 64
+}
+
+// wait is how long to wait before the next request.
+func (c *LatencyConfig) wait(now time.Time) time.Duration {
+	if c.Period <= 0 {
+		return c.Pause
+	}
+	late := now.Sub(c.Begin) % c.Period
+	if late < 0 {
+		return -late
+	}
+	return c.Period - late
 }
 
 // LatencyResult of all exchanges completed.
@@ -62,14 +79,20 @@ func request(ctx context.Context, remote netip.AddrPort, cfg LatencyConfig, resu
 	defer stop()
 	var times samples
 	req, resp := make([]byte, cfg.Request), make([]byte, cfg.Response)
+	connected := time.Now()
+	if cfg.Period > 0 {
+		pause(ctx, cfg.wait(connected))
+	}
 	for err == nil && ctx.Err() == nil {
 		start := time.Now()
 		if _, err = conn.Write(req); err == nil {
 			_, err = io.ReadFull(conn, resp)
 		}
 		if err == nil {
-			times.add(time.Since(start))
-			pause(ctx, cfg.Pause)
+			if start.Sub(connected) >= cfg.Warmup {
+				times.add(time.Since(start))
+			}
+			pause(ctx, cfg.wait(time.Now()))
 		}
 	}
 	if ctx.Err() != nil {
