@@ -39,7 +39,7 @@ integration: build
 # docs/testing.md says which.
 soak: build
 	$(GO) test -race -count 1 -timeout 30m $(LONGPKGS)
-	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Neighbour|Scapy|Twenty)' ./integration
+	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Neighbour|Scapy|Stacks|Twenty)' ./integration
 
 lint:
 	$(GO) run $(GOLANGCI) run ./...
