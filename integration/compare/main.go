@@ -56,7 +56,7 @@ func run() error {
 	flag.BoolVar(&asJSON, "json", false, "print JSON")
 	flag.Parse()
 	known := only == "" || slices.ContainsFunc(o.variants, func(v variant) bool { return v.Name == only })
-	if flag.NArg() > 0 || !known || way < 0 || o.warmup <= 0 || o.window < time.Second {
+	if flag.NArg() > 0 || !known || way < 0 || o.warmup <= 0 || o.window < 2*time.Second {
 		flag.Usage()
 		os.Exit(2)
 	}

@@ -164,11 +164,11 @@ func (l *lab) measure(ctx context.Context, v variant, cc string) (row, error) {
 		cfg.Drain = drainFor // without boxes its queue may take longer than anybody waits
 	}
 	sent, err := traffic.SendBulk(ctx, cfg)
+	watchErr := <-used
 	if !sent.Drained {
 		cancel()
 	}
 	got := <-sunk
-	watchErr := <-used
 	if err = errors.Join(err, watchErr); err != nil {
 		return r, err
 	}
@@ -193,7 +193,8 @@ func (l *lab) watch(ctx context.Context, sink *traffic.BulkSink, v variant, r *r
 		return ctx.Err()
 	}
 	before, from := l.net.WAN.Counters(wire.BA), time.Now()
-	if !pause(ctx, l.window-200*time.Millisecond) {
+	// Not to the end: the flow must still be there.
+	if !pause(ctx, l.window-time.Second) {
 		return ctx.Err()
 	}
 	after := l.net.WAN.Counters(wire.BA)

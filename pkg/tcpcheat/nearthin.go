@@ -8,6 +8,7 @@ func (e *Engine) thin(c *conn, a *ackOf) thinAct {
 	n := c.near
 	n.thin.set(n.ThinRate, c.rttSrc.smooth, c.rttSrc.min)
 	s := look(a.v, a.o, a.meta, a.win, c.src.max, n.mss)
+	s.unscaled = c.midway
 	if c.src.finSeen && a.ack.After(c.src.fin) {
 		s.plain = false // what close() waits for
 	}

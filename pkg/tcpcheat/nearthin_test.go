@@ -105,6 +105,35 @@ func TestThinPassesTheAckOfTheFIN(t *testing.T) {
 	}
 }
 
+// A connection that is picked up in the middle has no window scale that is
+// known. It is thinned; a closed window and its opening are known without.
+func TestThinMidway(t *testing.T) {
+	l := newLab(t)
+	if err := l.e.WatchNear(l.now, l.key); err != nil {
+		t.Fatal(err)
+	}
+	l.src(ack, 0, 1448, l.opts())
+	if err := l.e.Start(l.now, l.key, thinParams); err != nil {
+		t.Fatal(err)
+	}
+	off := 1448
+	for range 200 {
+		off = l.more(off)
+		l.rcv(ack, off, 60000, 0, 0, l.opts())
+	}
+	if got := l.stats(); got.State != Cheated || got.Thinned < 100 {
+		t.Errorf("%d of 200 ACKs were dropped; %v, %s", got.Thinned, got.State, got.Reason)
+	}
+	for _, win := range []int{0, 60000} {
+		l.pass(time.Second)
+		off = l.more(off)
+		if a, _ := l.rcv(ack, off, win, 0, 0, l.opts()); a == Drop {
+			t.Errorf("a window of %d was dropped", win)
+		}
+		l.take()
+	}
+}
+
 // Within a batch the engine's own packets leave after all verdicts. Short
 // segments that come behind one of them go the same way, so the source gets
 // them in order.

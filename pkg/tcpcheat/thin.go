@@ -34,6 +34,7 @@ type thinner struct {
 	known    bool
 	last     packet.Seq // highest acknowledgement of the receiver
 	win      int        // window of its latest segment
+	unscaled bool       // in units that are not known
 	edge     packet.Seq // right edge of its latest segment
 	told     packet.Seq // rightmost edge that went to the source
 	loss     bool       // the receiver tells of a hole
@@ -104,10 +105,12 @@ type thinSeen struct {
 	win    int        // bytes
 	sent   packet.Seq // end of the source's data that has passed here
 	mss    int
-	bare   bool // no data, no SYN, FIN or RST
-	plain  bool // see plain: nothing but an acknowledgement and a window
-	dsack  bool // its first SACK block tells of bytes that came twice
-	blocks []packet.SACKBlock
+	// unscaled says that win is in units that are not known.
+	unscaled bool
+	bare     bool // no data, no SYN, FIN or RST
+	plain    bool // see plain: nothing but an acknowledgement and a window
+	dsack    bool // its first SACK block tells of bytes that came twice
+	blocks   []packet.SACKBlock
 }
 
 // thinAct is what becomes of a segment of the receiver.
@@ -130,7 +133,7 @@ func (t *thinner) set(rate float64, rtt, least time.Duration) {
 		return
 	}
 	t.hold = min(rtt/thinShare, maxAutoHold)
-	if t.known && 4*t.flow >= 3*t.win && rtt <= least*5/4 {
+	if t.known && !t.unscaled && 4*t.flow >= 3*t.win && rtt <= least*5/4 {
 		t.hold /= windowShare
 	}
 	if t.hold < minAutoHold {
@@ -190,7 +193,7 @@ func (t *thinner) offer(now instant, s *thinSeen) thinAct {
 	if !t.known {
 		t.told = edge
 	}
-	t.known, t.last, t.win, t.edge = true, s.ack, s.win, edge
+	t.known, t.last, t.win, t.edge, t.unscaled = true, s.ack, s.win, edge, s.unscaled
 	switch {
 	case news || t.credit >= cost*(1+thinReserve):
 		t.spend(cost)
@@ -250,8 +253,12 @@ func (t *thinner) news(s *thinSeen, edge packet.Seq) bool {
 		return true // a duplicate ACK, a window update, the answer to a probe
 	case t.loss && !sack:
 		return true // the hole is filled (RFC 6582 section 3.2)
+	case s.win == 0, t.win == 0:
+		return true // closed, or open again
+	case s.unscaled:
+		// Nothing else can be said about windows.
 	case s.win < 2*s.mss, t.win < 2*s.mss:
-		return true // closed, all but closed, or open again
+		return true // all but closed, or open again
 	case edge.Before(t.edge):
 		return true // shrunk (RFC 9293 section 3.8.6)
 	case t.told.Diff(s.sent) < 2*s.mss && thinSteps*edge.Diff(t.told) >= s.win:
