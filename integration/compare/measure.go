@@ -23,8 +23,10 @@ const (
 	// ethernet is what a frame has beside its bytes on the wire: preamble,
 	// check sequence and gap.
 	ethernet = 24
-	// firstPort is that of plain transfers, and the others follow.
-	firstPort = 5001
+	// firstPort is the first of those of plain transfers; the others follow.
+	// Each transfer has one of its own, and with it an RSVP session.
+	firstPort = 5000
+	ports     = 10 // of each variant
 	drainFor  = 12 * time.Second
 	settleFor = 30 * time.Second // a full queue on the way back takes ten
 )
@@ -39,19 +41,22 @@ const (
 // variant is what is done for a transfer.
 type variant struct {
 	Name           string
-	Port           int
+	Port           int // first of ports
 	Reliable, Thin bool
 }
 
 // boxes tells whether a box does anything.
 func (v variant) boxes() bool { return v.Reliable || v.Thin }
 
+// To is the last port.
+func (v variant) To() int { return v.Port + ports - 1 }
+
 func variants() []variant {
 	return []variant{
 		{Name: plain, Port: firstPort},
-		{Name: thin, Port: firstPort + 1, Thin: true},
-		{Name: "reliable", Port: firstPort + 2, Reliable: true},
-		{Name: both, Port: firstPort + 3, Reliable: true, Thin: true},
+		{Name: thin, Port: firstPort + ports, Thin: true},
+		{Name: "reliable", Port: firstPort + 2*ports, Reliable: true},
+		{Name: both, Port: firstPort + 3*ports, Reliable: true, Thin: true},
 	}
 }
 
@@ -136,11 +141,12 @@ func compareOn(ctx context.Context, o options, back int64) (rows []row, err erro
 func (l *lab) measure(ctx context.Context, v variant, cc string) (row, error) {
 	r := row{Back: l.back, CC: cc, Variant: v.Name}
 	l.next++
+	port := uint16(v.Port + int(l.next)%ports)
 	length := l.warmup + l.window
 	ctx, cancel := context.WithTimeout(ctx, length+2*drainFor+10*time.Second)
 	defer cancel()
 	sink, err := traffic.ListenBulk(ctx, traffic.BulkSinkConfig{
-		NS: l.net.B, Listen: netip.AddrPortFrom(rig.AddrB, uint16(v.Port)), Seed: uint64(l.next),
+		NS: l.net.B, Listen: netip.AddrPortFrom(rig.AddrB, port), Seed: uint64(l.next),
 	})
 	if err != nil {
 		return r, err

@@ -124,6 +124,7 @@ func TestThinMidway(t *testing.T) {
 	if got := l.stats(); got.State != Cheated || got.Thinned < 100 {
 		t.Errorf("%d of 200 ACKs were dropped; %v, %s", got.Thinned, got.State, got.Reason)
 	}
+	l.pass(thinPatience)
 	for _, win := range []int{0, 60000} {
 		off = l.more(off)
 		if a, _ := l.rcv(ack, off, win, 0, 0, l.opts()); a == Drop {
@@ -195,7 +196,7 @@ func TestThinLearnsTheRoundTrip(t *testing.T) {
 		l.src(ack, off, 1448, packet.AppendTimestamps(nil, l.tick, l.tick))
 		off += 1448
 	}
-	for _, rtt := range []time.Duration{80 * time.Millisecond, 120 * time.Millisecond} {
+	for _, rtt := range []time.Duration{60 * time.Millisecond, 90 * time.Millisecond} {
 		for range 50 {
 			round(rtt)
 		}

@@ -63,10 +63,11 @@ const (
 	// header with all its options.
 	maxThin = 100
 	// thinShare of the round trip is what an ACK may wait where no rate is
-	// configured: HyStart takes a delay of an eighth for the sign of a queue
-	// (RFC 9406 section 4.2), and RACK waits a quarter before it takes a
-	// segment for lost (RFC 8985 section 6.2).
-	thinShare = 8
+	// configured: RACK waits a quarter before it takes a segment for lost (RFC
+	// 8985 section 6.2). HyStart takes a delay of an eighth for the sign of a
+	// queue (RFC 9406 section 4.2), but looks at the latest segment that is
+	// acknowledged, which has not waited.
+	thinShare = 5
 	// maxAutoHold and minAutoHold bound that. Longer trains of data than those
 	// of 20 ms find no queue that takes them in one piece; and a way back on
 	// which a millisecond is much is not narrow, so there nothing is dropped.

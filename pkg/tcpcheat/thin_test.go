@@ -217,9 +217,9 @@ func TestThinHold(t *testing.T) {
 		rtt  time.Duration
 		want time.Duration
 	}{
-		{0, 100 * time.Millisecond, 12500 * time.Microsecond},
+		{0, 80 * time.Millisecond, 16 * time.Millisecond},
 		{0, time.Second, maxAutoHold},
-		{0, 7 * time.Millisecond, 0}, // a short way: nothing is dropped
+		{0, 4 * time.Millisecond, 0}, // a short way: nothing is dropped
 		{0, 0, 0},                    // unknown
 		{1000, 0, maxHold},
 		{1, 0, maxHold},
