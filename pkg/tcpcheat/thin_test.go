@@ -294,7 +294,7 @@ func TestThinShortExchanges(t *testing.T) {
 	}
 	l.now += 100 * time.Millisecond
 	for range 100 {
-		l.now += 50 * time.Millisecond
+		l.now += 100 * time.Millisecond
 		for range 4 {
 			off += thinMSS
 			l.sent = off
