@@ -237,10 +237,11 @@ func (f *filler) infer(now instant) {
 	if !ok {
 		return
 	}
-	since := now
-	if f.seen.s[0].left.After(f.ack) {
+	since := f.lostSince(now)
+	switch {
+	case f.seen.s[0].left.After(f.ack):
 		since = f.seen.s[0].gap.since // it cannot have what never passed
-	} else if since = f.lostSince(now); f.dups < dupAcks {
+	case f.dups < dupAcks:
 		since = max(since, now+slowDup)
 	}
 	if len(f.held.s) > 0 {
