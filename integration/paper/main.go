@@ -39,6 +39,7 @@ type options struct {
 
 // report is what a run has found, and its JSON.
 type report struct {
+	Runs       int             `json:"runs"` // whose figures are put together
 	Processors int             `json:"processors"`
 	LoadBefore float64         `json:"load_before"` // load average of a minute
 	LoadAfter  float64         `json:"load_after"`
@@ -68,7 +69,7 @@ func run() error {
 	flag.StringVar(&plots, "plots", "", "directory for SVG plots")
 	flag.BoolVar(&asJSON, "json", false, "print JSON")
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "usage: paper [flags] [FILE...]\n\nFILEs are the JSON of earlier runs: they are tabled and drawn together, and nothing is measured.\n\n")
+		fmt.Fprintf(flag.CommandLine.Output(), "usage: paper [flags] [FILE...]\n\nFILEs are the JSON of earlier runs: they are tabled and drawn together (of a point that\nseveral have, the median), and nothing is measured.\n\n")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -141,7 +142,7 @@ func measure(o options, small bool) (r report, err error) {
 	defer stop()
 	defer realtime.PutOffCollections()()
 	start := time.Now()
-	r = report{Processors: runtime.NumCPU(), LoadBefore: load(), WarmupS: o.warmup.Seconds(), WindowS: o.window.Seconds()}
+	r = report{Runs: 1, Processors: runtime.NumCPU(), LoadBefore: load(), WarmupS: o.warmup.Seconds(), WindowS: o.window.Seconds()}
 	if small {
 		r.Latencies, err = latencies(ctx, o)
 	} else {
@@ -170,7 +171,7 @@ func read(files []string) (report, error) {
 		all.LoadBefore, all.LoadAfter = max(all.LoadBefore, r.LoadBefore), max(all.LoadAfter, r.LoadAfter)
 		all.Points, all.Latencies = points, latencies
 		if i > 0 {
-			all.TookS += r.TookS
+			all.Runs, all.TookS = all.Runs+max(1, r.Runs), all.TookS+r.TookS
 		}
 	}
 	return all, nil

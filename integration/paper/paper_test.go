@@ -114,7 +114,7 @@ func TestConfigs(t *testing.T) {
 
 // made is a report with two points, one of them of a transfer that failed.
 func made() report {
-	return report{Processors: 2, WarmupS: 3, WindowS: 3, Points: []point{
+	return report{Runs: 1, Processors: 2, WarmupS: 3, WindowS: 3, Points: []point{
 		{Figure: figureRate, CC: "cubic", Mode: modeNone, Back: 32_000, Goodput: 1e6, Intact: true, Reserved: reserved, State: "managed"},
 		{Figure: figureRate, CC: "cubic", Mode: modeReliable, Back: 32_000, Goodput: 18e6, Intact: true, Reserved: reserved, State: "cheated", FakeAcks: 1, Whole: new(false)},
 	}}
@@ -136,6 +136,24 @@ func TestTable(t *testing.T) {
 	}
 	if !r.Points[0].good() || r.Points[1].good() {
 		t.Errorf("good: %v, %v", r.Points[0].good(), r.Points[1].good())
+	}
+}
+
+// Of what several runs have measured the median counts, and no fault is lost.
+func TestMerge(t *testing.T) {
+	var r report
+	for _, v := range []float64{3, 1, 18} {
+		p := made().Points[0]
+		p.Goodput = v
+		r.Points = append(r.Points, p)
+	}
+	r.Points[2].Intact = false
+	lines := r.curves(figureRate)
+	if len(lines) != 1 || len(lines[0].points) != 1 || lines[0].points[0].Goodput != 3 || lines[0].points[0].Intact {
+		t.Errorf("%+v", lines)
+	}
+	if p := merge([]point{{Goodput: 4}, {Goodput: 2}}); p.Goodput != 3 {
+		t.Errorf("median of 2 and 4: %v", p.Goodput)
 	}
 }
 

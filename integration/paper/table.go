@@ -56,6 +56,29 @@ func (c *curve) name() string {
 	return name
 }
 
+// merge makes one point of those that several runs have measured at the same
+// place: the median of their goodputs, and the faults of any of them.
+func merge(same []point) point {
+	slices.SortFunc(same, func(a, b point) int {
+		return cmp.Or(cmp.Compare(b2i(a.good()), b2i(b.good())), cmp.Compare(a.Goodput, b.Goodput))
+	})
+	one := same[0] // a bad one, if there is any
+	rates := make([]float64, len(same))
+	for i := range same {
+		rates[i] = same[i].Goodput
+	}
+	slices.Sort(rates)
+	one.Goodput = (rates[(len(rates)-1)/2] + rates[len(rates)/2]) / 2
+	return one
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // curves sorts the points of a figure into its lines.
 func (r *report) curves(figure string) []curve {
 	var list []curve
@@ -70,8 +93,19 @@ func (r *report) curves(figure string) []curve {
 		}
 		list[i].points = append(list[i].points, p)
 	}
-	for _, c := range list {
-		slices.SortFunc(c.points, func(a, b point) int { return cmp.Or(cmp.Compare(b.Back, a.Back), cmp.Compare(a.Loss, b.Loss)) })
+	for i := range list {
+		c := &list[i]
+		slices.SortStableFunc(c.points, func(a, b point) int { return cmp.Or(cmp.Compare(b.Back, a.Back), cmp.Compare(a.Loss, b.Loss)) })
+		var merged []point
+		for len(c.points) > 0 {
+			n := 1
+			for n < len(c.points) && c.points[n].Back == c.points[0].Back && c.points[n].Loss == c.points[0].Loss {
+				n++
+			}
+			merged = append(merged, merge(c.points[:n]))
+			c.points = c.points[n:]
+		}
+		c.points = merged
 	}
 	slices.SortStableFunc(list, func(a, b curve) int { return cmp.Compare(a.cc, b.cc) })
 	return list
@@ -138,6 +172,10 @@ func (p *point) remark() string {
 }
 
 func (r *report) circumstances() string {
-	return fmt.Sprintf("%d processors, load %.1f at the start and %.1f at the end, %.0f s; the first %.3g s of each transfer are not counted, the next %.3g s are.",
-		r.Processors, r.LoadBefore, r.LoadAfter, r.TookS, r.WarmupS, r.WindowS)
+	text := fmt.Sprintf("load %.1f at the start and %.1f at the end", r.LoadBefore, r.LoadAfter)
+	if r.Runs > 1 {
+		text = fmt.Sprintf("medians of %d runs, load %.1f at most", r.Runs, max(r.LoadBefore, r.LoadAfter))
+	}
+	return fmt.Sprintf("%d processors, %s, %.0f s; the first %.3g s of each transfer are not counted, the next %.3g s are.",
+		r.Processors, text, r.TookS, r.WarmupS, r.WindowS)
 }
