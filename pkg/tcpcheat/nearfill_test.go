@@ -2,6 +2,7 @@ package tcpcheat
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -77,6 +78,39 @@ func TestFakeSegmentFields(t *testing.T) {
 	if late := l.pass(time.Minute); len(late) != 0 {
 		t.Errorf("%d packets after Stop", len(late))
 	}
+}
+
+// Over IPv6 the flow label is the source's (RFC 6437 section 3).
+func TestRFC6437_FakeSegmentHasTheFlowLabel(t *testing.T) {
+	l := newLab(t)
+	l.key = packet.MakeKey(packet.ProtoTCP, netip.MustParseAddrPort("[fd00:1::2]:4000"), netip.MustParseAddrPort("[fd00:2::2]:80"))
+	l.start(fillP)
+	data := func(off int) {
+		l.handle(&packet.Segment{
+			Key: l.key, TTL: 64, FlowLabel: 0xabcde, Seq: l.sisn.Add(1 + off), Ack: l.risn.Add(1), Flags: ack, Window: 500,
+			Options: l.opts(), Payload: contents(off, 1428),
+		}, Meta{})
+	}
+	data(1428)
+	l.rcv(ack, 0, 60000, 0, 0, sackOpt(l, 1428, 2856))
+	made := 0
+	for _, in := range append(l.e.TakeInjected(), l.later(40*time.Millisecond)...) {
+		v, err := packet.Parse(in.Packet)
+		if err != nil || !v.TCPChecksumOK() || v.FlowLabel() != 0xabcde || len(v.TCPPayload()) > 1428 {
+			t.Errorf("%v: flow label %x, %d bytes", err, v.FlowLabel(), len(v.TCPPayload()))
+		}
+		made += len(v.TCPPayload())
+	}
+	if made != 1428 {
+		t.Errorf("%d bytes made", made)
+	}
+}
+
+// later lets time go by and returns what is made, as it is.
+func (l *lab) later(d time.Duration) []Injected {
+	l.now = l.now.Add(d)
+	l.e.Advance(l.now)
+	return l.e.TakeInjected()
 }
 
 // A CE mark or an ECN-capable packet of the source does not make a fake one
