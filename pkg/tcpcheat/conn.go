@@ -61,6 +61,8 @@ type conn struct {
 	timedAt        instant
 	timing         bool
 	synAt          instant
+	shownTS        uint32 // receiver's latest TSval that the source was shown
+	shownAny       bool
 	echoTS         uint32 // receiver's TSval whose echo from the source is awaited
 	echoAt         instant
 	echoing        bool
@@ -179,13 +181,37 @@ func (h *host) inOrder(seq, end, acked packet.Seq, tsval uint32) {
 }
 
 // rtt is the estimator of RFC 6298 section 2.
-type rtt struct{ smooth, dev, min time.Duration }
+type rtt struct {
+	smooth, dev, min time.Duration
+	now, before      time.Duration // lowest of this span of time, and of the one before
+	turn             instant       // of the spans
+}
+
+// rttSpan is how long a round trip counts as one without congestion.
+const rttSpan = 10 * time.Second
+
+// lowest is the least round trip of late.
+func (r *rtt) lowest(now instant) time.Duration {
+	if now-r.turn >= rttSpan && r.now > 0 {
+		r.before, r.now, r.turn = r.now, 0, now
+	}
+	switch {
+	case r.now == 0:
+		return r.before
+	case r.before == 0:
+		return r.now
+	}
+	return min(r.now, r.before)
+}
 
 func (r *rtt) sample(d time.Duration) {
 	if d < 0 {
 		return
 	}
 	d = max(d, time.Microsecond)
+	if r.now == 0 || d < r.now {
+		r.now = d
+	}
 	if r.smooth == 0 {
 		r.smooth, r.dev, r.min = d, d/2, d
 		return

@@ -154,6 +154,7 @@ func (e *Engine) begin(c *conn, p Params) {
 	c.state, c.reason = Cheated, ""
 	if p.near() {
 		c.near = newNear(c, p)
+		e.setPace(c)
 		e.setFill(c)
 		c.reason = c.near.what()
 	}
@@ -185,8 +186,13 @@ func (e *Engine) change(c *conn, p Params) {
 	case c.near == nil:
 		c.near = newNear(c, p)
 	default:
+		if c.near.Mode == Pace && p.Mode != Pace {
+			e.endPace(c)
+			c.near.pace = pacing{}
+		}
 		c.near.set(p)
 	}
+	e.setPace(c)
 	e.setFill(c)
 	if c.ch == nil {
 		c.reason = c.near.what()

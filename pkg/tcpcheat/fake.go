@@ -73,7 +73,11 @@ func (h *host) nextID() uint16 {
 // awaitEcho starts a round trip measurement towards the source: the time until
 // it echoes a TSval that it has not seen before.
 func (c *conn) awaitEcho(now instant) {
-	if !c.echoing && c.rcv.stamp != c.echoTS {
+	if c.shownAny && int32(c.rcv.stamp-c.shownTS) <= 0 {
+		return
+	}
+	c.shownTS, c.shownAny = c.rcv.stamp, true
+	if !c.echoing {
 		c.echoTS, c.echoAt, c.echoing = c.rcv.stamp, now, true
 	}
 }

@@ -237,11 +237,10 @@ func (f *filler) infer(now instant) {
 	if !ok {
 		return
 	}
-	since := f.lostSince(now)
-	switch {
-	case f.seen.s[0].left.After(f.ack):
+	since := now
+	if f.seen.s[0].left.After(f.ack) {
 		since = f.seen.s[0].gap.since // it cannot have what never passed
-	case f.dups < dupAcks:
+	} else if since = f.lostSince(now); f.dups < dupAcks {
 		since = max(since, now+slowDup)
 	}
 	if len(f.held.s) > 0 {

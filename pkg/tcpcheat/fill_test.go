@@ -209,42 +209,6 @@ func TestFillTailBeforeFIN(t *testing.T) {
 	}
 }
 
-// A later segment without data tells by its number where the data ends, but the
-// source has a second to send it again, and the receiver must have said that it
-// misses something.
-func TestFillTailShownByABareSegment(t *testing.T) {
-	for _, sack := range []bool{true, false} {
-		l := newFillLab(t, sack)
-		l.data(0, 1000)
-		l.ack(1000)
-		l.data(2300, 2300)
-		l.want(l.pass(5 * time.Second))
-		l.ack(1000) // what a probe made it say
-		l.want(l.pass(15*time.Millisecond), 1000, 2000, 2000, 2300)
-		l.ack(2300)
-		l.want(l.pass(time.Minute))
-		l.data(2300, 3300) // and on it goes
-		l.ack(3300)
-		l.data(4300, 4300)
-		l.ack(3300)
-		l.want(l.pass(tailTime))
-		l.want(l.pass(21*time.Millisecond), 3300, 4300)
-		if len(l.f.report.list) != 2 || l.f.report.bytes != 2300 {
-			t.Errorf("SACK %v: reported %+v", sack, l.f.report)
-		}
-	}
-}
-
-// One that only was overtaken tells nothing.
-func TestFillBareSegmentOvertakesData(t *testing.T) {
-	l := newFillLab(t, false)
-	l.data(1000, 1000)
-	l.data(0, 1000)
-	l.ack(0)
-	l.ack(1000)
-	l.want(l.pass(time.Minute))
-}
-
 // A fake that is lost is made again, ever later, and in the end no more.
 func TestFillBacksOffAndEnds(t *testing.T) {
 	l := newFillLab(t, true)

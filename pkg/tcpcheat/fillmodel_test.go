@@ -13,7 +13,7 @@ import (
 var fillSeed = flag.Uint64("fillseed", 0, "the only seed of TestFillRandomSchedules to run; 0: all")
 
 // fillModel is a source, a filler and a receiver under virtual time, in
-// offsets of the stream.
+// offsets of the stream. Fake is what the filler made, real what the source sent.
 type fillModel struct {
 	t      *testing.T
 	rng    *rand.Rand
@@ -23,26 +23,26 @@ type fillModel struct {
 	n      int
 	fails  int
 
-	total         int
-	mss           int
-	sack, sackFIN bool
-	overwrite     bool // in-order data wins over what waits behind a hole, as in Linux
-	repeats       float64
-	loss, lanLoss float64
-	backLoss      float64
-	jitter, dup   time.Duration
-	delay, lan    time.Duration
-	window        int
-	wake          time.Duration
-	packets       int
+	total          int
+	mss            int
+	sack, sackFIN  bool
+	overwrite      bool // in-order data wins over what waits behind a hole, as in Linux
+	repeats        float64
+	loss, lanLoss  float64
+	backLoss       float64
+	jitter, dup    time.Duration
+	delay, lan     time.Duration
+	window         int
+	wake           time.Duration
+	packets, timed int
 
-	got           []byte // 0: missing
-	made          []bool // bytes that were ever in a fake segment
-	next, top     int    // of the receiver
-	latest        int
-	delayed       int
-	fin, finAcked bool
-	last          int // last window edge
+	real, fake, got []byte // of got 0: missing
+	made            []bool // bytes that were ever in a fake segment
+	next, top       int    // of the receiver
+	latest          int
+	delayed         int
+	fin, finAcked   bool
+	last            int // last window edge
 }
 
 const (
@@ -112,7 +112,7 @@ func (m *fillModel) poll() {
 	}
 	if at := m.f.deadline(m.now); at != never && (m.wake <= m.now || at < m.wake) {
 		m.wake = max(at, m.now+1)
-		m.after(m.wake-m.now, m.poll)
+		m.after(m.wake-m.now, func() { m.timed++; m.poll() })
 	}
 }
 

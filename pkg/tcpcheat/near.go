@@ -15,6 +15,7 @@ type near struct {
 	mss    int // payload of a full segment
 	header int // IP and TCP header of a full segment
 	thin   thinner
+	pace   pacing
 	detour detour
 	fill   *filler
 }
@@ -67,8 +68,11 @@ func (c *conn) segment() (mss, header int) {
 
 // nearData sees a segment of the source on its way to the receiver, before the
 // state of the connection takes note of it.
-func (e *Engine) nearData(c *conn, _ packet.View, t packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
+func (e *Engine) nearData(c *conn, v packet.View, t packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
 	c.near.thin.data(e.now, t.Seq().Add(t.SegLen()))
+	if c.near.Mode == Pace {
+		e.paceData(c, v, t)
+	}
 	return Accept
 }
 
@@ -97,6 +101,9 @@ func (e *Engine) nearAck(c *conn, a *ackOf) Action {
 // onward is what is done with a segment of the receiver that goes to the
 // source now.
 func (e *Engine) onward(c *conn, a *ackOf) Action {
+	if c.near.Mode == Pace {
+		return e.paceAck(c, a)
+	}
 	c.given(a.ack, a.win)
 	return Accept
 }
@@ -110,12 +117,14 @@ func (e *Engine) nearDue(c *conn) {
 	if e.now >= c.near.thin.due() {
 		e.owed(c)
 	}
+	e.paceDue(c)
 	e.fillDue(c)
 }
 
-// wakeAt is when nearDue wants to be called.
-func (n *near) wakeAt(now instant) instant {
-	at := n.thin.due()
+// nearAt is when nearDue wants to be called.
+func (e *Engine) nearAt(c *conn) instant {
+	n, now := c.near, e.now
+	at := min(n.thin.due(), e.paceAt(c))
 	if n.fill != nil {
 		at = min(at, n.fill.deadline(now))
 	}
@@ -129,6 +138,9 @@ func (e *Engine) endNear(c *conn) {
 		return
 	}
 	e.owed(c)
+	if c.near.Mode == Pace && c.ch == nil {
+		e.endPace(c)
+	}
 	c.stats.Mode = c.near.Mode
 	c.near = nil
 }
@@ -149,7 +161,7 @@ func (e *Engine) pumpNear(c *conn) {
 		e.silent(c)
 		return
 	}
-	e.timers.schedule(c, max(min(at, c.contradictedAt(), c.near.wakeAt(e.now)), e.now+1))
+	e.timers.schedule(c, max(min(at, c.contradictedAt(), e.nearAt(c)), e.now+1))
 }
 
 // pickUp follows a connection from the middle. Its window scale is not known,
@@ -161,8 +173,11 @@ func (e *Engine) pickUp(c *conn, fromSource bool, t packet.TCP, o *packet.TCPOpt
 	}
 	h.max, h.ack = t.Seq(), t.Ack()
 	peer.max, peer.ack = t.Ack(), t.Seq()
+	h.next, peer.next = h.max, peer.max
 	if o.HasTimestamps {
 		h.tsval, peer.tsval = o.TSVal, o.TSEcr
+		h.stamp, peer.stamp = o.TSVal, o.TSEcr
+		c.ts = true
 	}
 	h.shift, peer.shift = -1, -1
 	c.passed, c.edge, c.offered = c.rcv.ack, c.rcv.ack, c.rcv.ack

@@ -47,6 +47,8 @@ type Params struct {
 	// PaceFactor is the window of a paced source, in round trips at Rate; 0 takes
 	// DefaultPaceFactor.
 	PaceFactor float64
+	// PaceLoose leaves room for a box nearer to the receiver that paces too.
+	PaceLoose bool
 	// Thin drops ACKs that add nothing, on their way to the source, down to
 	// ThinRate, in bytes/s of ACKs, IP header included. 0 is as few as a source
 	// without a box of its own bears well; see thinner.set.

@@ -47,35 +47,6 @@ func TestRFC9293_3_8_6_1_LostWindowUpdate(t *testing.T) {
 	}
 }
 
-// Realtime: when the receiver does not acknowledge what the source was told is
-// delivered, it is asked, and a second segment tells by its number how far the
-// data went, for the box that fills holes.
-func TestRealtimeProbeTellsHowFarTheDataWent(t *testing.T) {
-	l := newLab(t)
-	p := labParams
-	p.Mode = Realtime
-	l.start(p)
-	l.src(ack, 0, 1448, l.opts())
-	l.take()
-	var at []int
-	for _, s := range l.pass(2 * time.Second) {
-		if s.to == ToReceiver {
-			at = append(at, s.off)
-			if len(s.Payload()) != 0 || s.Flags() != ack {
-				t.Errorf("%d bytes, flags %x", len(s.Payload()), s.Flags())
-			}
-		}
-	}
-	if len(at) < 4 || len(at) > 10 || at[0] != -1 || at[1] != 1448 {
-		t.Errorf("asked at %v, want below the window and at the end of the data, with back-off", at)
-	}
-	l.rcv(ack, 1448, 60000, 0, 0, l.opts())
-	l.take()
-	if got := l.pass(10 * time.Second); len(got) != 0 {
-		t.Errorf("%d packets when all is acknowledged", len(got))
-	}
-}
-
 // PAWS: what the receiver will discard must not be acknowledged where nobody
 // keeps a copy.
 func TestRFC7323_5_OvertakenSegment(t *testing.T) {

@@ -107,7 +107,7 @@ func (e *Engine) wake(c *conn, waiting bool) {
 		}
 	}
 	if c.near != nil {
-		at = min(at, c.near.wakeAt(e.now))
+		at = min(at, e.nearAt(c))
 	}
 	e.timers.schedule(c, max(at, e.now+1))
 }

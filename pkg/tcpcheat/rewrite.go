@@ -31,6 +31,18 @@ func edit(v packet.View, meta Meta, change func(packet.TCP)) {
 	t.SetChecksum(packet.Fold(sum))
 }
 
+// setWindow is edit for the window alone.
+func setWindow(v packet.View, meta Meta, win uint16) {
+	t := v.TCP()
+	old := t.Window()
+	t.SetWindow(win)
+	if meta.CsumNotReady {
+		v.SetTCPChecksum()
+		return
+	}
+	t.SetChecksum(packet.Update16(t.Checksum(), old, win))
+}
+
 // blankSACK replaces SACK options by NOPs: the header keeps its length and its
 // alignment, and the source sees no block below or beside an acknowledgement
 // that was raised (tcp.md 2.5).

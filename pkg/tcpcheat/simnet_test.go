@@ -47,11 +47,15 @@ type link struct {
 	load                func(now time.Duration) int // bytes of other traffic before each packet
 	deliver             func([]byte)
 	sent, lost, carried int
+	police              func(p []byte) bool // whether it conforms
 }
 
 func (l *link) send(p []byte) {
 	l.sent++
 	now := l.s.now
+	if l.police != nil && !l.police(p) {
+		return
+	}
 	if now >= l.outage[0] && now < l.outage[1] || l.s.rng.Float64() < l.loss {
 		l.lost++
 		return
@@ -100,6 +104,7 @@ type sim struct {
 
 	reply     func([]byte) // what the receiver sends
 	useEngine bool
+	paced     *pacedCheck // other promises, of a paced source
 	lastEdge  packet.Seq
 	haveEdge  bool
 	wake      time.Duration
@@ -177,6 +182,12 @@ func (s *sim) box(p []byte) {
 	}
 	fromSource := v.Key() == s.key
 	s.segsIn += max((len(v.TCP().Payload())+s.src.mss-1)/s.src.mss, 1)
+	if s.paced != nil {
+		s.paced.in++
+		if !fromSource {
+			s.paced.receiver(v)
+		}
+	}
 	a := Accept
 	if s.useEngine {
 		a = s.eng.Handle(s.time(), v, Meta{})
@@ -261,6 +272,10 @@ func (s *sim) toWAN(v packet.View) {
 // check holds the promises of a segment to the source.
 func (s *sim) check(v packet.View, ours bool) {
 	t := v.TCP()
+	if s.paced != nil {
+		s.paced.check(v)
+		return
+	}
 	if !t.Has(packet.FlagACK) || t.Has(packet.FlagSYN) || t.Has(packet.FlagRST) {
 		return
 	}

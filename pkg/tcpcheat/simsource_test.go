@@ -49,7 +49,11 @@ type simSource struct {
 	reset      bool
 	gotReverse int
 	done       time.Duration
+	cc         simCC         // nil: Reno
+	sendAt     time.Duration // of the next packet, where the control paces
+	waking     bool
 	sentFirst  bool
+	handshake  time.Duration // round trip that the SYN is said to have taken
 }
 
 func (c *simSource) tsval() uint32 { return uint32(c.s.now/time.Millisecond) + 0xfffffff0 }
@@ -116,7 +120,7 @@ func (c *simSource) receive(p []byte) {
 			c.una = t.Ack()
 			c.edge = c.una.Add(int(t.Window()))
 			c.tsRecent = o.TSVal
-			c.rtt.sample(time.Millisecond)
+			c.rtt.sample(max(time.Millisecond, c.handshake))
 		}
 		c.xmit(c.nxt, packet.FlagACK, nil, c.opts())
 		c.output()
@@ -196,6 +200,11 @@ func (c *simSource) ack(t packet.TCP, o *packet.TCPOptions) {
 			c.inRec = false
 		}
 		switch {
+		case c.cc != nil:
+			c.cc.acked(c, bytes)
+			if c.inRec && len(c.flight) > 0 && c.flight[0].rtx == 0 {
+				c.flight[0].lost = true
+			}
 		case c.inRec:
 			if len(c.flight) > 0 && c.flight[0].rtx == 0 {
 				c.flight[0].lost = true
@@ -220,8 +229,12 @@ func (c *simSource) ack(t packet.TCP, o *packet.TCPOptions) {
 	}
 	if !c.inRec && len(c.flight) > 0 && (above >= 3*c.mss || c.dups >= 3) {
 		c.inRec, c.recover = true, c.max
-		c.ssthresh = max(c.cwnd/2, float64(2*c.mss))
-		c.cwnd = c.ssthresh
+		if c.cc != nil {
+			c.cc.lost(c)
+		} else {
+			c.ssthresh = max(c.cwnd/2, float64(2*c.mss))
+			c.cwnd = c.ssthresh
+		}
 		c.flight[0].lost = true
 	}
 	if c.fin && ack.After(c.finSeq) && !c.finAcked {
@@ -269,6 +282,13 @@ func (c *simSource) output() {
 		if c.blocked > c.s.now {
 			return
 		}
+		if c.cc != nil && c.cc.rate(c) > 0 && c.s.now < c.sendAt {
+			if !c.waking {
+				c.waking = true
+				c.s.after(c.sendAt-c.s.now, func() { c.waking = false; c.output() })
+			}
+			return
+		}
 		n := min(left, c.gso*c.mss, int(c.cwnd)-c.inflight(), c.edge.Diff(c.nxt))
 		if n < min(left, c.mss) {
 			break
@@ -279,6 +299,11 @@ func (c *simSource) output() {
 		c.flight = append(c.flight, simSeg{from: c.nxt, to: c.nxt.Add(n)})
 		c.nxt = c.nxt.Add(n)
 		c.max = packet.MaxSeq(c.max, c.nxt)
+		if c.cc != nil {
+			if r := c.cc.rate(c); r > 0 {
+				c.sendAt = max(c.sendAt, c.s.now) + time.Duration(float64(n)/r*1e9)
+			}
+		}
 		c.sendSeg(&c.flight[len(c.flight)-1])
 	}
 	if c.nxt.Diff(start) == c.total && !c.fin {
