@@ -54,6 +54,7 @@ func TestAccepted(t *testing.T) {
 		"thinned, both":               policy(goodMatch + ", reserve: {" + goodTSpec + "}, tcp: reliable, thin_acks: true"),
 		"not thinned, no reserve":     policy(goodMatch + ", thin_acks: false"),
 		"thin_rate":                   goodIfaces + "tcp: {thin_rate: 5kbit}\n",
+		"pace_factor":                 goodIfaces + "tcp: {pace_factor: 1.5}\n",
 		"thin_rate auto":              goodIfaces + "tcp: {thin_rate: auto}\n",
 		"protocol by number":          policy("match: {protocol: 132}, mark: af11"),
 		"port list":                   policy("match: {protocol: tcp, to_port: [80, 443, 8000-8010]}"),
@@ -96,11 +97,15 @@ func TestValues(t *testing.T) {
 	if got := mustParse(t, goodIfaces+"tcp: {ecn: strip}\n").TCP.ECN; got != ECNStrip {
 		t.Errorf("tcp.ecn: strip gave %s", got)
 	}
+	if got := mustParse(t, goodIfaces+"tcp: {pace_factor: 1.5}\n").TCP.PaceFactor; got != 1.5 {
+		t.Errorf("tcp.pace_factor: 1.5 gave %v", got)
+	}
 	for text, want := range map[string]TCP{
 		"": {DrainTimeout: 30 * time.Second, FillAfter: 20 * time.Millisecond},
 		"tcp: {fill_after: 0s, fill_pattern: zeros, fill_encrypted: true}\n": {DrainTimeout: 30 * time.Second, FillEncrypted: true},
 		"tcp: {fill_after: 1s, fill_pattern: hex:00Ff}\n":                    {DrainTimeout: 30 * time.Second, FillAfter: time.Second, FillPattern: []byte{0, 255}},
 	} {
+		want.PaceFactor = 2
 		if got := mustParse(t, goodIfaces+text).TCP; !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %+v", text, got)
 		}

@@ -74,6 +74,7 @@ type TCP struct {
 	ECN          ECN
 	DrainTimeout time.Duration // how long SIGTERM waits for cheated flows
 	ThinRate     uint64        // of one connection's ACKs, bytes/s; 0: auto
+	PaceFactor   float64       // window of a paced source, in round trips at the reserved rate
 	// FillAfter is how long a hole must stay before it is filled, FillPattern
 	// with what, over and over (nil: zeros). FillEncrypted has streams filled
 	// that a filled byte ends.

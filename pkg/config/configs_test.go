@@ -75,7 +75,7 @@ func TestFullValues(t *testing.T) {
 		},
 		RSVP:    RSVP{Refresh: 30 * time.Second, Reliable: true},
 		Mapping: Mapping{Guaranteed: 46, ControlledLoad: 26},
-		TCP:     TCP{Window: WindowAuto, DrainTimeout: 30 * time.Second, FillAfter: 20 * time.Millisecond},
+		TCP:     TCP{Window: WindowAuto, DrainTimeout: 30 * time.Second, FillAfter: 20 * time.Millisecond, PaceFactor: 2},
 		Limits: Limits{
 			Flows: 100000, Sessions: 100000, Buffered: 256 << 20, BufferedPerFlow: 16 << 20, MaxUnacked: 16 << 20,
 			RSVPRate: 1000, Neighbors: 1000,

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -181,6 +182,23 @@ func oneOf[T any](o *opt[T], list []choice[T]) field {
 			}
 		}
 		d.errorf(at(n), "%s: unknown value %s: write %s", key, quote(s), all)
+	}
+}
+
+// factor is a field with a number that may have a fraction.
+func factor(o *opt[float64], low, high float64) field {
+	want := fmt.Sprintf("a number without a unit from %g to %g, such as 2 or 1.5", low, high)
+	return func(d *decoder, n ast.Node, key string) {
+		s, ok := d.scalar(n, key, want)
+		if !ok {
+			return
+		}
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(v >= low && v <= high) {
+			d.errorf(at(n), "%s: %s is not %s", key, quote(s), want)
+			return
+		}
+		o.put(v, n)
 	}
 }
 

@@ -21,6 +21,9 @@ const (
 	defaultRSVPRate   = 1000
 	defaultNeighbors  = 1000
 	defaultWindow     = 32
+	defaultFactor     = 2
+	minFactor         = 1
+	maxFactor         = 100
 	defaultSocket     = "/run/qosproxy.sock"
 	defaultStateDir   = "/var/lib/qosproxy"
 	defaultMinUnit    = 64
@@ -57,6 +60,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 		Mapping: Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31)},
 		TCP: TCP{
 			Window: r.window.or(WindowAuto), ECN: r.ecn.or(ECNEcho), ThinRate: r.thinRate.v,
+			PaceFactor:   r.paceFactor.or(defaultFactor),
 			DrainTimeout: r.drain.or(defaultDrain),
 			FillAfter:    r.fillAfter.or(defaultFillAfter), FillPattern: r.fillWith.v, FillEncrypted: r.fillAll.v,
 		},

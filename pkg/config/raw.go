@@ -57,6 +57,7 @@ type rawConfig struct {
 	ecn        opt[ECN]
 	drain      opt[time.Duration]
 	thinRate   opt[uint64]
+	paceFactor opt[float64]
 	fillAfter  opt[time.Duration]
 	fillWith   opt[[]byte]
 	fillAll    opt[bool]
@@ -212,6 +213,7 @@ func (r *rawConfig) tcp(d *decoder, n ast.Node, key string) {
 		"fill_after":     duration(&r.fillAfter, 0, maxFill, "a duration from 0s to 10s, such as 20ms"),
 		"fill_pattern":   pattern(&r.fillWith),
 		"fill_encrypted": oneOf(&r.fillAll, boolWords),
+		"pace_factor":    factor(&r.paceFactor, minFactor, maxFactor),
 		"thin_rate":      orAuto(&r.thinRate, quantityOf(&r.thinRate, ParseRate, minThin, maxThin, thinWords)),
 	})
 }

@@ -88,7 +88,7 @@ func TestPacedOnEitherSide(t *testing.T) {
 			}
 			r.reserved(t, 1, key, tt.in, tt.out)
 			p, on := r.cheat.running[key]
-			if !on || p.Mode != tcpcheat.Pace || p.Rate != 1e6 || p.Bucket != 64000 {
+			if !on || p.Mode != tcpcheat.Pace || p.Rate != 1e6 || p.Bucket != 64000 || p.PaceFactor != 2 || p.PaceLoose != (tt.role == roleSender) {
 				t.Fatalf("started %v: %+v", on, p)
 			}
 			if got := r.fake.have[key]; got.Cheated || !got.Police || !got.Reserve {

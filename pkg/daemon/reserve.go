@@ -229,7 +229,7 @@ func (t *trafficControl) pace(key packet.FlowKey, r *reservation, p *config.Poli
 	case !m.put.Cheated && !m.engaged:
 	case len(r.keys) == 1:
 		m.started, m.ending = true, false
-		t.cheat.start(shard, key, t.cheatParams(p, r.flow.TSpec, m.put.Cheated))
+		t.cheat.start(shard, key, t.cheatParams(key, p, r.flow.TSpec, m.put.Cheated))
 	case !m.ending:
 		m.ending = true
 		time.AfterFunc(tornTime, func() { t.stopShared(r.iface, key) })
@@ -334,15 +334,17 @@ func (t *trafficControl) engaged(key packet.FlowKey, r *reservation, shard int) 
 }
 
 // cheatParams is what the engine shall do; speaks: on the receiver's behalf.
-func (t *trafficControl) cheatParams(p *config.Policy, ts intserv.TSpec, speaks bool) tcpcheat.Params {
+func (t *trafficControl) cheatParams(key packet.FlowKey, p *config.Policy, ts intserv.TSpec, speaks bool) tcpcheat.Params {
 	c := t.config()
 	if !speaks {
+		f, _, _ := t.flows.get(key)
 		out := tcpcheat.Params{
 			Thin: p.ThinAcks, ThinRate: float64(c.TCP.ThinRate), Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		}
 		fillParams(&out, p, c)
 		if p.TCP == config.TCPPace {
-			out.Mode = tcpcheat.Pace
+			out.Mode, out.PaceFactor = tcpcheat.Pace, c.TCP.PaceFactor
+			out.PaceLoose = f.role == roleSender // the receiver's box may pace too
 		}
 		return out
 	}
