@@ -134,6 +134,9 @@ type cheat struct {
 	rto    retransmit
 	tail   tail
 	reno   newReno
+
+	path     int // payload that the path takes, where it was found to take less than the source sends
+	inPieces int // segments that arrived in pieces only
 }
 
 // treated tells whether anything is done with the connection.

@@ -106,6 +106,7 @@ func (e *Engine) sendData(c *conn, seq packet.Seq, data []byte) {
 	for len(data) > 0 {
 		n := min(len(data), c.ch.mss)
 		e.copyOf(c, seq, packet.FlagACK|packet.FlagPSH, data[:n])
+		c.counted(e, n)
 		seq, data = seq.Add(n), data[n:]
 	}
 }

@@ -13,7 +13,7 @@ func (e *Engine) reallyAcked(c *conn, ack packet.Seq, o *packet.TCPOptions) {
 	}
 	certain, clean := false, f.sacked == 0
 	f.pop(ack, func(s *sent) {
-		c.delivered(e.now, s, o, true)
+		c.delivered(e.now, s, o, true, s.end.Diff(f.start))
 		switch {
 		case s.flags&sentAbsent != 0:
 		case s.rtx == 0:
@@ -135,7 +135,16 @@ func (e *Engine) again(c *conn, i uint64) {
 	f := &ch.flight
 	s, from := f.at(i), f.from(i)
 	ch.bucket.take(float64(ch.cost(max(s.end.Diff(from), 1))))
-	e.sendCopy(c, from, s.end)
+	if n := s.end.Diff(from); c.pieced(s, n) {
+		s.flags |= sentPieces
+		for at := from; at.Before(s.end); {
+			to := packet.MinSeq(at.Add(c.pieces()), s.end)
+			e.sendCopy(c, at, to)
+			at = to
+		}
+	} else {
+		e.sendCopy(c, from, s.end)
+	}
 	if s.flags&sentLost != 0 {
 		f.lost--
 	}
@@ -169,6 +178,14 @@ func (e *Engine) sendCopy(c *conn, from, to packet.Seq) {
 		ch.hold.read(e.scratch[:n], from)
 	}
 	e.copyOf(c, from, flags, e.scratch[:n])
+	c.counted(e, n)
+}
+
+// counted notes a segment that was sent again.
+func (c *conn) counted(e *Engine, n int) {
+	c.stats.Retransmits++
+	c.stats.RetransmitBytes += uint64(n)
+	e.totals.Retransmits++
 }
 
 // copyOf makes a segment of the source's once more. TSval is the latest that
@@ -176,9 +193,6 @@ func (e *Engine) sendCopy(c *conn, from, to packet.Seq) {
 // and the packet is not ECN-capable (RFC 3168 section 6.1.5).
 func (e *Engine) copyOf(c *conn, from packet.Seq, flags uint8, data []byte) {
 	e.speak(c, from, flags, data)
-	c.stats.Retransmits++
-	c.stats.RetransmitBytes += uint64(len(data))
-	e.totals.Retransmits++
 }
 
 // speak makes a segment of the source's, such that it could have sent it now.

@@ -54,10 +54,11 @@ func (c *conn) reorderWindow() time.Duration {
 // counts only if its last copy is certain to be the one: when the receiver
 // echoes that copy's TSval, or, failing that, when a plausible round trip has
 // gone by since (RFC 8985 section 6.2 step 2).
-func (c *conn) delivered(now instant, s *sent, o *packet.TCPOptions, cumulative bool) {
+func (c *conn) delivered(now instant, s *sent, o *packet.TCPOptions, cumulative bool, n int) {
 	if s.flags&(sentSACKed|sentAbsent) != 0 {
 		return // noted when the block came
 	}
+	c.arrivedSize(s, n)
 	r := &c.ch.rto
 	switch {
 	case s.rtx > 0:
@@ -153,7 +154,7 @@ func (c *conn) mark(now instant, from packet.Seq, b packet.SACKBlock, o *packet.
 		if f.from(i).Before(b.Left) || s.flags&(sentSACKed|sentAbsent) != 0 {
 			continue
 		}
-		c.delivered(now, s, o, false)
+		c.delivered(now, s, o, false, s.end.Diff(f.from(i)))
 		if s.flags&sentLost != 0 {
 			f.lost--
 		}

@@ -144,11 +144,12 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 		c.stats.OldTimestamps++
 		return Accept
 	}
-	if n > 0 {
-		e.arrive(c, v.Len()-n, seq, t.Payload(), o.TSVal)
-	}
+	taken := n > 0 && e.arrive(c, v.Len()-n, seq, t.Payload(), o.TSVal)
 	if fin && ch.Mode == Reliable && ch.flight.end() == c.src.fin {
 		ch.flight.push(sent{at: e.now, end: c.src.fin.Add(1), ts: o.TSVal})
+	}
+	if taken && !fin && !t.Has(packet.FlagURG) && ch.Mode == Reliable && e.inPiecesNow(c, seq, t.Payload()) {
+		return Drop
 	}
 	return Accept
 }
@@ -189,13 +190,14 @@ func (e *Engine) repeated(c *conn, end packet.Seq, fin, urgent bool) Action {
 	return Accept
 }
 
-// arrive takes new data in, which came with header bytes of headers.
-func (e *Engine) arrive(c *conn, header int, seq packet.Seq, data []byte, ts uint32) {
+// arrive takes new data in, which came with header bytes of headers; false if it
+// finds no room.
+func (e *Engine) arrive(c *conn, header int, seq packet.Seq, data []byte, ts uint32) (taken bool) {
 	ch := c.ch
 	end := seq.Add(len(data))
 	if ch.Mode == Reliable && !e.keep(c, seq, data, ts) {
 		c.stats.Unheld++
-		return
+		return false
 	}
 	before := ch.next
 	switch {
@@ -209,14 +211,15 @@ func (e *Engine) arrive(c *conn, header int, seq packet.Seq, data []byte, ts uin
 			c.stats.OutOfOrder++
 		}
 		ch.ackNow = ch.active
-		return
+		return true
 	}
 	gain := ch.next.Diff(before)
 	if gain == 0 {
-		return
+		return true
 	}
 	cost := uint32(gain + (gain+ch.mss-1)/ch.mss*header)
 	e.gained(c, ts, cost)
+	return true
 }
 
 // gained queues the acknowledgement of data that has become contiguous.

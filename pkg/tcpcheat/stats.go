@@ -25,6 +25,7 @@ type Stats struct {
 	SourceRetransmits uint64 // segments that the source repeated
 	Lost              uint64 // segments found lost towards the receiver
 	Timeouts          uint64
+	PathMTU           int    // found towards the receiver, if it is less than the source takes it to be
 	TailProbes        uint64 // RFC 8985 section 7
 	DSACKs            uint64
 	OutOfOrder        uint64 // segments that arrived behind a hole in front of the box
