@@ -140,6 +140,9 @@ func (e *Engine) again(c *conn, i uint64) {
 		for at := from; at.Before(s.end); {
 			to := packet.MinSeq(at.Add(c.pieces()), s.end)
 			e.sendCopy(c, at, to)
+			if to.After(c.edge) {
+				break // a probe of a closed window
+			}
 			at = to
 		}
 	} else {

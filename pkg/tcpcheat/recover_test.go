@@ -75,6 +75,8 @@ func TestRFC6298_TimeoutBacksOff(t *testing.T) {
 				rsts++
 			case s.to == ToReceiver && s.off == 4*1448 && len(at) == 0 && tails == 0:
 				tails++
+			case s.to == ToReceiver && s.off > 0 && s.off < 1448 && len(at) > maxWhole:
+				// The oldest in pieces: perhaps it is too large for the path.
 			case s.to == ToReceiver:
 				if s.off != 0 {
 					t.Fatalf("segment at %d sent again", s.off)
