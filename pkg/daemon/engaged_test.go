@@ -38,7 +38,7 @@ func pacedControl(t *testing.T) rig {
 		t.Fatal(err)
 	}
 	r.flows.configure("box.yaml", newPolicies(c), map[int]config.Zone{lan: config.ZoneHosts, wan: config.ZoneNetwork})
-	r.trafficControl.config = func() *config.Config { return c }
+	r.config = func() *config.Config { return c }
 	return r
 }
 

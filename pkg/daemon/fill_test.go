@@ -50,7 +50,7 @@ func TestFillOnEitherSide(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.flows.configure("box.yaml", newPolicies(c), map[int]config.Zone{lan: config.ZoneHosts, wan: config.ZoneNetwork})
-		r.trafficControl.config = func() *config.Config { return c }
+		r.config = func() *config.Config { return c }
 		key := tcpPacket(t, tt.src, tt.dst, packet.FlagSYN).Key()
 		d := r.flows.first(time.Now(), tcpPacket(t, tt.src, tt.dst, packet.FlagSYN), tt.in, tt.out)
 		if d.shard < 0 || d.watch != key {

@@ -105,9 +105,6 @@ func (f *flow) touches() bool {
 	return false
 }
 
-// engaged tells whether the flow's TCP is for a cheat queue.
-func (f *flow) engaged() bool { return f.speaks() || f.touches() }
-
 // engages tells whether a policy may want a connection in a cheat queue,
 // whichever side the box is on.
 func engages(p *config.Policy) bool {

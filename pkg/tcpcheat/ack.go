@@ -20,7 +20,7 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	if ack.After(c.src.max) {
 		// It acknowledges what never passed here. Either packets went by
 		// unseen, and later ones will show it, or it is not to be believed.
-		if seq := t.Seq(); seq.AtLeast(c.src.ack.Add(-1)) && !(c.ts && o.HasTimestamps && int32(o.TSVal-h.tsval) < 0) {
+		if seq := t.Seq(); seq.AtLeast(c.src.ack.Add(-1)) && (!c.ts || !o.HasTimestamps || int32(o.TSVal-h.tsval) >= 0) {
 			e.neverSent(c, &c.src, ack)
 		}
 		return Accept

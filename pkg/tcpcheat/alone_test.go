@@ -100,8 +100,10 @@ func TestRFC7413_CookieAloneIsCheated(t *testing.T) {
 	_ = l.e.Watch(l.now, l.key)
 	opt := append(l.synOpts(), 34, 2, 1, 1)
 	l.untouched("SYN", &packet.Segment{Key: l.key, TTL: 64, Seq: l.sisn, Flags: syn, Window: 64000, Options: opt})
-	l.untouched("SYN-ACK", &packet.Segment{Key: l.key.Reverse(), TTL: 61, Seq: l.risn, Ack: l.sisn.Add(1), Flags: syn | ack, Window: 65000,
-		Options: append(l.synOpts(), 34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1)})
+	l.untouched("SYN-ACK", &packet.Segment{
+		Key: l.key.Reverse(), TTL: 61, Seq: l.risn, Ack: l.sisn.Add(1), Flags: syn | ack, Window: 65000,
+		Options: append(l.synOpts(), 34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1),
+	})
 	l.src(ack, 0, 0, l.opts())
 	if err := l.e.Start(l.now, l.key, labParams); err != nil {
 		t.Error(err)
@@ -131,13 +133,17 @@ func TestUrgentPassesWithItsPointer(t *testing.T) {
 		l := newLab(t)
 		l.start(p)
 		l.src(ack, 0, 1448, l.opts())
-		s := &packet.Segment{Key: l.key, TTL: 64, Seq: l.sisn.Add(1449), Ack: l.risn.Add(1), Flags: ack | packet.FlagURG | packet.FlagPSH,
-			Window: 500, Urgent: 5, Options: l.opts(), Payload: contents(1448, 10)}
+		s := &packet.Segment{
+			Key: l.key, TTL: 64, Seq: l.sisn.Add(1449), Ack: l.risn.Add(1), Flags: ack | packet.FlagURG | packet.FlagPSH,
+			Window: 500, Urgent: 5, Options: l.opts(), Payload: contents(1448, 10),
+		}
 		l.untouched("urgent data", s)
 		s.Seq, s.Urgent, s.Payload = l.sisn.Add(1), 1453, contents(0, 1448)
 		l.untouched("a repetition with the pointer", s)
-		l.kept("the receiver's urgent data", &packet.Segment{Key: l.key.Reverse(), TTL: 61, Seq: l.risn.Add(1), Ack: l.sisn.Add(1449),
-			Flags: ack | packet.FlagURG, Window: 500, Urgent: 3, Options: l.opts(), Payload: contents(0, 5)})
+		l.kept("the receiver's urgent data", &packet.Segment{
+			Key: l.key.Reverse(), TTL: 61, Seq: l.risn.Add(1), Ack: l.sisn.Add(1449),
+			Flags: ack | packet.FlagURG, Window: 500, Urgent: 3, Options: l.opts(), Payload: contents(0, 5),
+		})
 		l.alone("urgent data", 1458, ErrUrgent)
 		for _, s := range append(l.take(), l.pass(time.Second)...) {
 			if s.Has(packet.FlagURG) || s.to == ToReceiver && s.off+len(s.Payload()) > 1448 {
@@ -156,8 +162,10 @@ func TestUrgentOfTheReceiverWhileDraining(t *testing.T) {
 	if l.stats().Unacked != 1448 {
 		t.Fatalf("%+v", l.stats())
 	}
-	s := &packet.Segment{Key: l.key.Reverse(), TTL: 61, Seq: l.risn.Add(1), Ack: l.sisn.Add(1), Flags: ack | packet.FlagURG,
-		Window: 500, Urgent: 3, Options: l.opts(), Payload: contents(0, 5)}
+	s := &packet.Segment{
+		Key: l.key.Reverse(), TTL: 61, Seq: l.risn.Add(1), Ack: l.sisn.Add(1), Flags: ack | packet.FlagURG,
+		Window: 500, Urgent: 3, Options: l.opts(), Payload: contents(0, 5),
+	}
 	a, got := l.handle(s, Meta{})
 	if a != Modified || !got.Has(packet.FlagURG) || got.Ack() != l.sisn.Add(1449) || !bytes.Equal(got.Payload(), contents(0, 5)) {
 		t.Errorf("%v: flags %x, ack %d", a, got.Flags(), got.Ack().Diff(l.sisn))
@@ -177,8 +185,10 @@ func TestFragmentsAreLeftAlone(t *testing.T) {
 		l := newLab(t)
 		l.start(p)
 		l.src(ack, 0, 1448, l.opts())
-		b := packet.AppendTCP(nil, &packet.Segment{Key: l.key, TTL: 64, Seq: l.sisn.Add(1449), Ack: l.risn.Add(1), Flags: ack, Window: 500,
-			Options: l.opts(), Payload: contents(1448, 1448)})
+		b := packet.AppendTCP(nil, &packet.Segment{
+			Key: l.key, TTL: 64, Seq: l.sisn.Add(1449), Ack: l.risn.Add(1), Flags: ack, Window: 500,
+			Options: l.opts(), Payload: contents(1448, 1448),
+		})
 		b[6] |= 0x20 // more fragments
 		was := bytes.Clone(b)
 		v, err := packet.Parse(b)
@@ -231,8 +241,10 @@ func TestDataChangedOnRetransmission(t *testing.T) {
 		l.start(labParams)
 		l.src(ack, 0, 1448, l.opts())
 		l.src(ack, 5000, 1448, l.opts())
-		a, _ := l.handle(&packet.Segment{Key: l.key, TTL: 64, Seq: l.sisn.Add(1 + c.from), Ack: l.risn.Add(1), Flags: ack, Window: 500,
-			Options: l.opts(), Payload: other[:c.n]}, Meta{})
+		a, _ := l.handle(&packet.Segment{
+			Key: l.key, TTL: 64, Seq: l.sisn.Add(1 + c.from), Ack: l.risn.Add(1), Flags: ack, Window: 500,
+			Options: l.opts(), Payload: other[:c.n],
+		}, Meta{})
 		if a != Drop {
 			t.Errorf("%s: %v", what, a)
 		}

@@ -237,11 +237,14 @@ func (f *filler) infer(now instant) {
 	if !ok {
 		return
 	}
-	since := now
-	if f.seen.s[0].left.After(f.ack) {
+	var since instant
+	switch {
+	case f.seen.s[0].left.After(f.ack):
 		since = f.seen.s[0].gap.since // it cannot have what never passed
-	} else if since = f.lostSince(now); f.dups < dupAcks {
-		since = max(since, now+slowDup)
+	case f.dups < dupAcks:
+		since = max(f.lostSince(now), now+slowDup)
+	default:
+		since = f.lostSince(now)
 	}
 	if len(f.held.s) > 0 {
 		front = f.held.s[0].left

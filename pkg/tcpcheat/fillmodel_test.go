@@ -36,13 +36,13 @@ type fillModel struct {
 	wake           time.Duration
 	packets, timed int
 
-	real, fake, got []byte // of got 0: missing
-	made            []bool // bytes that were ever in a fake segment
-	next, top       int    // of the receiver
-	latest          int
-	delayed         int
-	fin, finAcked   bool
-	last            int // last window edge
+	got           []byte // 0: missing
+	made          []bool // bytes that were ever in a fake segment
+	next, top     int    // of the receiver
+	latest        int
+	delayed       int
+	fin, finAcked bool
+	last          int // last window edge
 }
 
 const (

@@ -82,9 +82,9 @@ func (q *stretches) trim(at packet.Seq) {
 
 // covers tells whether the byte at seq is in the set.
 func (q *stretches) covers(seq packet.Seq) bool {
-	for i := len(q.s) - 1; i >= 0; i-- {
-		if q.s[i].left.AtMost(seq) {
-			return seq.Before(q.s[i].right)
+	for _, s := range slices.Backward(q.s) {
+		if s.left.AtMost(seq) {
+			return seq.Before(s.right)
 		}
 	}
 	return false

@@ -130,7 +130,7 @@ func (e *Engine) paceAck(c *conn, a *ackOf) Action {
 	if advance || more {
 		edge = edge.Add(p.grant(edge, e.paceBound(c)))
 	}
-	if plain(a.v, a.meta) && a.fresh && !(c.src.finSeen && a.ack.After(c.src.fin)) {
+	if plain(a.v, a.meta) && a.fresh && (!c.src.finSeen || !a.ack.After(c.src.fin)) {
 		switch {
 		case advance && e.waits(c, a.ack, edge):
 			p.held = heldAck{on: true, ack: a.ack, field: a.t.Window(), since: e.now}

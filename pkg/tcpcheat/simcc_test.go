@@ -37,7 +37,7 @@ func (q *simCubic) acked(c *simSource, bytes int) {
 		}
 	}
 	t := (now - q.epoch + c.rtt.smooth).Seconds()
-	want := 0.4*math.Pow(t-q.k, 3) + q.top
+	want := 0.4*(t-q.k)*(t-q.k)*(t-q.k) + q.top
 	if want > w {
 		c.cwnd += min((want-w)/w, 0.5) * float64(bytes)
 	}
