@@ -64,7 +64,7 @@ func (l *Layer) sendState(now time.Time, s softstate.Send) {
 		l.plain(now, nb, s)
 		return
 	}
-	if e == nil || e.once || e.nb != nb || e.send.Src != s.Src || e.send.Out != s.Out || !bytes.Equal(e.raw, raw) {
+	if e == nil || e.once || s.Fresh || e.nb != nb || e.send.Src != s.Src || e.send.Out != s.Out || !bytes.Equal(e.raw, raw) {
 		l.drop(e)
 		l.trigger(now, s, raw, nb, direct, &k, false)
 		return

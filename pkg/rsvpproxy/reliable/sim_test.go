@@ -225,3 +225,32 @@ func TestRefreshOverhead(t *testing.T) {
 		t.Errorf("%d bytes more per session", m1-m0)
 	}
 }
+
+// A sender that ends and begins again at once: its PathTear has ended the state
+// of every node on the way, so the RESV that answers the new PATH is no refresh of
+// the one before, though it reads the same (RFC 2961 section 5.3). In fixed filter
+// style it is the same sender, in wildcard style any other of the session.
+func TestReservedAgainAfterPathTear(t *testing.T) {
+	for _, style := range []wire.Style{wire.FF, wire.WF} {
+		for _, nodes := range []int{2, 5} {
+			w := newNetwork(t, 1, nodes, softstate.Config{}, true)
+			w.nodes[nodes-1].style = style
+			x := sender(0)
+			for i := range 20 {
+				if style == wire.WF {
+					x.Filter.SrcPort++
+				}
+				w.addSender(x)
+				if d := w.until(time.Minute, func() bool {
+					v, ok := w.nodes[0].n.Session(w.now, x.Session, x.Filter)
+					return ok && v.State == softstate.Reserved
+				}); d > time.Second {
+					t.Fatalf("style %v, %d nodes: set-up %d took %v", style, nodes, i, d)
+				}
+				w.run(2 * time.Second)
+				w.nodes[0].do(w.nodes[0].n.RemoveSender(w.now, x.Session, x.Filter))
+				w.run(time.Second)
+			}
+		}
+	}
+}

@@ -55,6 +55,7 @@ type node struct {
 	dead   bool
 	last   bool
 	unsure bool // NextHop does not know
+	style  wire.Style
 
 	forwards bool
 }
@@ -139,7 +140,7 @@ func (n *node) Hop(softstate.IfIndex) intserv.Hop {
 func (n *node) Aware(netip.Addr, softstate.IfIndex) bool { return !n.last }
 
 func (n *node) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
-	return softstate.ReserveSpec{FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: i.TSpec}}, n.last
+	return softstate.ReserveSpec{Style: n.style, FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: i.TSpec}}, n.last
 }
 
 func newNetwork(t testing.TB, seed uint64, nodes int, cfg softstate.Config, reliable bool) *network {

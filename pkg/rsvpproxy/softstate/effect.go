@@ -19,6 +19,9 @@ type Send struct {
 	TTL         uint8
 	RouterAlert bool
 	Msg         *wire.Message
+	// Fresh: a RESV to a previous hop that has no state from us for it, even if it
+	// had the same before: its own PathTear has ended that, and told nobody but us.
+	Fresh bool
 }
 
 // Reserve asks admission control and the kernel for resources on Out. The

@@ -227,8 +227,12 @@ func (n *Node) send(out IfIndex, dst netip.Addr, m *wire.Message) {
 
 func (n *Node) sendFrom(out IfIndex, src, dst netip.Addr, ttl uint8, m *wire.Message) {
 	m.SendTTL = ttl
-	n.count.out[m.Type]++
-	n.emit(Send{Out: out, Src: src, Dst: dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m})
+	n.transmit(Send{Out: out, Src: src, Dst: dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m})
+}
+
+func (n *Node) transmit(s Send) {
+	n.count.out[s.Msg.Type]++
+	n.emit(s)
 }
 
 // jitter spreads a refresh over [0.5R, 1.5R] (RFC 2205 section 3.7 (1)).

@@ -47,8 +47,10 @@ func (n *Node) resvRefresh(now time.Time, u *upstream) {
 		}
 	})
 	o.from = nil
+	fresh := !u.sent
 	u.sent, u.last = true, o
-	n.send(out, hop.Addr, m)
+	m.SendTTL = n.cfg.TTL
+	n.transmit(Send{Out: out, Src: n.addr(out, hop.Addr), Dst: hop.Addr, TTL: n.cfg.TTL, Msg: m, Fresh: fresh})
 }
 
 // upMessage begins a message to a previous hop.
