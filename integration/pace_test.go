@@ -1,0 +1,146 @@
+package integration
+
+import (
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig/emulator"
+	"github.com/qosproxy/qosproxy/integration/rig/wire"
+	"github.com/qosproxy/qosproxy/pkg/console"
+)
+
+// pacePolicy reserves rate for a TCP port, and drops what exceeds it at the
+// entrance: a policer of r and b.
+func pacePolicy(port uint16, rate, tcp string) string {
+	return fmt.Sprintf(`
+  - name: paced%d
+    match: {protocol: tcp, to_port: %d}
+    reserve: {role: both, service: controlled-load, tspec: {rate: %s, burst: 96kB, max_packet: 1500B}}
+    mark: af31
+    tcp: %s
+    excess: drop
+`, port, port, rate, tcp)
+}
+
+// flowing is a connection that sends as fast as it may.
+type flowing struct {
+	source *net.TCPConn
+	got    atomic.Int64
+}
+
+// flow opens a connection and waits until its reservation is in place at the
+// boxes that shall pace it, and only then begins to send.
+func (l *lab) flow(t *testing.T, port uint16, cc string, pacers ...*box) *flowing {
+	t.Helper()
+	source, sink := connect(t, l.a, l.b, at(addrB, port))
+	combination{cc: cc}.prepare(t, source, sink)
+	for _, b := range pacers {
+		b.waitFlow(t, port, "paced", func(r console.FlowRow) bool {
+			return r.State == console.FlowCheated && r.TCPMode == "pace"
+		})
+	}
+	l.boxes[0].waitFlow(t, port, "reserved", func(r console.FlowRow) bool { return r.ReservedBPS > 0 })
+	f := &flowing{source: source}
+	go func() {
+		data := random(uint64(port), 1<<18)
+		for {
+			if _, err := source.Write(data); err != nil {
+				return
+			}
+		}
+	}()
+	go func() {
+		buf := make([]byte, 1<<16)
+		for {
+			n, err := sink.Read(buf)
+			f.got.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return f
+}
+
+// share is what arrives within d, as IP packets, in shares of rate (bit/s).
+func (f *flowing) share(d time.Duration, rate float64) float64 {
+	from, begin := f.got.Load(), time.Now()
+	time.Sleep(d)
+	return float64(f.got.Load()-from) * 8 * 1500 / 1448 / time.Since(begin).Seconds() / rate
+}
+
+// A source of each kind keeps to its reservation, and loses nothing at a policer
+// of r and b, paced by the boxes of both sides or by one alone.
+func TestPaceOnRealStacks(t *testing.T) {
+	for _, cc := range []string{"cubic", "reno", "bbr"} {
+		for _, who := range []struct {
+			name     string
+			one, two string
+		}{{"both", "pace", "pace"}, {"receiver", "none", "pace"}, {"sender", "pace", "none"}} {
+			t.Run(cc+"/"+who.name, func(t *testing.T) {
+				way := emulator.Params{Delay: 20 * time.Millisecond}
+				l := newLab(t, 2, &wire.Config{AB: way, BA: way})
+				one, two := l.edge(0, pacePolicy(6001, "8mbit", who.one), ""), l.edge(1, pacePolicy(6001, "8mbit", who.two), "")
+				l.startAll(t, one.String(), two.String())
+				var pacers []*box
+				if who.one == "pace" {
+					pacers = append(pacers, l.boxes[0])
+				}
+				if who.two == "pace" {
+					pacers = append(pacers, l.boxes[1])
+				}
+				f := l.flow(t, 6001, cc, pacers...)
+				time.Sleep(time.Second) // slow start and five round trips
+				share := f.share(4*time.Second, reservedRate)
+				row := l.boxes[0].waitFlow(t, 6001, "counted", func(r console.FlowRow) bool { return r.ConformPackets > 0 })
+				info := tcpInfo(t, f.source)
+				// At most 5% too slow; the machine may be busy with something else.
+				if share < 0.9 || share > 1.05 {
+					t.Errorf("%.3f of the reserved rate", share)
+				}
+				lost := float64(row.DroppedPackets) / float64(row.ConformPackets+1)
+				if lost > 0.002 {
+					t.Errorf("%d packets dropped by the policer, %d passed", row.DroppedPackets, row.ConformPackets)
+				}
+				t.Logf("%.3f of the rate, %d dropped of %d, %d sent again, round trip %d us", share, row.DroppedPackets, row.ConformPackets, info.Total_retrans, info.Rtt)
+			})
+		}
+	}
+}
+
+// Two and ten paced connections each keep to their own reservation.
+func TestPacedFlowsShareAsTold(t *testing.T) {
+	for _, rates := range [][]int{{8, 4}, {1, 1, 1, 1, 1, 1, 1, 2, 2, 3}} {
+		t.Run(fmt.Sprint(len(rates)), func(t *testing.T) {
+			way := emulator.Params{Delay: 20 * time.Millisecond}
+			l := newLab(t, 2, &wire.Config{AB: way, BA: way})
+			policies := ""
+			for i, r := range rates {
+				policies += pacePolicy(uint16(6001+i), fmt.Sprintf("%dmbit", r), "pace")
+			}
+			l.startEdges(t, policies, "")
+			var flows []*flowing
+			for i := range rates {
+				flows = append(flows, l.flow(t, uint16(6001+i), []string{"cubic", "reno", "bbr"}[i%3], l.boxes...))
+			}
+			time.Sleep(2 * time.Second)
+			var before []int64
+			begin := time.Now()
+			for _, f := range flows {
+				before = append(before, f.got.Load())
+			}
+			time.Sleep(5 * time.Second)
+			took := time.Since(begin).Seconds()
+			for i, f := range flows {
+				share := float64(f.got.Load()-before[i]) * 8 * 1500 / 1448 / took / float64(rates[i]*1e6)
+				if share < 0.88 || share > 1.06 {
+					t.Errorf("flow %d of %d Mbit/s: %.3f of its rate", i, rates[i], share)
+				}
+				t.Logf("flow %d of %d Mbit/s: %.3f", i, rates[i], share)
+			}
+		})
+	}
+}
