@@ -212,7 +212,7 @@ func (e *Engine) paceDue(c *conn) {
 	p.refill(e.now, e.lag(c), c.offered)
 	if p.held.on {
 		if e.now >= e.heldAt(c) {
-			e.release1(c)
+			e.releaseHeld(c)
 		}
 		return
 	}
@@ -239,10 +239,10 @@ func (e *Engine) update(c *conn) {
 	e.letGo(c, c.passed)
 }
 
-// release1 gives the source as much of the held acknowledgement as the tokens
+// releaseHeld gives the source as much of the held acknowledgement as the tokens
 // allow, or all of it. What is left is whole units of the window field, so that
 // the edge that goes with it is the receiver's to the byte.
-func (e *Engine) release1(c *conn) {
+func (e *Engine) releaseHeld(c *conn) {
 	p := &c.near.pace
 	ack := p.held.ack
 	if p.spaces && !c.midway && e.now < p.held.since+paceHold {
