@@ -279,7 +279,7 @@ func TestThinAloneIsGoodForTheSource(t *testing.T) {
 		}
 		return s.goodput(Params{Rate: 20e6 / 8}, false), s
 	}
-	for _, back := range []float64{200e3, 50e3, 5e6} {
+	for _, back := range some(50e3, 200e3, 5e6) {
 		plain, _ := share(back, nil)
 		for _, rate := range []float64{0, 1000} {
 			p := Params{Thin: true, ThinRate: rate, Rate: 20e6 / 8, Bucket: 64e3}
@@ -302,7 +302,7 @@ func TestThinAloneIsGoodForTheSource(t *testing.T) {
 // A source that its receiver's window limits is not slowed either, whatever is
 // left of the way back.
 func TestThinKeepsWindowsOpen(t *testing.T) {
-	for _, buf := range []int{16 << 10, 64 << 10, 120 << 10} {
+	for _, buf := range some(16<<10, 64<<10, 120<<10) {
 		var got [2]float64
 		for i := range got {
 			s := narrow(t, 4, 5e6)
@@ -322,7 +322,7 @@ func TestThinKeepsWindowsOpen(t *testing.T) {
 func TestThinDeliversEveryByte(t *testing.T) {
 	runs := uint64(300)
 	if testing.Short() {
-		runs = 50
+		runs = 25
 	}
 	var ratios []float64
 	thinned := uint64(0)

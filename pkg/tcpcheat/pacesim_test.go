@@ -94,8 +94,8 @@ var simControls = []struct {
 // and b, with the box on either side.
 func TestPaceConverges(t *testing.T) {
 	for _, cc := range simControls {
-		for _, near := range []bool{true, false} {
-			for _, rtt := range []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
+		for _, near := range some(true, false) {
+			for _, rtt := range some(20*time.Millisecond, 5*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond) {
 				p := Params{Mode: Pace, Rate: 1e6, Bucket: 80e3, PaceLoose: !near}
 				s, q := paced(t, 1, near, rtt, p)
 				s.src.cc = cc.cc()
@@ -120,7 +120,7 @@ func TestPaceConverges(t *testing.T) {
 // that was given stays, so what it takes is the time to use that up.
 func TestPaceTakesOver(t *testing.T) {
 	for _, cc := range simControls {
-		for _, near := range []bool{true, false} {
+		for _, near := range some(true, false) {
 			p := Params{Mode: Pace, Rate: 1e6, Bucket: 64e3, PaceLoose: !near}
 			s, q := paced(t, 7, near, 50*time.Millisecond, p)
 			q.first = time.Hour // best effort takes what exceeds
