@@ -151,6 +151,13 @@ func (tt *fillCase) run(t *testing.T, seed uint64) float64 {
 	one.reliable, two.reliable = true, true
 	l.startAll(t, one.String(), two.String())
 	source, sink := l.open(t, cheatable{"filled", portRealtime, false})
+	defer func() {
+		for i, b := range l.boxes {
+			if row, err := b.flow(t, portRealtime); t.Failed() {
+				t.Logf("box %d: %+v, %v", i+1, row, err)
+			}
+		}
+	}()
 	data := random(21, 4_000_000)
 	got, took := carry(t, source, sink, data)
 	near := l.boxes[0].waitFlow(t, portRealtime, "cheated", isState(console.FlowCheated))

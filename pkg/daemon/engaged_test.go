@@ -112,7 +112,7 @@ func TestPacedWhenTheReservationWasFirst(t *testing.T) {
 	v := tcpPacket(t, "10.2.0.2:204", "10.1.0.2:4000", packet.FlagSYN)
 	r.reserved(t, 1, v.Key(), wan, lan)
 	d := r.flows.first(time.Now(), v, wan, lan)
-	if d.shard < 0 || !d.resume {
+	if d.shard < 0 {
 		t.Fatalf("decision = %+v", d)
 	}
 	r.restart(d.watch)

@@ -94,9 +94,9 @@ func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey
 	if d.shard >= 0 {
 		if d.watch != (packet.FlowKey{}) {
 			h.cheat.watch(d.shard, d.watch, d.plain)
-			if d.resume {
-				h.tc.restart(d.watch)
-			}
+			// Its reservation may be in place already: by hand, by others, or since
+			// PATH was faster than the first packet.
+			h.tc.restart(d.watch)
 		}
 		err := steer.AddCheated(d.shard, bothWays(key)...)
 		if err == nil {

@@ -51,7 +51,6 @@ type decision struct {
 	watch  packet.FlowKey   // the direction of data that shall be cheated
 	plain  bool             // or rather touched without taking a byte in hand
 	shard  int              // cheat queue for the connection; -1: none
-	resume bool             // its reservation is in place already
 	count  []flow           // install counters, or the static treatment
 	ask    []flow           // ask RSVP for a reservation
 }
@@ -197,8 +196,7 @@ func (t *flowTable) engage(c *conn, f *flow, syn bool, d *decision) {
 		f.caveat = "; not cheated: the other direction of this connection is"
 	default:
 		c.shard, c.data = int(f.key.Hash()%uint32(t.shards)), f.key
-		// By hand, or by others, it may have been reserved before the connection was.
-		d.watch, d.resume, d.plain = f.key, !f.reserved.IsZero() || isByHand(f.policy), !f.speaks()
+		d.watch, d.plain = f.key, !f.speaks()
 	}
 }
 

@@ -517,7 +517,7 @@ func TestHandsTCP(t *testing.T) {
 		t.Error("cheated before there is a connection")
 	}
 	d := r.trafficControl.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:5500", packet.FlagSYN), lan, wan)
-	if d.shard < 0 || d.watch != key || !d.resume {
+	if d.shard < 0 || d.watch != key {
 		t.Fatalf("decision %+v", d)
 	}
 	r.restart(key)
