@@ -20,10 +20,14 @@ policies:
     match: {protocol: tcp, from: 10.1.0.0/16, to: 10.2.0.0/16, to_port: 104}
     reserve: {service: controlled-load, tspec: {rate: 8mbit, burst: 64kB, max_packet: 1500B}}
     tcp: pace
+    thin_acks: true
+    fill: true
   - name: down
     match: {protocol: tcp, from: 10.2.0.0/16, to: 10.1.0.0/16, to_port: [4000]}
     reserve: {role: receiver, service: controlled-load, tspec: {rate: 8mbit, burst: 64kB, max_packet: 1500B}}
     tcp: pace
+    thin_acks: true
+    fill: true
   - name: held
     match: {protocol: tcp, from: 10.2.0.0/16, to: 10.1.0.0/16, to_port: [5000]}
     reserve: {role: both, service: controlled-load, tspec: {rate: 8mbit, burst: 64kB, max_packet: 1500B}}
@@ -90,6 +94,11 @@ func TestPacedOnEitherSide(t *testing.T) {
 			p, on := r.cheat.running[key]
 			if !on || p.Mode != tcpcheat.Pace || p.Rate != 1e6 || p.Bucket != 64000 || p.PaceFactor != 2 || p.PaceLoose != (tt.role == roleSender) {
 				t.Fatalf("started %v: %+v", on, p)
+			}
+			// A paced source repairs its losses itself, and where its ACKs come
+			// to its own box the narrow way is behind them.
+			if receiver := tt.role == roleReceiver; p.Thin != receiver || p.Fill != receiver {
+				t.Errorf("thinned %v, filled %v", p.Thin, p.Fill)
 			}
 			if got := r.fake.have[key]; got.Cheated || !got.Police || !got.Reserve {
 				t.Errorf("kernel = %+v, want it policed", got)

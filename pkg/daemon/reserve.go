@@ -338,10 +338,13 @@ func (t *trafficControl) cheatParams(key packet.FlowKey, p *config.Policy, ts in
 	c := t.config()
 	if !speaks {
 		f, _, _ := t.flows.get(key)
-		out := tcpcheat.Params{
-			Thin: p.ThinAcks, ThinRate: float64(c.TCP.ThinRate), Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
+		out := tcpcheat.Params{Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak}
+		if f.role == roleReceiver {
+			// A source whose own box paces it repairs its losses itself, and its
+			// ACKs have passed the narrow way.
+			out.Thin, out.ThinRate = p.ThinAcks, float64(c.TCP.ThinRate)
+			fillParams(&out, p, c)
 		}
-		fillParams(&out, p, c)
 		if p.TCP == config.TCPPace {
 			out.Mode, out.PaceFactor = tcpcheat.Pace, c.TCP.PaceFactor
 			out.PaceLoose = f.role == roleSender // the receiver's box may pace too
