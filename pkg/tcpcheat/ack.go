@@ -49,7 +49,7 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	case c.ch == nil:
 		return e.nearAck(c, &seen)
 	case c.near != nil:
-		e.nearSees(c, &seen)
+		e.fillAck(c, &seen) // the rest is the cheating's to decide
 	}
 	if fresh {
 		e.learn(c, t, o, win, news, dup)

@@ -105,8 +105,8 @@ func (e *Engine) takeOver(c *conn) {
 func (e *Engine) sendData(c *conn, seq packet.Seq, data []byte) {
 	for len(data) > 0 {
 		n := min(len(data), c.ch.mss)
-		e.copyOf(c, seq, packet.FlagACK|packet.FlagPSH, data[:n])
-		c.counted(e, n)
+		e.speak(c, seq, packet.FlagACK|packet.FlagPSH, data[:n])
+		e.resent(c, n)
 		seq, data = seq.Add(n), data[n:]
 	}
 }

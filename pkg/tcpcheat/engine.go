@@ -190,7 +190,7 @@ func (e *Engine) change(c *conn, p Params) {
 			e.endPace(c)
 			c.near.pace = pacing{}
 		}
-		c.near.set(p)
+		c.near.Params = p
 	}
 	e.setPace(c)
 	e.setFill(c)

@@ -39,6 +39,19 @@ func newLab(t testing.TB) *lab {
 	}
 }
 
+// midway is a lab whose connection is treated from the middle on.
+func midway(t testing.TB, p Params) *lab {
+	l := newLab(t)
+	if err := l.e.WatchNear(l.now, l.key); err != nil {
+		t.Fatal(err)
+	}
+	l.src(ack, 0, 1448, l.opts())
+	if err := l.e.Start(l.now, l.key, p); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func (l *lab) synOpts() []byte {
 	o := []byte{2, 4, 1460 >> 8, 1460 & 255, 3, 3, l.shift, 1}
 	if l.sack {

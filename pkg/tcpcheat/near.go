@@ -27,9 +27,6 @@ func newNear(c *conn, p Params) *near {
 	return n
 }
 
-// set changes the parameters of a treatment that goes on.
-func (n *near) set(p Params) { n.Params = p }
-
 // what says what is done, for the operator.
 func (n *near) what() string {
 	var did []string
@@ -68,12 +65,13 @@ func (c *conn) segment() (mss, header int) {
 
 // nearData sees a segment of the source on its way to the receiver, before the
 // state of the connection takes note of it.
-func (e *Engine) nearData(c *conn, v packet.View, t packet.TCP, _ *packet.TCPOptions, _ Meta) Action {
-	c.near.thin.data(e.now, t.Seq().Add(t.SegLen()))
+func (e *Engine) nearData(c *conn, v packet.View, t packet.TCP) {
+	if c.near.Thin {
+		c.near.thin.data(e.now, t.Seq().Add(t.SegLen()))
+	}
 	if c.near.Mode == Pace {
 		e.paceData(c, v, t)
 	}
-	return Accept
 }
 
 // ackOf is a segment of the receiver, and what is new in it.
@@ -107,10 +105,6 @@ func (e *Engine) onward(c *conn, a *ackOf) Action {
 	c.given(a.ack, a.win)
 	return Accept
 }
-
-// nearSees shows the treatment a segment of the receiver that is not its to
-// decide about, since the connection is cheated as well.
-func (e *Engine) nearSees(c *conn, a *ackOf) { e.fillAck(c, a) }
 
 // nearDue does what time allows, after each packet and at each deadline.
 func (e *Engine) nearDue(c *conn) {

@@ -221,14 +221,7 @@ func TestPaceWindow(t *testing.T) {
 
 // Without a known scale no window is touched.
 func TestPaceMidwayTouchesNoWindow(t *testing.T) {
-	l := newLab(t)
-	if err := l.e.WatchNear(l.now, l.key); err != nil {
-		t.Fatal(err)
-	}
-	l.src(ack, 0, 1448, l.opts())
-	if err := l.e.Start(l.now, l.key, smallPace); err != nil {
-		t.Fatal(err)
-	}
+	l := midway(t, smallPace)
 	last := 0
 	for off := 1448; off < 100*1448; off += 1448 {
 		l.now = l.now.Add(time.Millisecond)

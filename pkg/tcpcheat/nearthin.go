@@ -40,7 +40,9 @@ func (e *Engine) owed(c *conn) {
 	}
 	v, err := packet.Parse(b)
 	if err != nil {
-		return // impossible: it was parsed when it came
+		// It was parsed when it came, so this cannot be. It goes as it is.
+		e.copyOut(c, b)
+		return
 	}
 	t := v.TCP()
 	o, _ := packet.ParseOptions(t.Options())

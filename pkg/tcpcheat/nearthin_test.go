@@ -108,14 +108,7 @@ func TestThinPassesTheAckOfTheFIN(t *testing.T) {
 // A connection that is picked up in the middle has no window scale that is
 // known. It is thinned; a closed window and its opening are known without.
 func TestThinMidway(t *testing.T) {
-	l := newLab(t)
-	if err := l.e.WatchNear(l.now, l.key); err != nil {
-		t.Fatal(err)
-	}
-	l.src(ack, 0, 1448, l.opts())
-	if err := l.e.Start(l.now, l.key, thinParams); err != nil {
-		t.Fatal(err)
-	}
+	l := midway(t, thinParams)
 	off := 1448
 	for range 200 {
 		off = l.more(off)

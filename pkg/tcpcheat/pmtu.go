@@ -56,7 +56,7 @@ func (e *Engine) inPiecesNow(c *conn, seq packet.Seq, data []byte) bool {
 	}
 	for len(data) > 0 {
 		n := min(len(data), ch.path)
-		e.copyOf(c, seq, packet.FlagACK|packet.FlagPSH, data[:n])
+		e.speak(c, seq, packet.FlagACK|packet.FlagPSH, data[:n])
 		seq, data = seq.Add(n), data[n:]
 	}
 	c.src.max = packet.MaxSeq(c.src.max, seq)

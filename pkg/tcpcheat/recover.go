@@ -180,25 +180,21 @@ func (e *Engine) sendCopy(c *conn, from, to packet.Seq) {
 		flags |= packet.FlagPSH
 		ch.hold.read(e.scratch[:n], from)
 	}
-	e.copyOf(c, from, flags, e.scratch[:n])
-	c.counted(e, n)
+	e.speak(c, from, flags, e.scratch[:n])
+	e.resent(c, n)
 }
 
-// counted notes a segment that was sent again.
-func (c *conn) counted(e *Engine, n int) {
+// resent counts a segment that was sent again.
+func (e *Engine) resent(c *conn, n int) {
 	c.stats.Retransmits++
 	c.stats.RetransmitBytes += uint64(n)
 	e.totals.Retransmits++
 }
 
-// copyOf makes a segment of the source's once more. TSval is the latest that
-// the receiver was shown, never the original one (PAWS, RFC 7323 section 5),
-// and the packet is not ECN-capable (RFC 3168 section 6.1.5).
-func (e *Engine) copyOf(c *conn, from packet.Seq, flags uint8, data []byte) {
-	e.speak(c, from, flags, data)
-}
-
 // speak makes a segment of the source's, such that it could have sent it now.
+// TSval is the latest that the receiver was shown, never that of a first
+// transmission (PAWS, RFC 7323 section 5), and the packet is not ECN-capable (RFC
+// 3168 section 6.1.5).
 func (e *Engine) speak(c *conn, from packet.Seq, flags uint8, data []byte) {
 	opt := e.opts[:0]
 	if c.ts {

@@ -72,20 +72,8 @@ func blankSACK(t packet.TCP) {
 // setTSecr writes the echoed time stamp, where there is one.
 func setTSecr(t packet.TCP, ecr uint32) {
 	b := t.Options()
-	for i := 0; i < len(b) && b[i] != packet.OptEnd; {
-		if b[i] == packet.OptNop {
-			i++
-			continue
-		}
-		if i+1 >= len(b) || b[i+1] < 2 || i+int(b[i+1]) > len(b) {
-			return
-		}
-		n := int(b[i+1])
-		if b[i] == packet.OptTimestamps && n == 10 {
-			binary.BigEndian.PutUint32(b[i+6:], ecr)
-			return
-		}
-		i += n
+	if o, _ := packet.ParseOptions(b); o.HasTimestamps {
+		binary.BigEndian.PutUint32(b[o.TSOffset+6:], ecr)
 	}
 }
 

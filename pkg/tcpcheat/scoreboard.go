@@ -135,6 +135,8 @@ func (c *conn) late(ack packet.Seq, b packet.SACKBlock) {
 	r.widened, r.widenedTo = true, c.ch.flight.end()
 }
 
+// isDSACK tells whether the first block is of bytes that came twice: below the
+// acknowledgement, or within the second block (RFC 2883 section 4).
 func isDSACK(ack packet.Seq, o *packet.TCPOptions) bool {
 	b := o.SACK[0]
 	return b.Right.AtMost(ack) ||

@@ -28,7 +28,7 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 	}
 	var a Action
 	if c.near != nil {
-		a = e.nearData(c, v, t, o, meta)
+		e.nearData(c, v, t)
 	}
 	switch {
 	case c.state == Watched && c.plain, c.ch == nil && c.near != nil:

@@ -319,11 +319,7 @@ func look(v packet.View, o *packet.TCPOptions, meta Meta, win int, sent packet.S
 		plain:  plain(v, meta),
 		blocks: o.SACK[:o.NSACK],
 	}
-	// RFC 2883 section 4: the first block is below the acknowledgement, or
-	// within the second.
-	if b := s.blocks; len(b) > 0 {
-		s.dsack = b[0].Right.AtMost(s.ack) || len(b) > 1 && b[0].Left.AtLeast(b[1].Left) && b[0].Right.AtMost(b[1].Right)
-	}
+	s.dsack = o.NSACK > 0 && isDSACK(s.ack, o)
 	if s.plain && meta.CsumNotReady {
 		v.SetTCPChecksum()
 	}
