@@ -11,9 +11,8 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/box"
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
-	"github.com/qosproxy/qosproxy/pkg/console"
 )
 
 //go:embed box.yaml
@@ -21,17 +20,13 @@ var boxConfig string
 
 var boxTemplate = template.Must(template.New("box.yaml").Parse(boxConfig))
 
-const (
-	startPatience = 10 * time.Second
-	stopPatience  = 8 * time.Second
-)
+const startPatience = 10 * time.Second
 
-// box is a running qosproxy.
-type box struct {
-	name    string
-	process *rig.Process
-	client  *console.Client
-}
+// The boxes' names.
+const (
+	box1 = "box1"
+	box2 = "box2"
+)
 
 // boxValues are what the configuration is made of.
 type boxValues struct {
@@ -67,55 +62,45 @@ func (l *lab) start(ctx context.Context) error {
 			boxed = append(boxed, v)
 		}
 	}
-	for i, ns := range []*netns.NetNS{l.net.Box1, l.net.Box2} {
-		v := boxValues{Number: i + 1, Role: "sender", Capacity: capacity, Rate: reserved, Policies: boxed}
-		if i == 1 {
-			// The narrow way back is not shaped: nothing but ACKs and RSVP is there.
-			v.Role, v.ThinRate, v.Capacity = "receiver", l.thinRate, ""
+	for i, v := range []boxValues{
+		{Role: "sender", Capacity: capacity},
+		// The narrow way back is not shaped: nothing but ACKs and RSVP is there.
+		{Role: "receiver", ThinRate: l.thinRate},
+	} {
+		name := []string{box1, box2}[i]
+		v.Number, v.Rate, v.Policies, v.State = i+1, reserved, boxed, filepath.Join(dir, name)
+		text, err := configOf(v)
+		if err != nil {
+			return err
 		}
-		if err := l.startBox(ctx, dir, v, ns); err != nil {
+		file := filepath.Join(dir, name+".yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return err
+		}
+		b, err := box.Start(ctx, l.net.Rig, box.Config{
+			Name: name, NS: []*netns.NetNS{l.net.Box1, l.net.Box2}[i], Program: l.binary,
+			Config: file, Socket: filepath.Join(dir, name+".sock"),
+		})
+		if b != nil {
+			l.boxes = append(l.boxes, b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, b := range l.boxes {
+		if err := b.Ready(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *lab) startBox(ctx context.Context, dir string, v boxValues, ns *netns.NetNS) error {
-	name := fmt.Sprintf("box%d", v.Number)
-	v.State = filepath.Join(dir, name)
-	text, err := configOf(v)
-	if err != nil {
-		return err
-	}
-	file, socket := filepath.Join(dir, name+".yaml"), filepath.Join(dir, name+".sock")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return err
-	}
-	p, err := l.net.Start(rig.ProcessConfig{NS: ns, Path: l.binary, Args: []string{"run", "-c", file, "-s", socket}})
-	if err != nil {
-		return err
-	}
-	b := &box{name: name, process: p, client: console.NewClient(socket)}
-	l.boxes = append(l.boxes, b)
-	if err := p.WaitSocket(ctx, socket); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	for {
-		status, err := b.client.Status(ctx)
-		if err == nil && status.State == "running" {
-			return nil
-		}
-		if !pause(ctx, 20*time.Millisecond) {
-			return fmt.Errorf("%s is not ready: state %q: %w", name, status.State, errors.Join(err, ctx.Err()))
-		}
-	}
-}
-
 // stop ends box 1, whose tears box 2 then still hears, and box 2.
 func (l *lab) stop() error {
 	for _, b := range l.boxes {
-		if err := b.process.Stop(stopPatience); err != nil {
-			return fmt.Errorf("%s: %w\n%s", b.name, err, b.process.Stderr())
+		if err := b.Stop(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -127,20 +112,20 @@ func (l *lab) keepLogs() error {
 	}
 	errs := []error{os.MkdirAll(l.logs, 0o755)}
 	for _, b := range l.boxes {
-		file := filepath.Join(l.logs, fmt.Sprintf("%s-%d.log", b.name, l.back/1000))
-		errs = append(errs, os.WriteFile(file, []byte(b.process.Stderr()), 0o644))
+		file := filepath.Join(l.logs, fmt.Sprintf("%s-%d.log", b.Name, l.back/1000))
+		errs = append(errs, os.WriteFile(file, []byte(b.Log()), 0o644))
 	}
 	return errors.Join(errs...)
 }
 
 // read asks a box what it has done for a transfer. That it does nothing where
 // it should is an error: the figures would be another variant's.
-func (b *box) read(ctx context.Context, source uint16, v variant, r *row) error {
-	flows, err := b.client.Flows(ctx)
+func read(ctx context.Context, b *box.Box, source uint16, v variant, r *row) error {
+	flows, err := b.Client.Flows(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", b.name, err)
+		return fmt.Errorf("%s: %w", b.Name, err)
 	}
-	wanted := v.Reliable && b.name == "box1" || v.Thin && b.name == "box2"
+	wanted := v.Reliable && b.Name == box1 || v.Thin && b.Name == box2
 	for i := range flows {
 		f := &flows[i]
 		if f.Protocol != "tcp" || f.Sport != source {
@@ -149,9 +134,9 @@ func (b *box) read(ctx context.Context, source uint16, v variant, r *row) error 
 		r.Thinned += f.AcksThinned
 		r.Resent += f.Retransmits
 		if wanted != (f.State == "cheated") {
-			return fmt.Errorf("%s: state %q, reason %q", b.name, f.State, f.Reason)
+			return fmt.Errorf("%s: state %q, reason %q", b.Name, f.State, f.Reason)
 		}
 		return nil
 	}
-	return fmt.Errorf("%s does not know the transfer", b.name)
+	return fmt.Errorf("%s does not know the transfer", b.Name)
 }

@@ -2,27 +2,15 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/qosproxy/qosproxy/integration/rig/box/boxtest"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
-
-// program builds qosproxy: without the race detector, which would slow down
-// what is timed here.
-func program(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "qosproxy")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "../../cmd/qosproxy").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build qosproxy: %v\n%s", err, out)
-	}
-	return file
-}
 
 // Over a way back of 50 kbit/s, `reliable` with thinned ACKs has nearly all of
 // the reservation, and thinned ACKs alone are better than nothing done. The
@@ -33,7 +21,7 @@ func TestNarrowWayBack(t *testing.T) {
 	for _, c := range []struct{ cc, thinRate string }{{"cubic", "auto"}, {"bbr", "8kbit"}} {
 		t.Run(c.cc, func(t *testing.T) {
 			o := defaults()
-			o.binary, o.thinRate = program(t), c.thinRate
+			o.binary, o.thinRate = boxtest.Program(t), c.thinRate
 			o.ways, o.controls = []int64{50_000}, []string{c.cc}
 			o.warmup, o.window = 3*time.Second, 4*time.Second
 			o.logs = t.TempDir()

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/box"
 	"github.com/qosproxy/qosproxy/integration/rig/emulator"
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/integration/rig/wire"
-	"github.com/qosproxy/qosproxy/pkg/console"
 )
 
 const (
@@ -96,7 +96,7 @@ func compare(ctx context.Context, o options) (rows []row, err error) {
 type lab struct {
 	options
 	net   *rig.Topology
-	boxes []*box
+	boxes []*box.Box
 	back  int64
 	next  uint16 // source port
 }
@@ -191,23 +191,23 @@ func (l *lab) measure(ctx context.Context, v variant, cc string) (row, error) {
 // watch measures the way back, and asks the boxes, while the transfer runs.
 func (l *lab) watch(ctx context.Context, sink *traffic.BulkSink, v variant, r *row) error {
 	for sink.Received() == 0 {
-		if !pause(ctx, 5*time.Millisecond) {
+		if !rig.Pause(ctx, 5*time.Millisecond) {
 			return fmt.Errorf("no byte arrived: %w", ctx.Err())
 		}
 	}
-	if !pause(ctx, l.warmup) {
+	if !rig.Pause(ctx, l.warmup) {
 		return ctx.Err()
 	}
 	before, from := l.net.WAN.Counters(wire.BA), time.Now()
 	// Not to the end: the flow must still be there.
-	if !pause(ctx, l.window-time.Second) {
+	if !rig.Pause(ctx, l.window-time.Second) {
 		return ctx.Err()
 	}
 	after := l.net.WAN.Counters(wire.BA)
 	bytes := after.DeliveredBytes - before.DeliveredBytes + ethernet*(after.Delivered-before.Delivered)
 	r.Used = float64(8*bytes) / time.Since(from).Seconds()
 	for _, b := range l.boxes {
-		if err := b.read(ctx, l.next, v, r); err != nil {
+		if err := read(ctx, b, l.next, v, r); err != nil {
 			return err
 		}
 	}
@@ -225,39 +225,14 @@ func (l *lab) settle(ctx context.Context) error {
 			break
 		}
 		before = now
-		if !pause(ctx, 500*time.Millisecond) {
+		if !rig.Pause(ctx, 500*time.Millisecond) {
 			return fmt.Errorf("the way back does not come to rest: %w", ctx.Err())
 		}
 	}
 	for _, b := range l.boxes {
-		for {
-			list, err := b.client.Sessions(ctx)
-			if err == nil && len(list) == 0 {
-				break
-			}
-			if !pause(ctx, 20*time.Millisecond) {
-				return fmt.Errorf("%s keeps its reservation: %v: %w", b.name, sessionStates(list), errors.Join(err, ctx.Err()))
-			}
+		if err := b.Settle(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func sessionStates(list []console.SessionRow) (states []string) {
-	for i := range list {
-		states = append(states, list[i].State)
-	}
-	return states
-}
-
-// pause returns false when the context ended before the time was over.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

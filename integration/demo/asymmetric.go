@@ -109,7 +109,7 @@ func (d *demonstration) load(ctx context.Context) error {
 
 func (d *demonstration) underLoad(ctx context.Context, m *measured) error {
 	d.say.printf("flood of %s towards B, %s in the way of the ACKs", mbits(floodRate), mbits(bulkRate))
-	if !pause(ctx, loadAhead) {
+	if !rig.Pause(ctx, loadAhead) {
 		return ctx.Err()
 	}
 	before, after := allPhases()

@@ -62,7 +62,7 @@ func (d *demonstration) measure(ctx context.Context, p phase) (result, error) {
 	err := together(ctx,
 		func(ctx context.Context) error { return d.transfer(ctx, &r, connected) },
 		func(ctx context.Context) error {
-			if p.before() || !wait(ctx, connected) || !pause(ctx, warmup+window-sampleBefore) {
+			if p.before() || !wait(ctx, connected) || !rig.Pause(ctx, warmup+window-sampleBefore) {
 				return nil
 			}
 			for i, b := range d.boxes {
@@ -123,7 +123,7 @@ func (d *demonstration) transfer(ctx context.Context, r *result, connected chan<
 	}()
 	go func() {
 		defer close(connected)
-		for sink.Received() == 0 && time.Since(start) < connectFor && pause(ctx, 10*time.Millisecond) {
+		for sink.Received() == 0 && time.Since(start) < connectFor && rig.Pause(ctx, 10*time.Millisecond) {
 			continue
 		}
 		if sink.Received() == 0 {
@@ -182,16 +182,4 @@ func together(ctx context.Context, parts ...func(context.Context) error) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// pause returns false when the context ended before the time was over.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -19,20 +19,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
+	"github.com/qosproxy/qosproxy/integration/rig/box/boxtest"
 	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
-
-// program builds qosproxy: without the race detector, which would slow down
-// what is timed here.
-func program(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "qosproxy")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "../../cmd/qosproxy").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build qosproxy: %v\n%s", err, out)
-	}
-	return file
-}
 
 // The whole scenario, by the command that a user runs.
 func TestAsymmetric(t *testing.T) {
@@ -40,7 +29,7 @@ func TestAsymmetric(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program(t), "demo", "asymmetric", "--json", "--pcap", dir)
+	cmd := exec.CommandContext(ctx, boxtest.Program(t), "demo", "asymmetric", "--json", "--pcap", dir)
 	var out, progress bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &progress
 	err := cmd.Run()
@@ -162,7 +151,7 @@ func (w *trigger) Write(b []byte) (int, error) {
 // ends on the way, nothing stays.
 func TestInterrupted(t *testing.T) {
 	roottest.Need(t)
-	real := program(t)
+	real := boxtest.Program(t)
 	one := []phase{{cc: "cubic", mode: modeReliable}}
 	for _, c := range []struct {
 		name, at string

@@ -195,7 +195,7 @@ func (l *lab) ask(ctx context.Context, policy string, length time.Duration) (las
 		if row.Packets > 0 {
 			last = row
 		}
-		if !pause(ctx, askEach) {
+		if !rig.Pause(ctx, askEach) {
 			break
 		}
 	}

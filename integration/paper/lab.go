@@ -181,14 +181,8 @@ func (l *lab) stop() error {
 // paper's do not fit.
 func (l *lab) settle(ctx context.Context) error {
 	for _, b := range l.boxes {
-		for {
-			list, err := b.Client.Sessions(ctx)
-			if err == nil && len(list) == 0 {
-				break
-			}
-			if !pause(ctx, 20*time.Millisecond) {
-				return fmt.Errorf("%s keeps %d sessions: %w", b.Name, len(list), errors.Join(err, ctx.Err()))
-			}
+		if err := b.Settle(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -207,16 +201,4 @@ func flow(ctx context.Context, b *box.Box, policy string) (console.FlowRow, erro
 		}
 	}
 	return console.FlowRow{}, nil
-}
-
-// pause returns false when the context ended before the time was over.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -175,7 +175,7 @@ func (l *lab) exchange(ctx context.Context, o options, list []policy, window tim
 
 // askAll notes what the boxes say of each connection shortly before they end.
 func (l *lab) askAll(ctx context.Context, list []policy, rows []latencyRow, after time.Duration) error {
-	if len(l.boxes) == 0 || !pause(ctx, after) {
+	if len(l.boxes) == 0 || !rig.Pause(ctx, after) {
 		return nil
 	}
 	for i, p := range list {

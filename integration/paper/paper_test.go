@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,25 +11,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/qosproxy/qosproxy/integration/rig/box/boxtest"
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/roottest"
 )
 
-// program builds qosproxy: without the race detector, which would slow down
-// what is timed here.
-func program(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "qosproxy")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "../../cmd/qosproxy").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build qosproxy: %v\n%s", err, out)
-	}
-	return file
-}
-
 func testOptions(t *testing.T) options {
-	return options{program: program(t), cc: "cubic", warmup: 3 * time.Second, window: 2 * time.Second, thin: true, say: t.Logf}
+	return options{program: boxtest.Program(t), cc: "cubic", warmup: 3 * time.Second, window: 2 * time.Second, thin: true, say: t.Logf}
 }
 
 // Two points of the figures, by wide margins: the way back's width decides over

@@ -15,6 +15,9 @@ import (
 // stopPatience is longer than the drain_timeout of the rig's configurations.
 const stopPatience = 8 * time.Second
 
+// pollEvery is how often a box is asked that is waited for.
+const pollEvery = 20 * time.Millisecond
+
 // Config says which program runs where, with which files.
 type Config struct {
 	Name    string // for messages
@@ -47,17 +50,30 @@ func Start(ctx context.Context, r *rig.Rig, c Config) (*Box, error) {
 
 // Ready waits until the box says that it is running.
 func (b *Box) Ready(ctx context.Context) error {
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
 	for {
 		status, err := b.Client.Status(ctx)
 		if err == nil && status.State == "running" {
 			return nil
 		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
+		if !rig.Pause(ctx, pollEvery) {
 			return fmt.Errorf("%s is not ready: state %q: %w", b.Name, status.State, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// Settle waits until the box has given back every reservation.
+func (b *Box) Settle(ctx context.Context) error {
+	for {
+		list, err := b.Client.Sessions(ctx)
+		if err == nil && len(list) == 0 {
+			return nil
+		}
+		if !rig.Pause(ctx, pollEvery) {
+			var states []string
+			for i := range list {
+				states = append(states, list[i].State)
+			}
+			return fmt.Errorf("%s keeps its reservations: %v: %w", b.Name, states, errors.Join(err, ctx.Err()))
 		}
 	}
 }
@@ -66,7 +82,7 @@ func (b *Box) Ready(ctx context.Context) error {
 func (b *Box) Stop() error {
 	select {
 	case <-b.process.Exited():
-		return fmt.Errorf("%s ended by itself: %w\n%s", b.Name, errors.Join(b.process.Err()), b.process.Stderr())
+		return fmt.Errorf("%s ended by itself: %w\n%s", b.Name, b.process.Err(), b.process.Stderr())
 	default:
 	}
 	if err := b.process.Stop(stopPatience); err != nil {
