@@ -158,6 +158,7 @@ type PolicyRow struct {
 	PHB          string    `json:"phb"`
 	TCPMode      string    `json:"tcp_mode"`
 	ThinAcks     bool      `json:"thin_acks"`
+	Fill         bool      `json:"fill"`
 	Excess       string    `json:"excess"`
 	Flows        int       `json:"flows"`
 	Reservations int       `json:"reservations"`

@@ -213,7 +213,7 @@ func policyRow(p *config.Policy) console.PolicyRow {
 	row := console.PolicyRow{
 		Name: p.Name, Line: p.Line, From: texts(p.Match.From), To: texts(p.Match.To),
 		FromPort: ranges(p.Match.FromPort), ToPort: ranges(p.Match.ToPort),
-		DSCP: -1, TCPMode: p.TCP.String(), ThinAcks: p.ThinAcks, Excess: p.Excess.String(),
+		DSCP: -1, TCPMode: p.TCP.String(), ThinAcks: p.ThinAcks, Fill: p.Fill, Excess: p.Excess.String(),
 	}
 	if p.Match.Protocol != 0 {
 		row.Protocol = packet.ProtoName(p.Match.Protocol)
