@@ -34,12 +34,12 @@ unit:
 integration: build
 	$(GO) test -race -shuffle=on -p 1 -timeout 14m $(ROOTPKGS)
 
-# The simulations' long form with the race detector, and the RSVP scenarios of the
-# rig with longer periods and more repetitions; root, some 25 minutes.
+# The simulations' long form with the race detector, and scenarios of the rig with
+# longer periods, more repetitions and more combinations; root, some 40 minutes.
 # docs/testing.md says which.
 soak: build
 	$(GO) test -race -count 1 -timeout 30m $(LONGPKGS)
-	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Neighbour|Scapy|Stacks|Twenty)' ./integration
+	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Narrow|Neighbour|Pace|Scapy|Stacks|Twenty)' -p 1 ./integration ./integration/compare
 
 lint:
 	$(GO) run $(GOLANGCI) run ./...
