@@ -102,7 +102,7 @@ func (l *Layer) refusal(now time.Time, nb *neighbor, m *wire.Message) bool {
 	nb.refused = true
 	for _, e := range l.concerns(nb, m) {
 		e.nb.refused = true
-		whole, err := wire.ParseWith(e.raw, wire.AllFormats)
+		whole, err := all.Parse(e.raw)
 		s := e.send
 		l.drop(e)
 		if err == nil {

@@ -23,6 +23,9 @@ const (
 	DefaultMessages     = 500_000
 )
 
+// all is to read what this package wrote itself, and what was read before.
+var all = wire.Options{RefreshReduction: true, Formats: wire.AllFormats}
+
 // Config are the parameters of a [Layer]. Zero values mean the defaults,
 // negative times mean none.
 type Config struct {
@@ -93,7 +96,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Limits.Received, DefaultMessages)
 	if c.Parse == nil {
 		c.Parse = func(p Packet) (*wire.Message, error) {
-			return wire.Options{RefreshReduction: true, Formats: wire.AllFormats}.Parse(p.Payload)
+			return all.Parse(p.Payload)
 		}
 	}
 	if c.Overhead == nil {

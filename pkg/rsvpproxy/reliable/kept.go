@@ -128,7 +128,7 @@ func (l *Layer) summarized(now time.Time, nb *neighbor, p Packet, m *wire.Messag
 
 // redeliver hands the machine the message that a summary stands for.
 func (l *Layer) redeliver(r *kept) {
-	m, err := wire.Options{RefreshReduction: true, Formats: wire.AllFormats}.Parse(r.raw)
+	m, err := all.Parse(r.raw)
 	if err != nil {
 		l.forget(r)
 		return

@@ -129,7 +129,7 @@ func (l *Layer) room(out softstate.IfIndex, dst netip.Addr) int {
 // waits to be sent.
 func (l *Layer) Waiting() bool {
 	for _, e := range l.byID {
-		if e.once && e.flying() {
+		if e.once && !e.summary && e.flying() {
 			return true
 		}
 	}

@@ -16,10 +16,11 @@ type dueAck struct {
 }
 
 const (
-	ackSize  = 12 // bytes of a MESSAGE_ID_ACK object
-	header   = 8  // bytes of the common header
-	maxQueue = 256
-	maxDue   = 16384 // acknowledgments that wait; as many as one Srefresh can ask for
+	ackSize   = 12 // bytes of a MESSAGE_ID_ACK object
+	messageID = 12 // bytes of a MESSAGE_ID object
+	header    = 8  // bytes of the common header
+	maxQueue  = 256
+	maxDue    = 16384 // acknowledgments that wait; as many as one Srefresh can ask for
 )
 
 // bundles says whether s may go into a Bundle to nb (RFC 2961 section 3.3).

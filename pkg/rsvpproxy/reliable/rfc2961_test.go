@@ -94,6 +94,22 @@ func (r *rig) run(d time.Duration) (list []softstate.Send, at []time.Duration) {
 	}
 }
 
+// next lets time pass until something is sent, at most d.
+func (r *rig) next(d time.Duration) []softstate.Send {
+	r.t.Helper()
+	for end := r.now.Add(d); ; {
+		t, ok := r.l.NextDeadline()
+		if !ok || t.After(end) {
+			r.now = end
+			return nil
+		}
+		r.now = t
+		if list := r.checked(r.l.Advance(t)); len(list) > 0 {
+			return list
+		}
+	}
+}
+
 func (r *rig) ack(from netip.Addr, flags uint8, acks ...wire.MessageIDAck) {
 	r.t.Helper()
 	r.in(right, from, r.n.Addr(right), &wire.Message{Type: wire.Ack, Flags: flags, SendTTL: 255, Acks: acks})
@@ -147,7 +163,7 @@ func TestSummaryRFC2961Section5_3(t *testing.T) {
 	if s := r.send(path(0)); len(s) != 0 {
 		t.Errorf("refreshed by %v", types(s))
 	}
-	list, _ := r.run(45 * time.Second)
+	list := r.next(45 * time.Second)
 	if len(list) != 1 || list[0].Msg.Type != wire.Srefresh {
 		t.Fatalf("%v", types(list))
 	}
@@ -158,12 +174,52 @@ func TestSummaryRFC2961Section5_3(t *testing.T) {
 	if l := list[0].Msg.Lists; len(l) != 1 || l[0].Kind != wire.IDList || l[0].Epoch != r.l.epoch || l[0].IDs[0].ID != first[0].Msg.MessageID.ID {
 		t.Errorf("%+v", l)
 	}
+	r.ack(peer, wire.RefreshReduction, ackOf(list[0]))
+	r.run(time.Second)
 	// A change is a trigger: a new and greater identifier (section 4.5).
 	m := path(0)
 	m.SenderTSpec.Rate++
 	list = r.send(m) // the first after a pause waits for no company
 	if len(list) != 1 || list[0].Msg.Type != wire.Path || list[0].Msg.MessageID.ID <= first[0].Msg.MessageID.ID {
 		t.Fatalf("%v", types(list))
+	}
+}
+
+// RFC 2961 section 5.2: a Srefresh may have a MESSAGE_ID of its own, and is then
+// repeated as any message is (section 6.3). It stands for everything that is
+// reserved with a neighbour.
+func TestSummaryIsRepeatedRFC2961Section5_2(t *testing.T) {
+	r := newRig(t, Config{MinRf: -1})
+	first := r.send(path(0))
+	r.ack(peer, wire.RefreshReduction, ackOf(first[0]))
+	list := r.next(45 * time.Second)
+	if len(list) != 1 || list[0].Msg.MessageID == nil || !list[0].Msg.MessageID.AckDesired {
+		t.Fatalf("%+v", list)
+	}
+	if r.l.Waiting() {
+		t.Error("a clean stop would wait for it")
+	}
+	again, at := r.run(2 * time.Second)
+	if !slices.Equal(at, []time.Duration{500 * time.Millisecond, 1500 * time.Millisecond}) {
+		t.Fatalf("sent again at %v", at)
+	}
+	for _, s := range again {
+		if *s.Msg.MessageID != *list[0].Msg.MessageID || !slices.Equal(s.Msg.Lists[0].IDs, list[0].Msg.Lists[0].IDs) || s.Dst != list[0].Dst {
+			t.Errorf("%+v", s)
+		}
+	}
+	// Nobody answers: the next period has another.
+	r.send(path(0))
+	list = r.next(45 * time.Second)
+	if len(list) != 1 || list[0].Msg.Type != wire.Srefresh || list[0].Msg.MessageID.ID <= again[0].Msg.MessageID.ID {
+		t.Fatalf("%+v", list)
+	}
+	r.ack(peer, wire.RefreshReduction, ackOf(list[0]))
+	if again, _ := r.run(14 * time.Second); len(again) != 0 {
+		t.Errorf("%v although it was acknowledged", types(again))
+	}
+	if c := r.l.Counters(); c.Sent != 1 {
+		t.Errorf("%d kept", c.Sent)
 	}
 }
 
@@ -175,7 +231,7 @@ func TestSummaryToSessionRFC2961Section5_2(t *testing.T) {
 		r.n.unsure = from == peer
 		first := r.send(path(0))
 		r.ack(from, wire.RefreshReduction, ackOf(first[0]))
-		list, _ := r.run(45 * time.Second)
+		list := r.next(45 * time.Second)
 		if len(list) != 1 || list[0].Msg.Type != wire.Srefresh || !list[0].RouterAlert || list[0].Dst != dstHost {
 			t.Fatalf("%+v", list)
 		}
@@ -207,7 +263,7 @@ func TestSilentNeighborGetsWholePath(t *testing.T) {
 	if s := r.send(path(0)); len(s) != 0 {
 		t.Errorf("%v to the one that answered", types(s))
 	}
-	list, _ := r.run(45 * time.Second)
+	list := r.next(45 * time.Second)
 	if len(list) != 1 || list[0].Msg.Type != wire.Srefresh || !list[0].RouterAlert || list[0].Dst != dstHost {
 		t.Fatalf("%+v", list)
 	}

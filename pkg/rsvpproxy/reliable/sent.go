@@ -16,10 +16,12 @@ type sent struct {
 	id     uint32
 	key    stateKey
 	keyed  bool      // in states
-	once   bool      // a tear or an error: nothing to refresh
+	once   bool      // a tear, an error or a Srefresh: nothing to refresh
 	nb     *neighbor // that it goes to
 	direct bool      // nb is known to be the next hop
 	peer   *neighbor // that acknowledged it
+
+	summary bool // a Srefresh: nobody waits for its end
 
 	acked    bool
 	given    bool          // up: Rl was reached
@@ -142,7 +144,7 @@ func (l *Layer) trigger(now time.Time, s softstate.Send, raw []byte, nb *neighbo
 	}
 	l.count.Triggers++
 	l.lastID++
-	e := &sent{send: s, raw: raw, id: l.lastID, nb: nb, direct: direct, once: once, alive: now}
+	e := &sent{send: s, raw: raw, id: l.lastID, nb: nb, direct: direct, once: once, summary: s.Msg.Type == wire.Srefresh, alive: now}
 	e.send.Msg = nil
 	e.timer.Owner = e
 	if s.Msg.TimeValues != nil {
@@ -162,7 +164,7 @@ func (l *Layer) trigger(now time.Time, s softstate.Send, raw []byte, nb *neighbo
 
 // resend sends the whole message again.
 func (l *Layer) resend(now time.Time, e *sent, ack bool) {
-	m, err := wire.ParseWith(e.raw, wire.AllFormats)
+	m, err := all.Parse(e.raw)
 	if err != nil { // we made it: only a fault of the codec gets here
 		l.drop(e)
 		return
@@ -245,7 +247,7 @@ func (l *Layer) giveUp(now time.Time, e *sent) {
 	l.count.GivenUp++
 	e.given = true
 	if !e.nb.capable && !e.nb.acks {
-		if m, err := wire.ParseWith(e.raw, wire.AllFormats); err == nil {
+		if m, err := all.Parse(e.raw); err == nil {
 			s := e.send
 			s.Msg = m
 			l.plain(now, e.nb, s)

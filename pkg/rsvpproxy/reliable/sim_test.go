@@ -51,7 +51,8 @@ func TestSetupWithLoss(t *testing.T) {
 }
 
 // Loss, copies and reordering: everything is in place in the end, stays so for
-// hours of Srefresh, and is gone when it is removed.
+// an hour of Srefresh, which is repeated if it is lost, and is gone when it is
+// removed.
 func TestSimConverges(t *testing.T) {
 	for _, nodes := range []int{2, 5} {
 		seeds(t, func(t *testing.T, seed uint64) {
@@ -62,9 +63,7 @@ func TestSimConverges(t *testing.T) {
 				w.add(i)
 				w.run(time.Duration(w.rng.Int64N(int64(time.Second))))
 			}
-			w.run(2 * time.Minute)
-			w.loss = 0.1
-			w.run(2 * time.Minute)
+			w.run(4 * time.Minute)
 			w.wantReserved(senders * nodes)
 			for range 60 { // an hour
 				w.run(time.Minute)

@@ -89,18 +89,19 @@ func (t *target) fire(l *Layer, now time.Time) {
 	if t.next == 0 {
 		t.least = maxPeriod
 	}
-	size := wire.MaxListed(l.room(t.key.out, t.key.dst))
+	size := wire.MaxListed(l.room(t.key.out, t.key.dst) - messageID)
 	for range burst {
 		ids := make([]wire.ListedID, 0, min(size, len(t.list)-t.next))
+		var peer *neighbor
 		for ; t.next < len(t.list) && len(ids) < size; t.next++ {
 			e := t.list[t.next]
 			t.least = min(t.least, e.r)
 			if e.peer.capable && now.Sub(e.alive) <= e.r*3/2+time.Second {
-				ids = append(ids, wire.ListedID{ID: e.id})
+				ids, peer = append(ids, wire.ListedID{ID: e.id}), e.peer
 			}
 		}
 		if len(ids) > 0 {
-			l.summary(now, t.key, ids)
+			l.summary(now, t.key, peer, ids)
 		}
 		if t.next >= len(t.list) {
 			t.next = 0
@@ -112,15 +113,17 @@ func (t *target) fire(l *Layer, now time.Time) {
 }
 
 // summary sends a Srefresh: with Router Alert to a session's address, without
-// to a neighbour (RFC 2961 section 5.2).
-func (l *Layer) summary(now time.Time, k targetKey, ids []wire.ListedID) {
+// to a neighbour (RFC 2961 section 5.2). It stands for all that is reserved
+// with that neighbour, so that a few that are lost in a row would end it all:
+// it has a MESSAGE_ID of its own and is repeated until it is acknowledged.
+func (l *Layer) summary(now time.Time, k targetKey, peer *neighbor, ids []wire.ListedID) {
 	l.count.SummariesOut++
 	l.count.SummarizedOut += uint64(len(ids))
-	l.transmit(now, l.neighbors[neighborKey{k.out, k.dst}], !k.alert, softstate.Send{
+	l.reliably(now, softstate.Send{
 		Out: k.out, Src: k.src, Dst: k.dst, TTL: l.cfg.TTL, RouterAlert: k.alert,
 		Msg: &wire.Message{
 			Type: wire.Srefresh, Flags: wire.RefreshReduction, SendTTL: l.cfg.TTL,
 			Lists: []wire.MessageIDList{{Epoch: l.epoch, IDs: ids}},
 		},
-	})
+	}, peer, !k.alert, nil)
 }
