@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -20,6 +21,7 @@ type exit struct {
 	hop     wire.Hop
 	iface   softstate.IfIndex
 	nonRSVP bool
+	tspec   intserv.TSpec
 	adspec  *intserv.AdSpec
 
 	refresh  time.Time // of RESV; zero: none is sent
@@ -105,12 +107,13 @@ func (t *Table) received(e *end, rx *softstate.Received) {
 	_, sender := e.home()
 	switch m.Type {
 	case wire.Path:
-		if m.SenderTemplate == nil || *m.SenderTemplate != sender || m.Hop == nil {
+		if m.SenderTemplate == nil || *m.SenderTemplate != sender || m.Hop == nil || m.SenderTSpec == nil {
 			return
 		}
 		moved := x.hop != *m.Hop || x.iface != rx.Iface || x.until.IsZero()
 		x.until = t.now.Add(t.lifetime(m))
 		x.hop, x.iface, x.nonRSVP, x.adspec = *m.Hop, rx.Iface, rx.TTL != m.SendTTL, m.AdSpec
+		x.tspec = *m.SenderTSpec
 		if moved {
 			x.asked = nil
 		}
@@ -168,24 +171,39 @@ func (t *Table) reserved(e *end, v softstate.Event) {
 	t.ask(e)
 }
 
-// wanted is what the tunnel session has to carry.
+// wanted is what the tunnel session has to carry. What was there before stays
+// (RFC 2746 section 4.2.3). What is new waits until the entry has announced that
+// much: the way between would give, and confirm, no more than the entry's TSpec,
+// and refuse the rest when it comes.
 func (x *exit) wanted() map[flowID]intserv.FlowSpec {
 	out := map[flowID]intserv.FlowSpec{}
+	var list []intserv.TSpec
+	fresh := map[flowID]intserv.FlowSpec{}
 	for id, f := range x.flows {
 		_, bound := x.bound[id.session]
 		_, refused := x.refused[id]
-		switch {
-		case !bound:
-		case !refused:
-			out[id] = f.spec
-		default:
-			if was, ok := x.accepted[id]; ok { // what was there before stays (RFC 2746 section 4.2.3)
-				out[id] = was
-			}
+		was, had := x.accepted[id]
+		if bound && had {
+			out[id], list = was, append(list, was.TSpec)
+		}
+		if bound && !refused && !(had && was == f.spec) {
+			fresh[id] = f.spec
+		}
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(fresh), byAge) {
+		with := append(slices.Clone(list), fresh[id].TSpec)
+		if was, had := out[id]; had {
+			with[slices.Index(with, was.TSpec)] = with[len(with)-1]
+			with = with[:len(with)-1]
+		}
+		if covers(x.tspec, intserv.Sum(with...)) {
+			out[id], list = fresh[id], with
 		}
 	}
 	return out
 }
+
+func byAge(a, b flowID) int { return cmp.Compare(a.reservation, b.reservation) }
 
 // ask brings the RESV of the tunnel session in line with that, at once.
 func (t *Table) ask(e *end) {
@@ -273,7 +291,7 @@ func (t *Table) failed(e *end, m *wire.Message) {
 		guilty, x.accepted = x.asked, nil
 	}
 	x.retry = t.now.Add(t.cfg.Refresh)
-	for _, id := range slices.SortedFunc(maps.Keys(guilty), func(a, b flowID) int { return int(int64(a.reservation - b.reservation)) }) {
+	for _, id := range slices.SortedFunc(maps.Keys(guilty), byAge) {
 		x.refused[id] = guilty[id]
 		for _, f := range x.flows[id].senders {
 			t.count.Failed++

@@ -51,13 +51,19 @@ func sum(flows []intserv.FlowSpec) (out intserv.FlowSpec) {
 	return out.Wire()
 }
 
-// carries says whether a reservation of the size of have carries need. What came
-// over the wire was rounded to single precision.
+// covers says whether need is no more than have. What came over the wire was
+// rounded to single precision.
+func covers(have, need intserv.TSpec) bool {
+	return have.Rate >= need.Rate*slack && have.Bucket >= need.Bucket*slack
+}
+
+const slack = 1 - 1e-6
+
+// carries says whether a reservation of the size of have carries need.
 func carries(have, need intserv.FlowSpec) bool {
-	const slack = 1 - 1e-6
 	if have.Service != need.Service && need.Service == intserv.Guaranteed {
 		return false
 	}
-	return have.TSpec.Rate >= need.TSpec.Rate*slack && have.TSpec.Bucket >= need.TSpec.Bucket*slack &&
+	return covers(have.TSpec, need.TSpec) &&
 		(need.Service != intserv.Guaranteed || have.RSpec.Rate >= need.RSpec.Rate*slack)
 }
