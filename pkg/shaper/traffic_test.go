@@ -329,8 +329,10 @@ func TestFloodDoesNotDelayReserved(t *testing.T) {
 	if p99 := delays[len(delays)*99/100]; p99 > 20*time.Millisecond {
 		t.Errorf("p99 of the reserved flow's delay is %v", p99)
 	}
-	if be.Drops == 0 {
-		t.Error("best effort was not flooded")
+	// It need not drop: where both senders wait for their sockets the queue holds
+	// just what they may have in it.
+	if full := float64(be.Ceil) * packets / 100; float64(be.Bytes) < 0.8*full {
+		t.Errorf("best effort was not flooded: %d bytes in 1.5 s and more, where %.0f fit", be.Bytes, full)
 	}
 	if c := class(t, s, id); c.Drops != 0 {
 		t.Errorf("the reserved class dropped %d packets", c.Drops)
