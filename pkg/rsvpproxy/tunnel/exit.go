@@ -186,7 +186,7 @@ func (x *exit) wanted() map[flowID]intserv.FlowSpec {
 		if bound && had {
 			out[id], list = was, append(list, was.TSpec)
 		}
-		if bound && !refused && !(had && was == f.spec) {
+		if bound && !refused && (!had || was != f.spec) {
 			fresh[id] = f.spec
 		}
 	}
