@@ -16,11 +16,12 @@ const (
 // same Conn.
 type FlowRow struct {
 	Conn           string `json:"conn"`
-	Protocol       string `json:"protocol"` // tcp, udp or the number
+	Protocol       string `json:"protocol"` // name or number
 	Src            string `json:"src"`
 	Sport          uint16 `json:"sport"`
 	Dst            string `json:"dst"`
 	Dport          uint16 `json:"dport"`
+	SPI            uint32 `json:"spi"` // of a flow that is reserved by it (RFC 2207), which has no ports
 	Policy         string `json:"policy"`
 	PolicyLine     int    `json:"policy_line"` // in the config file
 	TCPMode        string `json:"tcp_mode"`

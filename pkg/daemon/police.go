@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"math"
+	"net/netip"
 
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -45,8 +46,9 @@ func groupOf(r softstate.Reserve) packet.FlowKey {
 	if r.Style == wire.FF || r.Style == 0 {
 		return packet.FlowKey{}
 	}
-	key := flowKey(r.Session, wire.Filter{Src: r.Session.Dst})
-	key.Src, key.SrcPort = [16]byte{}, 0
+	dst := netip.AddrPortFrom(r.Session.Dst, r.Session.DstPort)
+	key := packet.MakeKey(r.Session.Protocol, netip.AddrPortFrom(dst.Addr(), 0), dst)
+	key.Src = [16]byte{}
 	return key
 }
 

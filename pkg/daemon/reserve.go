@@ -491,7 +491,7 @@ func (t *trafficControl) receiverProxy(i softstate.PathInfo) (softstate.ReserveS
 	if l == nil || l.cfg.Zone != config.ZoneHosts {
 		return softstate.ReserveSpec{}, false
 	}
-	p := t.flows.policyOf(flowKey(i.Session, i.Sender))
+	p := t.flows.policyOf(matchKey(i.Session, i.Sender))
 	if p == nil || p.Reserve == nil || !p.Reserve.HasReceiver() {
 		return softstate.ReserveSpec{}, false
 	}

@@ -16,7 +16,7 @@ func (t *trafficControl) reverse(i softstate.PathInfo) (intserv.TSpec, bool) {
 	if in == nil || out == nil || in.cfg.Zone != config.ZoneNetwork || out.cfg.Zone != config.ZoneHosts {
 		return intserv.TSpec{}, false
 	}
-	p := t.flows.policyOf(flowKey(i.Session, i.Sender).Reverse())
+	p := t.flows.policyOf(matchKey(i.Session, i.Sender).Reverse())
 	if p == nil || isByHand(p) || p.Reserve == nil || !p.Reserve.HasSender() { // by hand it is asked for already
 		return intserv.TSpec{}, false
 	}

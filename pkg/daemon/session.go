@@ -13,13 +13,28 @@ func sessionOf(key packet.FlowKey) (wire.Session, wire.Filter) {
 		wire.Filter{Src: key.SrcAddr(), SrcPort: key.SrcPort}
 }
 
-// flowKey is the five-tuple that a session and a filter stand for. Other formats
-// have no ports: what they say instead is not part of the data's addresses.
+// flowKey is the flow that a session and a filter stand for: by its five-tuple, or
+// by its SPI, where the session's port is virtual (RFC 2207 section 3). Aggregates
+// are not told apart by their packets' headers beyond the addresses.
 func flowKey(s wire.Session, f wire.Filter) packet.FlowKey {
-	if s.Format != wire.FormatPorts {
+	switch s.Format {
+	case wire.FormatPorts:
+	case wire.FormatGPI:
+		return packet.SPIKey(s.Protocol, f.Src, s.Dst, f.SPI)
+	default:
 		s.DstPort, f.SrcPort = 0, 0
 	}
 	return packet.MakeKey(s.Protocol, netip.AddrPortFrom(f.Src, f.SrcPort), netip.AddrPortFrom(s.Dst, s.DstPort))
+}
+
+// matchKey is the same as policies see it: what has no ports has none, whatever
+// stands in their place.
+func matchKey(s wire.Session, f wire.Filter) packet.FlowKey {
+	key := flowKey(s, f)
+	if key.SPI() != 0 {
+		key.SrcPort, key.DstPort = 0, 0
+	}
+	return key
 }
 
 func flowKeys(s wire.Session, filters []wire.Filter) []packet.FlowKey {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -19,7 +20,7 @@ func named(id uint64, s wire.Session, out softstate.IfIndex) softstate.Reserve {
 }
 
 var (
-	byESP = wire.Session{Protocol: 50, DstPort: 8192, Format: wire.FormatGPI}
+	bySPI = wire.Session{Protocol: 50, DstPort: 8192, Format: wire.FormatGPI}
 	byEF  = wire.Session{DSCP: 46, Format: wire.FormatAggregate}
 	byPHB = wire.Session{PHB: 0xb800, Format: wire.FormatGenericAggregate}
 )
@@ -40,14 +41,12 @@ func TestReservationsThatAreNoFlows(t *testing.T) {
 		change  func(*softstate.Reserve)
 		counted int64 // bytes/s; -1: refused
 	}{
-		"RFC 2207, shaped":                 {byESP, wan, nil, -1},
-		"RFC 2207, not shaped":             {byESP, lan, nil, 1e5},
 		"RFC 3175, shaped":                 {byEF, wan, nil, 1e5},
 		"RFC 3175, guaranteed, shaped":     {byEF, wan, guaranteed, -1},
 		"RFC 3175, guaranteed, not shaped": {byEF, lan, guaranteed, 2e5},
 		"RFC 4860, shaped":                 {byPHB, wan, nil, 1e5},
 		"RFC 2997":                         {wire.Session{Protocol: 17, DstPort: 9}, wan, null, 0},
-		"RFC 2997, by SPI":                 {byESP, wan, null, 0},
+		"RFC 2997, by SPI":                 {bySPI, wan, null, 0},
 	} {
 		r := testControl(t)
 		ask := named(1, tc.session, tc.out)
@@ -82,14 +81,63 @@ func TestReservationsThatAreNoFlows(t *testing.T) {
 	}
 }
 
+// RFC 2207 section 4.1: what an SPI names is treated as what ports name: policed,
+// marked and with a class of its own, the session's virtual port being no part of
+// the data.
+func TestReservationBySPIRFC2207Section4_1(t *testing.T) {
+	filter := func(spi uint32) wire.Filter {
+		return wire.Filter{Src: netip.MustParseAddr("10.1.0.2"), SPI: spi, Format: wire.FormatGPI}
+	}
+	r := testControl(t)
+	for id, spi := range []uint32{0x1001, 0x2002_0007} {
+		ask := named(uint64(id+1), bySPI, wan)
+		ask.Filters = []wire.Filter{filter(spi)}
+		if refusal := r.Reserve(ask); refusal != nil {
+			t.Fatal(refusal)
+		}
+		key := packet.SPIKey(50, ask.Filters[0].Src, ask.Session.Dst, spi)
+		if got := r.fake.have[key]; !got.Reserve || got.Rate != 1e5 || got.Grouped() {
+			t.Errorf("%s: %+v", key, got)
+		}
+		if m, ok := r.view(uint64(id+1), key); !ok || m.class == 0 {
+			t.Errorf("%s has no class", key)
+		}
+	}
+	r.Release(1)
+	r.Release(2)
+	if len(r.fake.have) != 0 {
+		t.Errorf("left: %+v", r.fake.have)
+	}
+	// Sessions with other virtual ports share nothing.
+	var groups []packet.FlowKey
+	for i, port := range []uint16{8192, 8193} {
+		ask := named(uint64(i+3), bySPI, wan)
+		ask.Session.DstPort, ask.Style = port, wire.SE
+		ask.Filters = []wire.Filter{filter(uint32(0x3000 + 2*i)), filter(uint32(0x3001 + 2*i))}
+		if refusal := r.Reserve(ask); refusal != nil {
+			t.Fatal(refusal)
+		}
+		a, b := r.fake.have[flowKey(ask.Session, ask.Filters[0])], r.fake.have[flowKey(ask.Session, ask.Filters[1])]
+		if !a.Grouped() || a.Group != b.Group {
+			t.Errorf("port %d: %+v and %+v", port, a, b)
+		}
+		groups = append(groups, a.Group)
+	}
+	if groups[0] == groups[1] {
+		t.Error("two sessions have one bucket")
+	}
+}
+
 // The receiver proxy speaks for hosts' IPsec flows, and for no router's aggregates.
 func TestReceiverProxyOfFormats(t *testing.T) {
 	r := testControl(t)
-	s := byESP
-	s.Dst, s.Protocol = imagingKey.DstAddr(), imagingKey.Proto
-	info := softstate.PathInfo{Session: s, Sender: wire.Filter{Src: imagingKey.SrcAddr()}, TSpec: spec(5e5).TSpec, In: wan, Out: lan}
-	if key := flowKey(info.Session, info.Sender); key.DstPort != 0 {
-		t.Errorf("the virtual port is taken for one of the data: %v", key)
+	s := bySPI
+	s.Dst = imagingKey.DstAddr()
+	info := softstate.PathInfo{
+		Session: s, Sender: wire.Filter{Src: imagingKey.SrcAddr(), SPI: 104, Format: wire.FormatGPI}, TSpec: spec(5e5).TSpec, In: wan, Out: lan,
+	}
+	if key := matchKey(info.Session, info.Sender); key.SrcPort != 0 || key.DstPort != 0 {
+		t.Errorf("policies take a virtual port, or an SPI, for one of the data: %v", key)
 	}
 	info.Session = byEF
 	info.Session.Dst = imagingKey.DstAddr()

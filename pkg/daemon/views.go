@@ -62,6 +62,9 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 		AgeS: seconds(now.Sub(f.asked)), ReservedBPS: uint64(f.rate * 8),
 		ConformPackets: f.counts.conform, ExceedPackets: f.counts.exceed, DroppedPackets: f.counts.dropped,
 	}
+	if row.SPI = f.key.SPI(); row.SPI != 0 {
+		row.Sport, row.Dport = 0, 0
+	}
 	if f.policy != nil {
 		row.Policy, row.PolicyLine = f.policy.Name, f.policy.Line
 		if f.role == roleSender || f.policy.TCP == config.TCPPace && f.role == roleReceiver {
@@ -151,7 +154,7 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 		}
 		return row
 	}
-	if p := d.flows.policyOf(flowKey(s.Session, s.Sender)); p != nil {
+	if p := d.flows.policyOf(matchKey(s.Session, s.Sender)); p != nil {
 		row.Policy = p.Name
 	}
 	if m, ok := d.tc.view(s.Reservation, flowKey(s.Session, s.Sender)); ok {

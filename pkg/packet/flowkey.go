@@ -12,7 +12,7 @@ import (
 // serves both families.
 type FlowKey struct {
 	Src, Dst         [16]byte
-	SrcPort, DstPort uint16 // 0 where the protocol has no ports
+	SrcPort, DstPort uint16 // 0 where the protocol has no ports; see also SPIKey
 	Proto            uint8
 }
 
@@ -22,6 +22,22 @@ func MakeKey(proto uint8, src, dst netip.AddrPort) FlowKey {
 		Src: src.Addr().As16(), Dst: dst.Addr().As16(),
 		SrcPort: src.Port(), DstPort: dst.Port(), Proto: proto,
 	}
+}
+
+// SPIKey names a flow of AH or ESP by its security parameters index as RFC 2207
+// does. It stands where other flows have their ports, the upper half first, as it
+// is in the packet. [View.Key] gives no such key.
+func SPIKey(proto uint8, src, dst netip.Addr, spi uint32) FlowKey {
+	return MakeKey(proto, netip.AddrPortFrom(src, uint16(spi>>16)), netip.AddrPortFrom(dst, uint16(spi)))
+}
+
+// SPI is what SPIKey was given; 0 for a flow that is not named so (RFC 4303
+// section 2.1 has no such SPI on the wire).
+func (k FlowKey) SPI() uint32 {
+	if k.Proto != ProtoESP && k.Proto != ProtoAH {
+		return 0
+	}
+	return uint32(k.SrcPort)<<16 | uint32(k.DstPort)
 }
 
 // Reverse is the key of the other direction.
@@ -88,11 +104,17 @@ func ProtoName(proto uint8) string {
 		return "rsvp"
 	case ProtoESP:
 		return "esp"
+	case ProtoAH:
+		return "ah"
 	}
 	return fmt.Sprint(proto)
 }
 
-// String writes "tcp 10.1.0.2:4000 > 10.2.0.2:80".
+// String writes "tcp 10.1.0.2:4000 > 10.2.0.2:80", or "esp 10.1.0.2 > 10.2.0.2
+// spi 0x1001".
 func (k FlowKey) String() string {
+	if spi := k.SPI(); spi != 0 {
+		return fmt.Sprintf("%s %s > %s spi %#x", ProtoName(k.Proto), k.SrcAddr(), k.DstAddr(), spi)
+	}
 	return fmt.Sprintf("%s %s > %s", ProtoName(k.Proto), k.SrcAddrPort(), k.DstAddrPort())
 }

@@ -204,3 +204,29 @@ func BenchmarkParse(b *testing.B) {
 		_ = v.Key()
 	}
 }
+
+// RFC 2207 section 4.1: a flow of IPsec is named by its SPI.
+func TestSPIKey(t *testing.T) {
+	src, dst := netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.2.0.2")
+	for _, c := range []struct {
+		key  FlowKey
+		spi  uint32
+		text string
+	}{
+		{SPIKey(ProtoESP, src, dst, 0x1001_2002), 0x1001_2002, "esp 10.1.0.2 > 10.2.0.2 spi 0x10012002"},
+		{SPIKey(ProtoAH, src, dst, 7), 7, "ah 10.1.0.2 > 10.2.0.2 spi 0x7"},
+		{SPIKey(ProtoESP, src, dst, 0), 0, "esp 10.1.0.2:0 > 10.2.0.2:0"},
+		{MakeKey(ProtoTCP, netip.AddrPortFrom(src, 4000), netip.AddrPortFrom(dst, 80)), 0, "tcp 10.1.0.2:4000 > 10.2.0.2:80"},
+	} {
+		if got := c.key.SPI(); got != c.spi {
+			t.Errorf("%s: SPI %#x", c.key, got)
+		}
+		if c.key.String() != c.text {
+			t.Errorf("%s, want %s", c.key, c.text)
+		}
+	}
+	a, b := SPIKey(ProtoESP, src, dst, 0x1_0002), SPIKey(ProtoESP, src, dst, 0x2_0001)
+	if a == b {
+		t.Error("two SPIs have one key")
+	}
+}

@@ -36,7 +36,8 @@
 // Bits from 8 on are user space's own notes and mean nothing here.
 
 // Matches packet.FlowKey with the interface added. Ports in network order,
-// IPv4 addresses in their IPv4-mapped form.
+// IPv4 addresses in their IPv4-mapped form. Of flows that RFC 2207 names the
+// SPI stands in the place of both ports.
 struct flow_key {
 	__u8 src[16];
 	__u8 dst[16];
@@ -135,8 +136,22 @@ struct packet {
 	__u8 hops;
 	__u8 later;   // a fragment without a transport header
 	__u8 icmp6;   // its type
-	__u8 pad[3];
+	__u8 ipsec;   // protocol of the first IPsec header, 0: none
+	__u8 pad[2];
+	__be32 spi;   // of that header
 };
+
+// security notes the SPI of the outermost IPsec header.
+ALWAYS_INLINE void security(struct __sk_buff *skb, struct packet *p, __u8 proto, __u32 off)
+{
+	if (p->ipsec || p->later)
+		return;
+	// RFC 4303 section 2: ESP begins with it; RFC 4302 section 2: AH has it
+	// behind next header, length and reserved bytes.
+	if (bpf_skb_load_bytes(skb, off + (proto == IPPROTO_AH ? 4 : 0), &p->spi, sizeof(p->spi)))
+		return;
+	p->ipsec = proto;
+}
 
 // start returns the offset of the IP header and its EtherType behind up to
 // two VLAN tags.
@@ -208,8 +223,10 @@ ALWAYS_INLINE int parse6(struct __sk_buff *skb, struct packet *p)
 			if ((h[2] << 8 | h[3]) & 0xfff8)
 				p->later = 1;
 		}
-		if (next == IPPROTO_AH)
+		if (next == IPPROTO_AH) {
 			len = (h[1] + 2) * 4;
+			security(skb, p, next, off);
+		}
 		next = h[0];
 		off += len;
 		if (p->later)
@@ -241,7 +258,26 @@ ALWAYS_INLINE int parse(struct __sk_buff *skb, __be16 type, struct packet *p)
 		p->key.sport = ports[0];
 		p->key.dport = ports[1];
 	}
+	if (p->key.proto == IPPROTO_ESP || p->key.proto == IPPROTO_AH)
+		security(skb, p, p->key.proto, p->l4);
 	return 0;
+}
+
+// find looks for the flow that a packet is of: for IPsec by the SPI first (RFC
+// 2207 section 4.1), then as for all others.
+ALWAYS_INLINE struct flow *find(struct packet *p)
+{
+	if (p->ipsec) {
+		struct flow_key k = p->key;
+		struct flow *f;
+
+		k.proto = p->ipsec;
+		__builtin_memcpy(&k.sport, &p->spi, sizeof(p->spi));
+		f = bpf_map_lookup_elem(&flows, &k);
+		if (f)
+			return f;
+	}
+	return bpf_map_lookup_elem(&flows, &p->key);
 }
 
 // control tells what the network itself lives on.
@@ -422,7 +458,7 @@ int egress(struct __sk_buff *skb)
 		return TCX_NEXT;
 
 	p.key.ifindex = skb->ifindex;
-	struct flow *f = bpf_map_lookup_elem(&flows, &p.key);
+	struct flow *f = find(&p);
 	if (!f)
 		return TCX_NEXT;
 	now = bpf_ktime_get_ns();
