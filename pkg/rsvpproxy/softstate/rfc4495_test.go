@@ -143,7 +143,7 @@ func TestReducedReceiverProxy(t *testing.T) {
 // is torn down meanwhile (RFC 4495 section 5).
 func TestSimReduction(t *testing.T) {
 	seeds(t, func(t *testing.T, seed uint64) {
-		s := newSim(t, seed, 4, Config{Refresh: 10 * time.Second})
+		s := newSim(t, seed, 4, Config{Refresh: 10 * time.Second, Kb: 12})
 		s.add(simSender(0))
 		s.run(5 * time.Second)
 		s.wantAll(Reserved, 4)
@@ -163,9 +163,9 @@ func TestSimReduction(t *testing.T) {
 			t.Fatal(err)
 		}
 		where.do(es)
-		s.run(25 * time.Second) // Kb*R is 40 s
+		s.run(25 * time.Second) // Kb*R is 120 s, and no state can time out
 		s.loss, s.dup = 0, 0
-		s.run(8 * time.Second)
+		s.run(32 * time.Second) // two refreshes, if all that went before was lost
 		for i, n := range s.nodes {
 			if got := n.n.Sessions(s.now)[0]; got.State != Reserved || got.FlowSpec.TSpec.Rate != left.TSpec.Rate {
 				t.Errorf("reduced at %d: node %d has %v in state %v (%v)", where.i, i, got.FlowSpec, got.State, got.Failure)
@@ -174,7 +174,7 @@ func TestSimReduction(t *testing.T) {
 		if got := s.nodes[3].n.Sessions(s.now)[0].Failure; got == nil || !reduction(got.Code, got.Value) {
 			t.Errorf("the receiver's box says %v", got)
 		}
-		s.run(time.Minute)
+		s.run(3 * time.Minute)
 		for i, n := range s.nodes {
 			if got := n.n.Sessions(s.now)[0]; got.State != Reserved || got.FlowSpec.TSpec.Rate != v.TSpec.Rate || got.Failure != nil {
 				t.Errorf("reduced at %d: afterwards node %d has %v in state %v (%v)", where.i, i, got.FlowSpec, got.State, got.Failure)
