@@ -160,7 +160,11 @@ type CheatStats struct {
 	Rewritten     uint64            `json:"rewritten"`
 	Retransmits   uint64            `json:"retransmits"`
 	Timeouts      uint64            `json:"timeouts"` // retransmission timer
+	TailProbes    uint64            `json:"tail_probes"`
+	Withdrawn     uint64            `json:"predictions_withdrawn"`
 	FilledBytes   uint64            `json:"filled_bytes"`
+	FillsAgain    uint64            `json:"fills_again"`
+	FillsGivenUp  uint64            `json:"fills_given_up"`
 	BufferedBytes uint64            `json:"buffered_bytes"` // held now
 	LeftAlone     map[string]uint64 `json:"left_alone"`     // by reason
 }

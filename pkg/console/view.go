@@ -40,7 +40,13 @@ type FlowRow struct {
 	AcksThinned    uint64 `json:"acks_thinned"`
 	Rewritten      uint64 `json:"rewritten"`
 	Retransmits    uint64 `json:"retransmits"`
+	Timeouts       uint64 `json:"timeouts"`              // of the box's retransmission timer
+	TailProbes     uint64 `json:"tail_probes"`           // RFC 8985 section 7
+	PathMTU        uint64 `json:"path_mtu"`              // bytes, found towards the receiver; 0: no less than the source takes it to be
+	Withdrawn      uint64 `json:"predictions_withdrawn"` // times the window was not predicted any more
 	FilledBytes    uint64 `json:"filled_bytes"`
+	FillsAgain     uint64 `json:"fills_again"`    // segments made once more for a hole
+	FillsGivenUp   uint64 `json:"fills_given_up"` // holes that stayed
 	BufferedBytes  uint64 `json:"buffered_bytes"`
 	RTTSenderUS    uint64 `json:"rtt_sender_us"`   // box to the data's source and back
 	RTTReceiverUS  uint64 `json:"rtt_receiver_us"` // box to the data's receiver and back

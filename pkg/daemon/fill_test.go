@@ -69,8 +69,12 @@ func TestFilledRangesInTheRow(t *testing.T) {
 	f := flow{key: packet.FlowKey{SrcPort: 1}}
 	row := flowRow(time.Now(), 1, &f, map[packet.FlowKey]tcpcheat.Stats{f.key: {
 		FilledBytes: 7, FilledRanges: []tcpcheat.ByteRange{{From: 1, To: 5}, {From: 9, To: 12}}, FilledMore: 2, Reason: "holes filled",
+		FillsAgain: 3, FillsGivenUp: 1, Timeouts: 4, TailProbes: 5, PathMTU: 1400, Withdrawals: 6,
 	}})
 	if row.FilledBytes != 7 || row.FilledMore != 2 || !slices.Equal(row.FilledRanges, [][2]uint64{{1, 5}, {9, 12}}) || row.Reason != "; holes filled" {
+		t.Errorf("%+v", row)
+	}
+	if row.FillsAgain != 3 || row.FillsGivenUp != 1 || row.Timeouts != 4 || row.TailProbes != 5 || row.PathMTU != 1400 || row.Withdrawn != 6 {
 		t.Errorf("%+v", row)
 	}
 	if row := flowRow(time.Now(), 1, &f, nil); row.FilledRanges == nil {

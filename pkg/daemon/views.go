@@ -84,7 +84,9 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 	}
 	row.FakeAcks, row.AbsorbedAcks, row.Rewritten, row.Retransmits = s.FakeAcks, s.Absorbed, s.Rewritten, s.Retransmits
 	row.AcksThinned = s.Thinned
+	row.Timeouts, row.TailProbes, row.PathMTU, row.Withdrawn = s.Timeouts, s.TailProbes, uint64(s.PathMTU), s.Withdrawals
 	row.FilledBytes, row.FilledMore = s.FilledBytes, s.FilledMore
+	row.FillsAgain, row.FillsGivenUp = s.FillsAgain, s.FillsGivenUp
 	row.FilledRanges = pairs(s.FilledRanges)
 	row.BufferedBytes = uint64(s.Buffered)
 	row.RTTSenderUS, row.RTTReceiverUS = uint64(s.RTTSender.Microseconds()), uint64(s.RTTReceiver.Microseconds())

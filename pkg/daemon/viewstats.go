@@ -150,10 +150,14 @@ func (d *Daemon) cheatStats() console.CheatStats {
 		s.AcksThinned += t.Thinned
 		s.Rewritten += t.Rewritten
 		s.Retransmits += t.Retransmits
+		s.Timeouts += t.Timeouts
+		s.TailProbes += t.TailProbes
+		s.Withdrawn += t.Withdrawals
 		s.FilledBytes += t.FilledBytes
+		s.FillsAgain += t.FillsAgain
+		s.FillsGivenUp += t.FillsGivenUp
 		s.BufferedBytes += uint64(t.Buffered)
 		for i := range list {
-			s.Timeouts += list[i].stats.Timeouts
 			if st := list[i].stats.State; st == tcpcheat.Cheated || st == tcpcheat.Draining {
 				s.Flows++
 			}

@@ -85,6 +85,7 @@ func (e *Engine) release(c *conn) {
 	if c.ch != nil {
 		c.ch.hold.drop(&e.pool)
 		c.stats.sealed(c)
+		e.totals.Withdrawals += c.ch.predict.withdrawals
 		c.ch = nil
 	}
 }

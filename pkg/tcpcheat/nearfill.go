@@ -119,6 +119,11 @@ func (e *Engine) fillDue(c *conn) {
 		// What the source was not told is delivered it will send again.
 		f.bounded, f.below = true, c.passed
 	}
+	again, givenUp := f.report.again, f.report.givenUp
+	defer func() {
+		e.totals.FillsAgain += f.report.again - again
+		e.totals.FillsGivenUp += f.report.givenUp - givenUp
+	}()
 	for range maxBurst {
 		from, to, ok := f.next(e.now)
 		if !ok {

@@ -309,3 +309,19 @@ func TestFillHotPathAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// The receiver says for ever that a hole is there: what was made for it again,
+// and that it was given up, stands in the flow's numbers and in the engine's.
+func TestFillGivenUpIsCounted(t *testing.T) {
+	l := newLab(t)
+	l.start(fillP)
+	l.src(ack, 0, 1448, l.opts())
+	l.rcv(ack, 1448, 60000, 0, 0, l.opts())
+	l.src(ack, 2896, 1448, l.opts())
+	l.rcv(ack, 1448, 60000, 0, 0, sackOpt(l, 2896, 4344))
+	n := len(l.pass(10 * time.Minute))
+	st, tot := l.stats(), l.e.Totals()
+	if n < 2 || st.FillsGivenUp != 1 || int(st.FillsAgain) != n-1 || tot.FillsGivenUp != 1 || tot.FillsAgain != st.FillsAgain {
+		t.Errorf("%d made; %+v; %+v", n, st, tot)
+	}
+}

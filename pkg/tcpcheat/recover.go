@@ -93,6 +93,7 @@ func (e *Engine) timeout(c *conn) {
 	r.base = e.now
 	r.inFast, r.goBack, r.recover = false, !c.sack, f.end()
 	c.stats.Timeouts++
+	e.totals.Timeouts++
 	if n := &c.ch.reno; n.on {
 		n.timeout(e.now, c.pipe(), f.end())
 	}

@@ -56,7 +56,10 @@ type Stats struct {
 }
 
 // sealed keeps the numbers that vanish with the cheating state.
-func (s *Stats) sealed(c *conn) { s.Mode = c.ch.Mode }
+func (s *Stats) sealed(c *conn) {
+	s.Mode = c.ch.Mode
+	s.Withdrawals += c.ch.predict.withdrawals
+}
 
 func (c *conn) snapshot() Stats {
 	s := c.stats
@@ -76,7 +79,7 @@ func (c *conn) snapshot() Stats {
 		s.Mode, s.Active, s.Predicting = ch.Mode, ch.active, c.predicting()
 		s.Buffered = ch.hold.count * chunkSize
 		s.Unacked = max(c.passed.Diff(c.rcv.ack), 0)
-		s.Withdrawals = ch.predict.withdrawals
+		s.Withdrawals += ch.predict.withdrawals
 	}
 	return s
 }
@@ -91,9 +94,14 @@ type Totals struct {
 	Rewritten   uint64
 	Retransmits uint64
 	Resets      uint64 // RST segments made
+	Timeouts    uint64
+	TailProbes  uint64
+	Withdrawals uint64 // of predictions
 	Filled      uint64 // segments made for holes at the receiver
 	FilledBytes uint64 // their payload
-	TableFull   uint64 // Watch refused
+	// As in Stats.
+	FillsAgain, FillsGivenUp uint64
+	TableFull                uint64 // Watch refused
 }
 
 // Flow is the state of one connection, by the key of either direction.
@@ -116,5 +124,10 @@ func (e *Engine) Each(fn func(packet.FlowKey, Stats)) {
 func (e *Engine) Totals() Totals {
 	t := e.totals
 	t.Flows, t.Buffered = len(e.conns), e.pool.used()
+	for _, c := range e.conns {
+		if c.ch != nil {
+			t.Withdrawals += c.ch.predict.withdrawals
+		}
+	}
 	return t
 }

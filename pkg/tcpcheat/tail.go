@@ -50,6 +50,7 @@ func (e *Engine) probeTail(c *conn) {
 	t.end, t.out, t.waited = f.at(i).end, true, true
 	c.ch.rto.base = e.now
 	c.stats.TailProbes++
+	e.totals.TailProbes++
 	e.again(c, i)
 }
 

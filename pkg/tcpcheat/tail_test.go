@@ -35,7 +35,7 @@ func TestRFC8985_7_TailLossProbe(t *testing.T) {
 	if got := toReceiver(l.pass(30 * time.Millisecond)); len(got) != 1 || got[0] != 5*1448 {
 		t.Fatalf("sent again %v, want the last segment", got)
 	}
-	if st := l.stats(); st.TailProbes != 1 || st.Timeouts != 0 {
+	if st := l.stats(); st.TailProbes != 1 || st.Timeouts != 0 || l.e.Totals().TailProbes != 1 {
 		t.Errorf("%+v", st)
 	}
 	// Its arrival is reported: what was sent before it is lost (section 7.4.1).

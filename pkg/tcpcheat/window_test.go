@@ -92,6 +92,10 @@ func TestDropsBeyondTheEdgeEndPrediction(t *testing.T) {
 		if st := l.stats(); st.Predicting || st.Withdrawals != 1 {
 			t.Errorf("%v: still predicting: %+v", mode, st)
 		}
+		// It is told when the treatment has ended too.
+		if l.rcv(packet.FlagRST|packet.FlagACK, 20*1448, 0, 0, 0, nil); l.stats().Withdrawals != 1 || l.stats().State != Closed || l.e.Totals().Withdrawals != 1 {
+			t.Errorf("%v: %+v, %+v", mode, l.stats(), l.e.Totals())
+		}
 	}
 }
 

@@ -164,14 +164,14 @@ func Example() *Backend {
 				Conn: "tcp 10.1.0.5:40112 10.2.0.9:104", Protocol: "tcp", Src: "10.1.0.5", Sport: 40112, Dst: "10.2.0.9", Dport: 104,
 				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", DSCP: 26, PHB: "af31", Class: "1:10", Interface: "wan0", State: console.FlowCheated,
 				Packets: 81234, Bytes: 121851000, RateBPS: 7_960_000, AgeS: 125, FakeAcks: 40617, AbsorbedAcks: 20301, AcksThinned: 301, Rewritten: 12,
-				Retransmits: 83, BufferedBytes: 204800, RTTSenderUS: 410, RTTReceiverUS: 101_300, ReservedBPS: 8_000_000, SetupUS: 152_000,
+				Retransmits: 83, Timeouts: 2, TailProbes: 5, PathMTU: 1400, Withdrawn: 3, BufferedBytes: 204800, RTTSenderUS: 410, RTTReceiverUS: 101_300, ReservedBPS: 8_000_000, SetupUS: 152_000,
 				ConformPackets: 81234, FilledRanges: [][2]uint64{},
 			},
 			{
 				Conn: "tcp 10.1.0.5:40112 10.2.0.9:104", Protocol: "tcp", Src: "10.2.0.9", Sport: 104, Dst: "10.1.0.5", Dport: 40112,
 				Policy: "imaging", PolicyLine: 21, TCPMode: "reliable", PHB: "default", State: console.FlowCheated,
 				Packets: 20325, Bytes: 1056900, RateBPS: 69_000, AgeS: 125,
-				FilledBytes: 3000, FilledRanges: [][2]uint64{{144_800, 146_248}, {1_448_000, 1_449_552}},
+				FilledBytes: 3000, FillsAgain: 4, FillsGivenUp: 1, FilledRanges: [][2]uint64{{144_800, 146_248}, {1_448_000, 1_449_552}},
 			},
 			{
 				Conn: "udp 10.1.0.7:5004 10.2.0.7:5004", Protocol: "udp", Src: "10.1.0.7", Sport: 5004, Dst: "10.2.0.7", Dport: 5004,
@@ -324,6 +324,7 @@ func exampleStats() console.Stats {
 		},
 		Cheat: console.CheatStats{
 			Flows: 1, Started: 2, Ended: 1, FakeAcks: 40_617, AbsorbedAcks: 20_301, AcksThinned: 301, Rewritten: 12, Retransmits: 83, Timeouts: 2,
+			TailProbes: 5, Withdrawn: 3, FillsAgain: 4, FillsGivenUp: 1,
 			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
 		},
 		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
