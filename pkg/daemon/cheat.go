@@ -147,8 +147,9 @@ type cheatWorkers struct {
 func (w *cheatWorkers) queue(shard int) uint16 { return w.first + uint16(shard) }
 
 // watch has a connection followed from its SYN on; a plain one, which will not be
-// cheated, also from later.
-func (w *cheatWorkers) watch(shard int, data packet.FlowKey, plain bool) {
+// cheated, also from later. Its data is looked at only if its policy has holes
+// filled.
+func (w *cheatWorkers) watch(shard int, data packet.FlowKey, plain, fill bool) {
 	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) {
 		e.StripECN(w.stripECN.Load())
 		watch := e.Watch
@@ -157,6 +158,8 @@ func (w *cheatWorkers) watch(shard int, data packet.FlowKey, plain bool) {
 		}
 		if err := watch(now, data); err != nil {
 			w.failed(data, err)
+		} else if !fill {
+			e.NoFill(data)
 		}
 	})
 }

@@ -32,6 +32,22 @@ policies:
     fill: true
 `
 
+// Data is looked at only where holes may be filled.
+func TestDataIsLookedAtWhereHolesMayBeFilled(t *testing.T) {
+	for dst, want := range map[string]bool{"10.2.0.2:104": true, "10.2.0.2:105": false} {
+		r := testControl(t)
+		c, err := config.Parse("box.yaml", []byte(fillConfig))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.flows.configure("box.yaml", newPolicies(c), map[int]config.Zone{lan: config.ZoneHosts, wan: config.ZoneNetwork})
+		d := r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", dst, packet.FlagSYN), lan, wan)
+		if d.shard < 0 || d.fill != want {
+			t.Errorf("to %s: %+v", dst, d)
+		}
+	}
+}
+
 // The receiver's box fills; the sender's does it beside realtime, and has no
 // need to beside reliable (which the engine knows).
 func TestFillOnEitherSide(t *testing.T) {
@@ -53,7 +69,7 @@ func TestFillOnEitherSide(t *testing.T) {
 		r.config = func() *config.Config { return c }
 		key := tcpPacket(t, tt.src, tt.dst, packet.FlagSYN).Key()
 		d := r.flows.first(time.Now(), tcpPacket(t, tt.src, tt.dst, packet.FlagSYN), tt.in, tt.out)
-		if d.shard < 0 || d.watch != key {
+		if d.shard < 0 || d.watch != key || !d.fill {
 			t.Errorf("to %s: %+v", tt.dst, d)
 		}
 		r.reserved(t, 1, key, tt.in, tt.out)

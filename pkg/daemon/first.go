@@ -28,7 +28,7 @@ type signaller interface {
 
 // watcher has a connection watched in its worker, from its handshake on.
 type watcher interface {
-	watch(shard int, data packet.FlowKey, plain bool)
+	watch(shard int, data packet.FlowKey, plain, fill bool)
 	queue(shard int) uint16
 }
 
@@ -93,7 +93,7 @@ func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey, p *nfq.Packet) nfq.Verdict {
 	if d.shard >= 0 {
 		if d.watch != (packet.FlowKey{}) {
-			h.cheat.watch(d.shard, d.watch, d.plain)
+			h.cheat.watch(d.shard, d.watch, d.plain, d.fill)
 			// Its reservation may be in place already: by hand, by others, or since
 			// PATH was faster than the first packet.
 			h.tc.restart(d.watch)

@@ -50,6 +50,7 @@ type decision struct {
 	settle []packet.FlowKey // to be queued no more, until the set's timeout
 	watch  packet.FlowKey   // the direction of data that shall be cheated
 	plain  bool             // or rather touched without taking a byte in hand
+	fill   bool             // and its holes may have to be filled
 	shard  int              // cheat queue for the connection; -1: none
 	count  []flow           // install counters, or the static treatment
 	ask    []flow           // ask RSVP for a reservation
@@ -197,6 +198,7 @@ func (t *flowTable) engage(c *conn, f *flow, syn bool, d *decision) {
 	default:
 		c.shard, c.data = int(f.key.Hash()%uint32(t.shards)), f.key
 		d.watch, d.plain = f.key, !f.speaks()
+		d.fill = f.policy.Fill && (d.plain || f.policy.TCP != config.TCPReliable)
 	}
 }
 

@@ -101,7 +101,7 @@ func (e *Engine) learn(c *conn, t packet.TCP, o *packet.TCPOptions, win int, new
 			c.duplicate(e.now)
 		}
 	} else {
-		c.watchHole(e.now, o, news, dup)
+		e.watchHole(c, o, news, dup)
 	}
 	if t.Has(packet.FlagECE) {
 		c.congestion(e.now)
@@ -142,9 +142,10 @@ func (c *conn) congestion(now instant) {
 // watchHole notices, in realtime mode, that bytes are missing at the receiver.
 // Nobody but a box on its side can bring them: until then its own window is
 // the limit.
-func (c *conn) watchHole(now instant, o *packet.TCPOptions, news, dup bool) {
-	ch := c.ch
+func (e *Engine) watchHole(c *conn, o *packet.TCPOptions, news, dup bool) {
+	ch, now := c.ch, e.now
 	if news {
+		e.rescued(c)
 		ch.hole, ch.holeSeen, ch.dupAcks = false, false, 0
 		if c.reason == reasonHole {
 			c.reason = c.near.what()
@@ -159,7 +160,11 @@ func (c *conn) watchHole(now instant, o *packet.TCPOptions, news, dup bool) {
 	case !gap || ch.hole:
 	case !ch.holeSeen:
 		ch.holeSeen, ch.holeSince = true, now
-	case now-ch.holeSince >= max(c.rttRcv.min/4, minReorder) && c.passed.After(c.rcv.ack):
+	case now-ch.holeSince < max(c.rttRcv.min/4, minReorder) || !c.passed.After(c.rcv.ack):
+	case ch.early.due != 0 && !ch.early.told:
+		ch.early.told, ch.holeSeen = true, false
+		e.rescue(c)
+	default:
 		ch.hole = true
 		c.stats.Holes++
 		c.reason = reasonHole

@@ -85,6 +85,7 @@ type conn struct {
 	// openings are the first bytes of both directions, until fragile is known.
 	openings *[2]opening
 	fragile  error // why a filled byte would end the stream
+	unread   bool  // nobody looks for that
 	plain    bool  // it will not be cheated
 	midway   bool  // its handshake was not seen: no scale, no options known
 	stats    Stats
@@ -134,6 +135,7 @@ type cheat struct {
 	rto    retransmit
 	tail   tail
 	reno   newReno
+	early  handover
 
 	path     int // payload that the path takes, where it was found to take less than the source sends
 	inPieces int // segments that arrived in pieces only

@@ -17,9 +17,20 @@ const maxEarly = 64 << 10
 // receiver has acknowledged it, so that Start can take over all that is on its
 // way.
 type early struct {
-	seq  packet.Seq
-	ts   uint32
-	data []byte
+	seq   packet.Seq
+	ts    uint32
+	at    instant // when its source sent it last
+	again bool    // and that was not the first time
+	newTS bool    // its last copy has another TSval than the one before
+	data  []byte
+}
+
+// handover is the repair of early segments in realtime, which holds nothing
+// else: what is lost of them is sent again as long as they are not acknowledged.
+type handover struct {
+	due   instant // when the silence about them counts as a loss; 0: there are none
+	tries uint
+	told  bool // the receiver has reported what lies behind them
 }
 
 // remember keeps a segment of a watched connection.
@@ -30,7 +41,8 @@ func (e *Engine) remember(c *conn, seq packet.Seq, data []byte, ts uint32) {
 	e.discard(c, c.rcv.ack)
 	for i := range c.early {
 		if k := &c.early[i]; k.seq == seq && len(k.data) == len(data) {
-			k.ts = ts // sent again by its source
+			k.newTS = k.ts != ts // sent again by its source
+			k.ts, k.at, k.again = ts, e.now, true
 			if len(data) > 1 && !bytes.Equal(k.data, data) {
 				e.leave(c, ErrChanged)
 			}
@@ -42,7 +54,7 @@ func (e *Engine) remember(c *conn, seq packet.Seq, data []byte, ts uint32) {
 		e.forgetEarly(c)
 		return
 	}
-	c.early = append(c.early, early{seq: seq, ts: ts, data: append([]byte(nil), data...)})
+	c.early = append(c.early, early{seq: seq, ts: ts, at: e.now, data: append([]byte(nil), data...)})
 	c.earlyBytes += len(data)
 	e.early += len(data)
 }
@@ -68,37 +80,104 @@ func (e *Engine) forgetEarly(c *conn) {
 }
 
 // takeOver has a flow that begins to be cheated answer for what is on its way
-// already, if all of it was kept. It is sent once more, now within the
-// reservation: the receiver ignores what it has.
+// already, if all of it was kept. It is sent again only if it is lost: in
+// reliable mode by the loss recovery, for which it counts as sent when its source
+// sent it, in realtime by rescue.
 func (e *Engine) takeOver(c *conn) {
-	defer e.forgetEarly(c)
 	e.discard(c, c.rcv.ack)
+	ch := c.ch
+	if !c.ours() {
+		e.forgetEarly(c)
+		return
+	}
+	for i := range c.early {
+		k := &c.early[i]
+		e.arrive(c, ch.header, k.seq, k.data, k.ts)
+		ch.flight.sentBefore(k)
+	}
+	switch {
+	case len(c.early) == 0:
+	case ch.Mode == Reliable:
+		// RFC 6298 section 5 and RFC 8985 section 7.2 count from when they were
+		// sent. What is overdue by now is due at once.
+		ch.rto.base, ch.tail.base = c.early[0].at, c.early[len(c.early)-1].at
+		e.forgetEarly(c)
+	default:
+		ch.early.due = max(c.early[len(c.early)-1].at+c.rttRcv.timeout(), e.now+1)
+	}
+}
+
+// ours tells whether all that is on its way was kept.
+func (c *conn) ours() bool {
 	edge := c.rcv.ack
 	for _, k := range c.early {
 		if k.seq.After(edge) {
-			return // a hole: the two ends repair it
+			return false // a hole: the two ends repair it
 		}
 		edge = packet.MaxSeq(edge, k.seq.Add(len(k.data)))
 	}
-	if edge != c.src.max || c.tooMuch {
+	if c.ch.Mode == Realtime && len(c.early)+edge.Diff(c.rcv.ack)/c.ch.mss > maxBurst {
+		return false // too many small ones to be sent at once, if need be
+	}
+	return edge == c.src.max && !c.tooMuch
+}
+
+// sentBefore gives the records of an early segment the time at which it was sent.
+// One that its source repeated counts as sent again (Karn, RFC 6298 section 3).
+func (f *flight) sentBefore(k *early) {
+	end := k.seq.Add(len(k.data))
+	for i := f.find(k.seq); i != f.tail && f.at(i).end.AtMost(end); i++ {
+		s := f.at(i)
+		if s.flags&sentAbsent != 0 {
+			continue
+		}
+		s.at = k.at
+		if k.again {
+			s.rtx = 1
+		}
+		if k.newTS {
+			s.flags |= sentNewTS
+		}
+	}
+}
+
+// rescue sends the early segments of a realtime flow that are not acknowledged
+// again.
+func (e *Engine) rescue(c *conn) {
+	c.ch.early.due = e.now + min(c.rttRcv.timeout()<<c.ch.early.tries, maxRTO)
+	for _, k := range c.early {
+		if d := c.rcv.ack.Diff(k.seq); d > 0 {
+			k.seq, k.data = c.rcv.ack, k.data[d:]
+		}
+		e.sendData(c, k.seq, k.data)
+	}
+}
+
+// overdue is the timeout of RFC 6298 section 5 for them.
+func (e *Engine) overdue(c *conn) {
+	h := &c.ch.early
+	h.tries = min(h.tries+1, 16)
+	c.stats.Timeouts++
+	e.rescue(c)
+}
+
+// rescued takes note that the receiver has acknowledged more.
+func (e *Engine) rescued(c *conn) {
+	if c.ch.early.due == 0 {
 		return
 	}
-	ch := c.ch
-	if ch.Mode == Realtime && len(c.early)+edge.Diff(c.rcv.ack)/ch.mss > maxBurst {
-		return // too many small ones to be sent at once; nothing is held to do it later
+	c.ch.early = handover{}
+	if e.discard(c, c.rcv.ack); len(c.early) > 0 {
+		c.ch.early.due = e.now + c.rttRcv.timeout()
 	}
-	for _, k := range c.early {
-		e.arrive(c, ch.header, k.seq, k.data, k.ts)
-		if ch.Mode == Realtime {
-			e.sendData(c, k.seq, k.data)
-		}
+}
+
+// rescueAt is when it is due.
+func (c *conn) rescueAt() instant {
+	if c.ch.early.due == 0 {
+		return never
 	}
-	if ch.Mode == Reliable {
-		f := &ch.flight
-		for i := f.head; i != f.tail; i++ {
-			f.setLost(i)
-		}
-	}
+	return c.ch.early.due
 }
 
 // sendData sends bytes of the source once more, in segments.

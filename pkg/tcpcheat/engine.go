@@ -107,6 +107,15 @@ func (e *Engine) watch(now time.Time, key packet.FlowKey, plain bool) error {
 	return nil
 }
 
+// NoFill tells of a connection that is watched that nobody wants its holes
+// filled, so what its stream is need not be known, and its data is not looked at.
+// If somebody wants it later all the same, only FillForce can.
+func (e *Engine) NoFill(key packet.FlowKey) {
+	if c := e.find(key); c != nil {
+		c.unread, c.openings = true, nil
+	}
+}
+
 // Start begins to cheat: the reservation is in place. A connection that is not
 // established yet is cheated from then on. Calling it again changes
 // the parameters of a cheated flow; its mode stays for its life.

@@ -16,6 +16,7 @@ var (
 	ErrHTTP2   = errors.New("a filled byte would end HTTP/2")
 	ErrSMB     = errors.New("a filled byte would end SMB")
 	ErrTLSPort = errors.New("a filled byte would end what its well-known port stands for")
+	ErrUnread  = errors.New("no policy wanted its holes filled when it began, so what its stream is was not looked at")
 )
 
 // fragilePorts are well-known ports of streams that are encrypted, signed or

@@ -33,16 +33,22 @@ func (c *conn) unfillable(n *near) error {
 	if n.FillForce {
 		return nil
 	}
-	if c.fragile == nil {
-		return fragilePort(c.key)
+	if c.fragile != nil {
+		return c.fragile
 	}
-	return c.fragile
+	if err := fragilePort(c.key); err != nil {
+		return err
+	}
+	if c.unread {
+		return ErrUnread
+	}
+	return nil
 }
 
 // lookAt looks for streams that a filled byte would end, in the data of either
 // end, from the first byte on.
 func (e *Engine) lookAt(c *conn, h *host, seq packet.Seq, data []byte) {
-	if c.fragile != nil || len(data) == 0 || c.midway {
+	if c.unread || c.fragile != nil || len(data) == 0 || c.midway {
 		return
 	}
 	if c.openings == nil {

@@ -191,6 +191,37 @@ func TestFragileStreamBeforeTheReservation(t *testing.T) {
 	}
 }
 
+// The data of a connection whose holes nobody wants filled is not looked at, and
+// so its holes are not filled unless that is forced. Without NoFill they are.
+func TestNoFillLooksAtNothing(t *testing.T) {
+	for _, c := range []struct {
+		unread, force bool
+		want          State
+	}{{false, false, Cheated}, {true, false, LeftAlone}, {true, true, Cheated}} {
+		l := newLab(t)
+		_ = l.e.WatchNear(l.now, l.key)
+		if c.unread {
+			l.e.NoFill(l.key)
+		}
+		l.open()
+		l.src(ack, 0, 1448, l.opts())
+		if looked := l.e.find(l.key).openings != nil; looked == c.unread {
+			t.Errorf("%+v: looked at its data: %v", c, looked)
+		}
+		p := fillP
+		p.FillForce = c.force
+		_ = l.e.Start(l.now, l.key, p)
+		if st := l.stats(); st.State != c.want || st.State == LeftAlone && st.Reason != ErrUnread.Error() {
+			t.Errorf("%+v: %v %q", c, st.State, st.Reason)
+		}
+		// Ports that are used anew are no other policy's.
+		l.handle(&packet.Segment{Key: l.key, TTL: 64, Seq: l.sisn.Add(1 << 20), Flags: syn, Window: 64000, Options: l.synOpts()}, Meta{})
+		if got := l.e.find(l.key).unread; got != c.unread {
+			t.Errorf("%+v: after a new SYN %v", c, got)
+		}
+	}
+}
+
 // tcp.md 2.1 and 2.5: never where the handshake was not seen.
 func TestNoFillingFromTheMiddle(t *testing.T) {
 	l := newLab(t)

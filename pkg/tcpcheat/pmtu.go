@@ -9,8 +9,11 @@ import "github.com/qosproxy/qosproxy/pkg/packet"
 // that was lost maxWhole times goes in pieces which every path takes, and once
 // only pieces arrive, new data goes in pieces too, for the rest of the flow.
 const (
-	maxWhole  = 3 // times that a segment is sent again as it is
-	proofs    = 3 // segments in a row that arrived in pieces only, before all go so
+	maxWhole = 3 // times that a segment is sent again as it is
+	proofs   = 3 // segments in a row that arrived in pieces only, before all go so
+	// A segment this little above what every path takes is not cut: no link has
+	// such an MTU, and the crumbs would be as many packets again.
+	crumbs    = 64
 	leastMTU4 = 576
 	leastMTU6 = 1280
 )
@@ -27,7 +30,7 @@ func (c *conn) pieces() int {
 
 // pieced tells whether a record of n bytes goes in pieces.
 func (c *conn) pieced(s *sent, n int) bool {
-	return n > c.pieces() && (c.ch.path > 0 || s.rtx >= maxWhole)
+	return n > c.pieces()+crumbs && (c.ch.path > 0 || s.rtx >= maxWhole)
 }
 
 // arrivedSize draws its conclusion from the size of a segment that arrived.

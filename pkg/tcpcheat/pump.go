@@ -32,6 +32,9 @@ func (e *Engine) pump(c *conn) {
 		if e.now >= c.probeAt() {
 			e.probe(c)
 		}
+		if e.now >= c.rescueAt() {
+			e.overdue(c)
+		}
 	}
 	switch {
 	case e.now >= c.last+e.patience(c):
@@ -93,7 +96,7 @@ func (e *Engine) wake(c *conn, waiting bool) {
 	ch := c.ch
 	at := min(c.last+e.patience(c), c.giveUpAt(e.lim.NoProgress), c.contradictedAt())
 	if ch.active {
-		at = min(at, c.agesAt(), c.stallAt(), c.probeAt())
+		at = min(at, c.agesAt(), c.stallAt(), c.probeAt(), c.rescueAt())
 		if waiting {
 			at = min(at, e.now+ch.bucket.wait(float64(ch.cost(ch.mss))))
 		} else {
