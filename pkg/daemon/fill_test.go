@@ -131,3 +131,19 @@ func TestLeftAloneInTheRow(t *testing.T) {
 		}
 	}
 }
+
+// Why a reserved flow is not cheated stands in its row once.
+func TestCaveatIsToldOnce(t *testing.T) {
+	r := testControl(t)
+	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+	r.flows.update(imagingKey, func(c *conn, f *flow) {
+		c.shard, f.caveat = -1, "; not cheated: the other direction of this connection is"
+	})
+	if refusal := r.Reserve(request(1, 1e6)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	f, _, _ := r.flows.get(imagingKey)
+	if want := "reserved; not cheated: the other direction of this connection is"; f.text() != want {
+		t.Errorf("%q, want %q", f.text(), want)
+	}
+}

@@ -382,7 +382,7 @@ func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Poli
 		f.treated, f.class, f.dscp, f.marked = true, m.class, m.put.DSCP, true
 		f.rate = m.put.Rate
 		if f.state != stateCheated {
-			f.state, f.reason = stateManaged, "reserved"+f.caveat
+			f.state, f.reason = stateManaged, "reserved"
 			switch {
 			case m.put.Cheated, m.engaged:
 				f.reason = "reserved; cheating is about to start"
