@@ -209,6 +209,7 @@ const (
 	portReliable = 5002
 	portReverse  = 5003 // A listens there, B connects, the data goes from A to B
 	portVoice    = 5004
+	portPaced    = 5005 // of pacePolicy, where it is beside the others
 	portOther    = 7000 // no policy has it
 	reservedRate = 8_000_000
 )

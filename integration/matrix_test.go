@@ -1,12 +1,13 @@
 package integration
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -25,17 +26,25 @@ import (
 type combination struct {
 	mode                string // of the policy
 	cc                  string
-	kind                string // bulk, short or requests
+	kind                string // of traffic: one of trafficKinds
 	sack, ts, scale     bool
 	ecn, offload, ipv6  bool
 	rtt                 time.Duration
 	lossThere, lossBack float64
 	reorder, duplicate  float64
+	bursts              bool // of loss, on each way that loses at all
 }
 
+// trafficKinds are a transfer each way, connections of a few bytes at once,
+// HTTP/1.1 on a connection that is kept, the same in TLS, an interactive session.
+var trafficKinds = []string{"bulk", "short", "tls", "http", "bulk", "shell"}
+
+// burstLoss loses some four frames in a row, after each few hundred.
+var burstLoss = emulator.GilbertElliott{ToBad: 0.002, ToGood: 0.25, Loss: 1}
+
 func (c combination) String() string {
-	return fmt.Sprintf("%s %s %s sack=%v ts=%v scale=%v ecn=%v offload=%v ipv6=%v rtt=%v loss=%g/%g reorder=%g dup=%g",
-		c.mode, c.cc, c.kind, c.sack, c.ts, c.scale, c.ecn, c.offload, c.ipv6, c.rtt, c.lossThere, c.lossBack, c.reorder, c.duplicate)
+	return fmt.Sprintf("%s %s %s sack=%v ts=%v scale=%v ecn=%v offload=%v ipv6=%v rtt=%v loss=%g/%g bursts=%v reorder=%g dup=%g",
+		c.mode, c.cc, c.kind, c.sack, c.ts, c.scale, c.ecn, c.offload, c.ipv6, c.rtt, c.lossThere, c.lossBack, c.bursts, c.reorder, c.duplicate)
 }
 
 // combinations draws n of them. The kinds and the congestion controls take
@@ -46,13 +55,17 @@ func combinations(seed uint64, n int) []combination {
 	var out []combination
 	for i := range n {
 		c := combination{
-			mode: "reliable", cc: []string{"cubic", "reno", "bbr"}[i%3], kind: []string{"bulk", "short", "bulk", "requests"}[i%4],
-			sack: chance(0.75), ts: chance(0.75), scale: chance(0.85), ecn: chance(0.5), offload: chance(0.6), ipv6: chance(0.4),
-			rtt: []time.Duration{1, 10, 50, 200, 600}[g.IntN(5)] * time.Millisecond,
+			mode: "reliable", cc: []string{"cubic", "reno", "bbr"}[(i+i/len(trafficKinds))%3], kind: trafficKinds[i%len(trafficKinds)],
+			sack: chance(0.75), ts: chance(0.75), scale: chance(0.85) && i%8 != 4, ecn: chance(0.5), offload: chance(0.6), ipv6: chance(0.4),
+			rtt: []time.Duration{1, 10, 50, 200, 600}[g.IntN(5)] * time.Millisecond, bursts: chance(0.3),
 		}
-		if chance(0.3) {
+		switch x := g.Float64(); {
+		case x < 0.3:
 			c.mode = "realtime" // a hole stays a hole: the way there loses nothing
-		} else {
+		case x < 0.5:
+			c.mode = "pace"
+			fallthrough
+		default:
 			c.lossThere = []float64{0, 0.001, 0.01, 0.05}[g.IntN(4)]
 			if chance(0.4) {
 				c.reorder, c.duplicate = 0.02, 0.01
@@ -90,6 +103,12 @@ func (c combination) run(t *testing.T, seed uint64) {
 	there := emulator.Params{Delay: c.rtt / 2, Loss: c.lossThere, Reorder: c.reorder, ReorderDelay: 3 * time.Millisecond, Duplicate: c.duplicate}
 	back := there
 	back.Loss = c.lossBack
+	if c.bursts {
+		back.Burst = &burstLoss
+		if c.mode != "realtime" {
+			there.Burst = &burstLoss
+		}
+	}
 	l := newLab(t, 2, &wire.Config{AB: there, BA: back, Seed: seed})
 	for _, ns := range []interface{ Sysctl(key, value string) error }{l.a, l.b} {
 		flag := func(on bool) string {
@@ -116,10 +135,13 @@ func (c combination) run(t *testing.T, seed uint64) {
 			}
 		}
 	}
-	l.startEdges(t, usualPolicies, "")
+	l.startEdges(t, usualPolicies+pacePolicy(portPaced, "8mbit", "pace"), "")
 	port, addr := uint16(portReliable), addrB
-	if c.mode == "realtime" {
+	switch c.mode {
+	case "realtime":
 		port = portRealtime
+	case "pace":
+		port = portPaced
 	}
 	if c.ipv6 {
 		addr = addrB6
@@ -129,25 +151,47 @@ func (c combination) run(t *testing.T, seed uint64) {
 	case "bulk":
 		source, sink := connect(t, l.a, l.b, at(addr, port))
 		c.prepare(t, source, sink)
-		there := send(source, sink, random(seed, soak(1_500_000, 6_000_000)))
+		n := soak(1_500_000, 6_000_000)
+		if c.mode == "pace" {
+			n = c.bearable(n, c.lossThere)
+		}
+		there := send(source, sink, random(seed, n))
 		back := send(sink, source, random(seed+1, 20_000))
 		there.wait(t)
 		back.wait(t)
 	case "short":
 		c.short(t, l, at(addr, port).String(), soak(40, 500), seed)
-	case "requests":
-		source, sink := connect(t, l.a, l.b, at(addr, port))
-		c.prepare(t, source, sink)
-		c.requests(t, source, sink, soak(10, 50))
+	case "http", "tls", "shell":
+		talk := conversation{client: l.a, server: l.b, addr: at(addr, port), cc: c.cc, rounds: soak(6, 50), seed: seed}
+		talk.ask, talk.tell = c.bearable(soak(300_000, 2_000_000), c.lossThere), c.bearable(200_000, c.lossBack)
+		var err error
+		if c.kind == "shell" {
+			_, err = talk.shell(t.Context())
+		} else {
+			err = talk.web(t.Context(), c.kind == "tls")
+		}
+		if err != nil {
+			t.Error(err)
+		}
 	}
 	st, err := l.boxes[0].Stats(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.kind == "bulk" && (st.Cheat.Started == 0 || st.Cheat.FakeAcks == 0) {
+	if c.kind == "bulk" && (st.Cheat.Started == 0 || c.mode != "pace" && st.Cheat.FakeAcks == 0) {
 		t.Errorf("the connection was never cheated: %+v", st.Cheat)
 	}
 	t.Logf("%.1f s; %d cheated, %d fake ACKs, %d sent again by the box", time.Since(begin).Seconds(), st.Cheat.Started, st.Cheat.FakeAcks, st.Cheat.Retransmits)
+}
+
+// bearable is at most n bytes, and what hosts by themselves carry over a path
+// that loses so much within a few seconds: a window of 1.2/sqrt(loss) segments.
+func (c combination) bearable(n int, loss float64) int {
+	if c.bursts {
+		loss += burstLoss.ToBad
+	}
+	rate := 1448 * 1.2 / (c.rtt.Seconds() * math.Sqrt(max(loss, 1e-6)))
+	return min(n, max(int(5*rate), 30_000))
 }
 
 // prepare sets the congestion control of connections, and gives them the time
@@ -175,19 +219,7 @@ func (c combination) choose(conn *net.TCPConn) error {
 // short opens n connections at once, of one byte to some ten thousand each;
 // each gets its own bytes back.
 func (c combination) short(t *testing.T, l *lab, addr string, n int, seed uint64) {
-	ln := listen(t, l.b, mustAddrPort(t, addr))
-	go func() {
-		for {
-			conn, err := ln.AcceptTCP()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(conn, conn) // its other end tells what is missing
-				_ = conn.Close()
-			}()
-		}
-	}()
+	echoes(t, l, mustAddrPort(t, addr))
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
@@ -203,6 +235,23 @@ func (c combination) short(t *testing.T, l *lab, addr string, n int, seed uint64
 	wg.Wait()
 }
 
+// echoes has B send back all that comes to an address.
+func echoes(t *testing.T, l *lab, addr netip.AddrPort) {
+	ln := listen(t, l.b, addr)
+	go func() {
+		for {
+			conn, err := ln.AcceptTCP()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(conn, conn) // its other end tells what is missing
+				_ = conn.Close()
+			}()
+		}
+	}()
+}
+
 func (c combination) echoOnce(t *testing.T, l *lab, addr string, data []byte) error {
 	var conn *net.TCPConn
 	var err error
@@ -214,47 +263,9 @@ func (c combination) echoOnce(t *testing.T, l *lab, addr string, data []byte) er
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }()
+	defer func() { _ = conn.Close() }() // again, if all went well
 	if err := errors.Join(c.choose(conn), conn.SetDeadline(time.Now().Add(2*time.Minute))); err != nil {
 		return err
 	}
-	wrote := make(chan error, 1)
-	go func() {
-		_, err := conn.Write(data)
-		wrote <- errors.Join(err, conn.CloseWrite())
-	}()
-	got, err := io.ReadAll(conn)
-	if err := errors.Join(err, <-wrote); err != nil {
-		return fmt.Errorf("after %d bytes: %w", len(got), err)
-	}
-	if !bytes.Equal(got, data) {
-		return fmt.Errorf("%d bytes came back, and they are not those sent", len(got))
-	}
-	return nil
-}
-
-// requests has small questions answered, one after the other, as HTTP/1.1 with
-// keep-alive does.
-func (c combination) requests(t *testing.T, client, server *net.TCPConn, n int) {
-	const ask, answer = 300, 5000
-	go func() {
-		b := make([]byte, ask)
-		for i := range n {
-			if _, err := io.ReadFull(server, b); err != nil || !bytes.Equal(b, random(uint64(i), ask)) {
-				return // the client misses its answer
-			}
-			if _, err := server.Write(random(uint64(1000+i), answer)); err != nil {
-				return
-			}
-		}
-	}()
-	b := make([]byte, answer)
-	for i := range n {
-		if _, err := client.Write(random(uint64(i), ask)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(client, b); err != nil || !bytes.Equal(b, random(uint64(1000+i), answer)) {
-			t.Fatalf("answer %d: %v", i, err)
-		}
-	}
+	return echoed(conn, data)
 }
