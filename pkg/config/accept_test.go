@@ -207,6 +207,24 @@ func TestStyles(t *testing.T) {
 	}
 }
 
+func TestRegion(t *testing.T) {
+	for text, want := range map[string]Region{
+		"hops: 0, latency: 20ms, c: 1500B, d: 1ms, bandwidth: 20mbit, mtu: 1500": {
+			Latency: 20 * time.Millisecond, Guaranteed: true, C: 1500, D: time.Millisecond, Bandwidth: 2_500_000, MTU: 1500,
+		},
+		"hops: 3":      {Hops: 3, Latency: -1},
+		"c: 0B, d: 0s": {Latency: -1, Guaranteed: true},
+	} {
+		c, err := Parse("x", []byte(behind(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Interfaces[1].Region; got == nil || *got != want || c.Interfaces[0].Region != nil {
+			t.Errorf("%s: %+v", text, got)
+		}
+	}
+}
+
 func TestTunnel(t *testing.T) {
 	c, err := Parse("x", []byte(tunnelled("local: 192.0.2.1, remote: 192.0.2.9, udp_port: 51820")))
 	if err != nil {

@@ -43,6 +43,8 @@ type Interface struct {
 	Window    int // of sequence numbers (RFC 2747 section 4.2)
 	// Tunnel is nil where nothing is said: the kernel may know.
 	Tunnel *Tunnel
+	// Region is nil where nothing is said of what lies behind the interface.
+	Region *Region
 }
 
 // IntegrityKey is one authentication key of an interface. The secret is not in

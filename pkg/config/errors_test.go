@@ -19,6 +19,10 @@ func secured(keys string) string {
 	return "interfaces: [{name: a, zone: hosts, " + keys + "}, {name: b, zone: network}]\n"
 }
 
+func behind(region string) string {
+	return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, region: {" + region + "}}]\n"
+}
+
 func tunnelled(ends string) string {
 	return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, tunnel: {" + ends + "}}]\n"
 }
@@ -122,7 +126,13 @@ func TestOneError(t *testing.T) {
 		"no network":          {"interfaces: [{name: a, zone: hosts}]\n", "1:13", "no interface has zone: network"},
 		"trust policed":       {"interfaces: [{name: a, zone: hosts, trust: policed}, {name: b, zone: network}]\n", "1:44", "not in this version"},
 		"ef_model":            {"interfaces: [{name: a, zone: hosts, ef_model: policer}, {name: b, zone: network}]\n", "1:37", "not in this version"},
-		"region":              {"interfaces: [{name: a, zone: hosts, region: {}}, {name: b, zone: network}]\n", "1:37", "not in this version"},
+		"region of hosts":     {"interfaces: [{name: a, zone: hosts, region: {hops: 1}}, {name: b, zone: network}]\n", "1:45", "zone: network"},
+		"region, half of it":  {behind("hops: 1, c: 1500B"), "1:71", "both c and d"},
+		"region, hops":        {behind("hops: 256"), "1:78", "from 0 to 255"},
+		"region, time":        {behind("latency: 20"), "1:81", "unit"},
+		"region, mtu":         {behind("mtu: 100"), "1:77", "from 576 to 65535"},
+		"region, key":         {behind("delay: 1ms"), "1:72", "unknown key \"delay\""},
+		"region in a tunnel":  {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network, region: {hops: 1}, tunnel: {local: 192.0.2.1, remote: 192.0.2.9}}]\n", "1:71", "remove region, or tunnel"},
 		"sls":                 {"interfaces: [{name: a, zone: hosts, sls: []}, {name: b, zone: network}]\n", "1:37", "not in this version"},
 		"priority word":       {policy(goodMatch + ", reserve: {priority: 5, " + goodTSpec + "}"), "3:72", "must be a mapping"},
 		"priority empty":      {policy(goodMatch + ", reserve: {priority: {}, " + goodTSpec + "}"), "3:72", "priority is empty"},

@@ -50,6 +50,7 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Handshake:  i.handshake.or(HandshakeRequired),
 			Window:     i.window.or(defaultWindow),
 			Tunnel:     d.tunnel(&i),
+			Region:     d.region(&i),
 		})
 	}
 	// A transit router has no hosts of its own.

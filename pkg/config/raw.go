@@ -83,6 +83,7 @@ type rawInterface struct {
 	handshake  opt[Handshake]
 	window     opt[int]
 	tunnel     opt[rawTunnel]
+	region     opt[rawRegion]
 }
 
 type rawPolicy struct {
@@ -177,7 +178,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"capacity":   quantityOf(&i.capacity, ParseRate, minLink, maxRate, "a bit rate from 8kbit to 1000gbit, such as 19mbit"),
 			"reservable": quantityOf(&i.reservable, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 80%"),
 			"ef_model":   later,
-			"region":     later,
+			"region":     i.regionOf,
 			"sls":        later,
 			"integrity": rows(maxKeys, func(d *decoder, n ast.Node, what string) {
 				i.keys = append(i.keys, d.integrityKey(n, what))

@@ -85,7 +85,7 @@ func (l *links) rsvp() []rsvpproxy.Interface {
 		k := &l.list[i]
 		out = append(out, rsvpproxy.Interface{
 			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Bandwidth: float64(k.cfg.Capacity), Guaranteed: k.guaranteed(),
-			Security: k.security, Tunnel: k.tunnel(),
+			Security: k.security, Tunnel: k.tunnel(), Region: regionOf(k.cfg.Region),
 		})
 	}
 	return out

@@ -13,6 +13,7 @@ type Hop struct {
 	Latency        uint32         // microseconds; IndeterminateLatency: not known
 	MTU            uint32         // bytes
 	NonIS          bool           // a hop without RSVP was crossed to get here (RFC 2205 section 3.8)
+	More           uint32         // hops that it stands for besides itself, see Across
 	ControlledLoad *ServiceHop    // nil: not offered
 	Guaranteed     *GuaranteedHop // nil: not offered
 }
@@ -41,7 +42,7 @@ const maxHops = 1<<16 - 1
 func NewAdSpec(h Hop) AdSpec {
 	a := AdSpec{
 		Break:   h.NonIS,
-		General: Params{Set: AllParams, Hops: 1, Bandwidth: h.Bandwidth, Latency: h.Latency, MTU: h.MTU},
+		General: Params{Set: AllParams, Hops: h.hops(), Bandwidth: h.Bandwidth, Latency: h.Latency, MTU: h.MTU},
 	}
 	if h.ControlledLoad != nil {
 		a.ControlledLoad = &ServiceAd{Override: h.ControlledLoad.Override}
@@ -59,7 +60,7 @@ func NewAdSpec(h Hop) AdSpec {
 // section 3.3.5, the composition rules of RFC 2215). a is not changed.
 func (a AdSpec) Compose(h Hop) AdSpec {
 	arrived := a.General
-	local := Params{Set: AllParams, Hops: 1, Bandwidth: h.Bandwidth, Latency: h.Latency, MTU: h.MTU}
+	local := Params{Set: AllParams, Hops: h.hops(), Bandwidth: h.Bandwidth, Latency: h.Latency, MTU: h.MTU}
 
 	out := a.Clone()
 	out.Break = a.Break || h.NonIS

@@ -115,6 +115,12 @@ func (e *environment) Hop(out softstate.IfIndex) intserv.Hop {
 	return hopOf(e.p.ifaces.Load().byIndex[int(out)], rest)
 }
 
+// Crossed says whether routers without RSVP are those of a region that is known.
+func (e *environment) Crossed(in softstate.IfIndex, routers int) bool {
+	g := e.p.ifaces.Load().byIndex[int(in)].Region
+	return g != nil && (g.Hops == 0 || routers <= int(g.Hops))
+}
+
 // Aware says whether RSVP may be sent towards dst.
 func (e *environment) Aware(dst netip.Addr, out softstate.IfIndex) bool {
 	i, ok := e.p.ifaces.Load().byIndex[int(out)]

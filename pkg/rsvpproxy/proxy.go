@@ -56,7 +56,11 @@ type Interface struct {
 	// Guaranteed is what the interface adds to the error terms of guaranteed
 	// service (RFC 2212); nil: it does not have that service.
 	Guaranteed *intserv.GuaranteedHop
-	Security   *Security // of RSVP messages (RFC 2747); nil: none
+	// Region is what lies behind it up to the next router that speaks RSVP; nil:
+	// nothing is known of that. Of more routers than its Hops, if it has any, nothing
+	// is known either.
+	Region   *intserv.Region
+	Security *Security // of RSVP messages (RFC 2747); nil: none
 }
 
 // TrafficControl does what RFC 2205 section 3.11.2 calls by that name:
@@ -374,6 +378,9 @@ func hopOf(i Interface, rest float64) intserv.Hop {
 			g.Override = intserv.Params{Set: intserv.ParamBandwidth, Bandwidth: rest}
 		}
 		h.Guaranteed = &g
+	}
+	if i.Region != nil {
+		return h.Across(*i.Region)
 	}
 	return h
 }

@@ -61,6 +61,14 @@ type Assurer interface {
 	Assured(dst netip.Addr, out IfIndex) bool
 }
 
+// Crosser is an [Environment] that knows of routers without RSVP.
+type Crosser interface {
+	// Crossed says whether ADSPEC tells what so many routers behind in add to the
+	// path, as the edge of a DiffServ region has it (RFC 2998 section 4.2). Then
+	// they are no break in it.
+	Crossed(in IfIndex, routers int) bool
+}
+
 // PathInfo is what is known of a sender when its PATH ends here.
 type PathInfo struct {
 	Session wire.Session

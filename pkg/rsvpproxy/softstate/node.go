@@ -12,12 +12,13 @@ import (
 
 // Node is the RSVP state of one machine. It has no locks.
 type Node struct {
-	cfg  Config
-	env  Environment
-	rng  *rand.Rand
-	rev  Reverser                  // nil: env is none
-	sure Assurer                   // likewise
-	own  map[IfIndex]time.Duration // R of interfaces that have their own
+	cfg     Config
+	env     Environment
+	rng     *rand.Rand
+	rev     Reverser                  // nil: env is none
+	sure    Assurer                   // likewise
+	crosser Crosser                   // likewise
+	own     map[IfIndex]time.Duration // R of interfaces that have their own
 
 	sessions  map[wire.Session]*session
 	ports     map[portKey]*portUse
@@ -51,8 +52,9 @@ type Node struct {
 func New(cfg Config, env Environment, rng *rand.Rand) *Node {
 	rev, _ := env.(Reverser)
 	sure, _ := env.(Assurer)
+	crosser, _ := env.(Crosser)
 	return &Node{
-		cfg: cfg.withDefaults(), env: env, rng: rng, rev: rev, sure: sure,
+		cfg: cfg.withDefaults(), env: env, rng: rng, rev: rev, sure: sure, crosser: crosser,
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
 		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{

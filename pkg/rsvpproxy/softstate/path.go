@@ -73,7 +73,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	if moved && !p.local {
 		p.left = &leftHop{in: p.in, phop: p.phop, until: p.life.At()}
 	}
-	changed := p.take(rx) || created
+	changed := p.take(rx, n.nonRSVP(rx)) || created
 	p.said = said
 	n.timers.Set(&p.life, now.Add(n.lifetime(m.TimeValues)))
 	if n.reroute(p) {
@@ -141,15 +141,14 @@ func (p *psb) strays(n *Node, rx *Received) bool {
 
 // take copies a PATH into p and says whether it told anything new. The caller
 // has counted a new previous hop.
-func (p *psb) take(rx *Received) bool {
+func (p *psb) take(rx *Received, nonRSVP bool) bool {
 	m := rx.Msg
 	old := *p
 	p.phop, p.in, p.ttl = *m.Hop, rx.Iface, rx.TTL
 	p.tspec, p.rawTSpec, p.adspec = *m.SenderTSpec, m.RawTSpec, m.AdSpec
 	p.policy, p.unknown, p.flags = m.Policy, m.Unknown, m.Session.Flags
 	p.ePolice = m.Session.Flags&wire.SessionEPolice != 0
-	// Send_TTL below the TTL would be a lie, but no less a difference (RFC 2205 section 3.8).
-	p.nonRSVP = rx.TTL != m.SendTTL
+	p.nonRSVP = nonRSVP
 	p.local = false
 	if !sameObjects(p.policy, old.policy) {
 		p.control = 0
@@ -248,4 +247,12 @@ func sameObject(a, b *wire.Object) bool {
 
 func sameObjects(a, b []wire.Object) bool {
 	return slices.EqualFunc(a, b, func(x, y wire.Object) bool { return sameObject(&x, &y) })
+}
+
+// nonRSVP says whether a message has crossed routers without RSVP of which ADSPEC
+// does not tell. Send_TTL below the TTL would be a lie, but no less a difference
+// (RFC 2205 section 3.8).
+func (n *Node) nonRSVP(rx *Received) bool {
+	routers := int(rx.Msg.SendTTL) - int(rx.TTL)
+	return routers != 0 && (routers < 0 || n.crosser == nil || !n.crosser.Crossed(rx.Iface, routers))
 }

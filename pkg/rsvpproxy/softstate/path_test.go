@@ -84,6 +84,26 @@ func TestPathNonRSVPHopSetsBreakBit(t *testing.T) {
 	}
 }
 
+type crossing struct {
+	*testEnv
+	routers int // that are known behind left
+}
+
+func (c crossing) Crossed(in IfIndex, routers int) bool { return in == left && routers <= c.routers }
+
+// RFC 2998 section 4.2: the routers of a region that ADSPEC tells of are no break
+// in it. More of them than that are, and so is a TTL that has grown.
+func TestRegionIsNoBreakRFC2998Section4_2(t *testing.T) {
+	for sendTTL, broken := range map[uint8]bool{60: false, 61: false, 63: false, 64: true, 59: true} {
+		r := newRig(t, Config{})
+		r.n = New(Config{Quick: -1}, crossing{r.env, 3}, rand.New(rand.NewPCG(1, 2)))
+		s := onlySend(t, r.path(func(m *wire.Message) { m.SendTTL = sendTTL }), wire.Path)
+		if s.Msg.AdSpec.Break != broken || r.view().Break != broken {
+			t.Errorf("Send_TTL %d: break bit %t", sendTTL, s.Msg.AdSpec.Break)
+		}
+	}
+}
+
 // RFC 2209 PATH REFRESH: a TTL of zero is not sent.
 func TestPathTTL(t *testing.T) {
 	r := newRig(t, Config{})
