@@ -125,6 +125,7 @@ type cheat struct {
 	dupAcks   int
 
 	progress instant // the receiver last acknowledged something new
+	waiting  instant // since then something waits for its acknowledgement; 0: nothing does
 	alive    instant // the receiver last sent anything
 	owed     instant // since then the source believes more delivered than is; 0: no
 	probed   instant // it was last asked to

@@ -50,9 +50,18 @@ func (e *Engine) probe(c *conn) {
 	c.stats.ReceiverProbes++
 }
 
-// owes follows since when the source believes more delivered than is.
+// owes follows since when the source believes more delivered than is, and since
+// when something waits for the receiver at all: a source that was silent for
+// long has not made its receiver a silent one.
 func (c *conn) owes(now instant) {
-	switch ch := c.ch; {
+	ch := c.ch
+	switch {
+	case !c.waits():
+		ch.waiting = 0
+	case ch.waiting == 0:
+		ch.waiting = now
+	}
+	switch {
 	case !c.passed.After(c.rcv.ack):
 		ch.owed = 0
 	case ch.owed == 0:

@@ -82,14 +82,18 @@ func (e *Engine) repair(c *conn) bool {
 // One that answers with a closed window is not gone (section 3.8.6.1).
 func (c *conn) giveUpAt(limit time.Duration) instant {
 	ch := c.ch
-	if !ch.active || !c.passed.After(c.rcv.ack) && ch.flight.empty() {
+	if !ch.active || !c.waits() {
 		return never
 	}
+	since := max(ch.progress, ch.waiting)
 	if c.edge.AtMost(c.rcv.ack) {
-		return max(ch.alive, ch.progress) + limit
+		since = max(since, ch.alive)
 	}
-	return ch.progress + limit
+	return since + limit
 }
+
+// waits tells whether there is something for the receiver to acknowledge.
+func (c *conn) waits() bool { return c.passed.After(c.rcv.ack) || !c.ch.flight.empty() }
 
 // wake sets the deadline of a cheated flow.
 func (e *Engine) wake(c *conn, waiting bool) {

@@ -172,8 +172,9 @@ func (c *conn) stalled(now instant) {
 }
 
 func (c *conn) stallAt() instant {
-	if c.ch.predict.withdrawn || !c.passed.After(c.rcv.ack) {
+	ch := c.ch
+	if ch.predict.withdrawn || !c.passed.After(c.rcv.ack) || ch.owed == 0 {
 		return never
 	}
-	return c.ch.progress + max(4*c.rttRcv.smooth, 3*time.Second)
+	return max(ch.progress, ch.owed) + max(4*c.rttRcv.smooth, 3*time.Second)
 }
