@@ -29,13 +29,14 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func exampleEvents() (console.SessionEvent, console.ReservationEvent) {
 	s := console.SessionEvent{
-		At: "2026-01-02T03:04:05.678Z", Dst: "10.2.0.7", Protocol: "udp", Dport: 5008, Src: "10.1.0.7", Sport: 5008, Role: "sender-proxy",
-		State: console.SessionRejected, Previous: console.SessionRequested, Interface: "wan0",
-		Error: "requested bandwidth unavailable (code 1 value 2) at 192.0.2.2", ErrorCode: 1, ErrorValue: 2, ErrorNode: "192.0.2.2",
+		At: "2026-01-02T03:04:05.678Z", Dst: "10.2.0.7", Protocol: "udp", Dport: 5008, Src: "10.1.0.7", Sport: 5008, Role: "receiver-proxy",
+		State: console.SessionReserved, Previous: console.SessionRequested, Interface: "lan0",
+		Error: "requested bandwidth unavailable (code 1 value 2) at 192.0.2.2: not because of this request, but of a larger one", ErrorCode: 1, ErrorValue: 2, ErrorNode: "192.0.2.2",
+		ErrorFlags: console.ErrorFlags{InPlace: true, NotGuilty: true},
 	}
 	return s, console.ReservationEvent{
 		At: s.At, Change: "state", ID: "3", Owner: "ops", Protocol: s.Protocol, Src: s.Src, Sport: s.Sport, Dst: s.Dst, Dport: s.Dport, State: s.State,
-		Error: s.Error, ErrorCode: s.ErrorCode, ErrorValue: s.ErrorValue, ErrorNode: s.ErrorNode,
+		Error: s.Error, ErrorCode: s.ErrorCode, ErrorValue: s.ErrorValue, ErrorNode: s.ErrorNode, ErrorFlags: s.ErrorFlags,
 	}
 }
 

@@ -30,6 +30,7 @@ type SessionEvent struct {
 	ErrorCode  uint8  `json:"error_code"`
 	ErrorValue uint16 `json:"error_value"`
 	ErrorNode  string `json:"error_node"`
+	ErrorFlags
 }
 
 // ReservationEvent tells that a reservation by hand has changed.
@@ -48,6 +49,7 @@ type ReservationEvent struct {
 	ErrorCode  uint8  `json:"error_code"`
 	ErrorValue uint16 `json:"error_value"`
 	ErrorNode  string `json:"error_node"`
+	ErrorFlags
 }
 
 // LostEvent tells a client that it was too slow.

@@ -71,9 +71,10 @@ type ReservationRow struct {
 	ErrorCode  uint8     `json:"error_code"` // RFC 2205 Appendix B, 0: none
 	ErrorValue uint16    `json:"error_value"`
 	ErrorNode  string    `json:"error_node"` // that found it, "" this box
-	Since      string    `json:"since"`      // RFC 3339
-	Expires    string    `json:"expires"`    // RFC 3339, "" never
-	AgeS       uint64    `json:"age_s"`
+	ErrorFlags
+	Since   string `json:"since"`   // RFC 3339
+	Expires string `json:"expires"` // RFC 3339, "" never
+	AgeS    uint64 `json:"age_s"`
 }
 
 // Places says on how many of how many interfaces it is reserved.

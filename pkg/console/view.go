@@ -89,6 +89,12 @@ const (
 	SessionBlockaded = "blockaded"
 )
 
+// ErrorFlags are the Error_flags of an error message (RFC 2205 section 3.11.1).
+type ErrorFlags struct {
+	InPlace   bool `json:"error_in_place"`   // an earlier reservation stays where it failed
+	NotGuilty bool `json:"error_not_guilty"` // what failed was larger than what any receiver here asks for
+}
+
 // SessionRow is one RSVP session and sender.
 type SessionRow struct {
 	Dst       string    `json:"dst"`
@@ -112,7 +118,8 @@ type SessionRow struct {
 	PHB       string    `json:"phb"`
 	Class     string    `json:"class"`
 	Error     string    `json:"error"`
-	Priority  *Priority `json:"priority"` // null: nobody has said anything
+	ErrorFlags
+	Priority *Priority `json:"priority"` // null: nobody has said anything
 	// Identities are whom PATH and RESV name; they are not proved.
 	Identities []string `json:"identities"`
 	DClass     []int    `json:"dclass"` // code points that RESV names

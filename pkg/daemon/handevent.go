@@ -7,6 +7,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // Events is where changes of sessions and reservations are told.
@@ -23,6 +24,7 @@ func (d *Daemon) tellSession(e *softstate.Event) {
 	}
 	if f := e.Failure; f != nil {
 		s.ErrorCode, s.ErrorValue, s.ErrorNode = uint8(f.Code), f.Value, hostText(f.Node)
+		s.ErrorFlags = errorFlags(f)
 	}
 	d.events.Publish(console.EventSession, s)
 	h, ok := d.flows.hand.get(flowKey(e.Session, e.Sender))
@@ -30,8 +32,16 @@ func (d *Daemon) tellSession(e *softstate.Event) {
 		return
 	}
 	r := handEvent(at, "state", &h.Reservation)
-	r.State, r.Error, r.ErrorCode, r.ErrorValue, r.ErrorNode = s.State, s.Error, s.ErrorCode, s.ErrorValue, s.ErrorNode
+	r.State, r.Error, r.ErrorCode, r.ErrorValue, r.ErrorNode, r.ErrorFlags = s.State, s.Error, s.ErrorCode, s.ErrorValue, s.ErrorNode, s.ErrorFlags
 	d.events.Publish(console.EventReservation, r)
+}
+
+// errorFlags are those of RFC 2205 section 3.11.1.
+func errorFlags(f *softstate.Failure) console.ErrorFlags {
+	if f == nil {
+		return console.ErrorFlags{}
+	}
+	return console.ErrorFlags{InPlace: f.Flags&wire.InPlace != 0, NotGuilty: f.Flags&wire.NotGuilty != 0}
 }
 
 // tellHand tells them of the beginning and the end of a reservation by hand.

@@ -153,7 +153,7 @@ func (d *Daemon) rowOf(r *byhand.Reservation, s *softstate.SessionView) console.
 		row.FlowSpec = consoleFlowSpec(s.FlowSpec)
 	}
 	if e := s.Failure; e != nil {
-		row.ErrorCode, row.ErrorValue = uint8(e.Code), e.Value
+		row.ErrorCode, row.ErrorValue, row.ErrorFlags = uint8(e.Code), e.Value, errorFlags(e)
 		if e.Node.IsValid() {
 			row.ErrorNode = e.Node.String()
 		}

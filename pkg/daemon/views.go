@@ -124,7 +124,7 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 	row := console.SessionRow{
 		Dst: s.Session.Dst.String(), Protocol: packet.ProtoName(s.Session.Protocol), Dport: s.Session.DstPort,
 		Src: s.Sender.Src.String(), Sport: s.Sender.SrcPort, Role: s.Role.String(), Interface: d.links.Load().name(int(s.Out)),
-		State: s.State.String(), Error: s.Error(), AgeS: seconds(s.Age), TSpec: consoleTSpec(s.TSpec),
+		State: s.State.String(), Error: s.Error(), ErrorFlags: errorFlags(s.Failure), AgeS: seconds(s.Age), TSpec: consoleTSpec(s.TSpec),
 	}
 	if p := s.Priority; p != nil {
 		row.Priority = &console.Priority{Setup: p.Preempting, Hold: p.Defending}

@@ -3,6 +3,7 @@ package intserv
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // RSpec is what guaranteed service asks for beside the TSpec (RFC 2212,
@@ -75,10 +76,12 @@ func (f FlowSpec) Compare(o FlowSpec) Order { return order(f.Covers(o), o.Covers
 
 // StrictlyAbove says whether f is greater than o in every component. A failed
 // request Qb blockades another Qi unless Qb.StrictlyAbove(Qi) (RFC 2205
-// section 3.5).
+// section 3.5). A peak that neither knows is no component: nothing is asked for
+// by it that could fail.
 func (f FlowSpec) StrictlyAbove(o FlowSpec) bool {
+	unknown := math.IsInf(f.TSpec.Peak, 1) && math.IsInf(o.TSpec.Peak, 1)
 	if f.Service != o.Service || f.TSpec.Rate <= o.TSpec.Rate ||
-		f.TSpec.Bucket <= o.TSpec.Bucket || f.TSpec.Peak <= o.TSpec.Peak {
+		f.TSpec.Bucket <= o.TSpec.Bucket || f.TSpec.Peak <= o.TSpec.Peak && !unknown {
 		return false
 	}
 	return f.Service != Guaranteed || f.RSpec.Rate > o.RSpec.Rate

@@ -194,6 +194,14 @@ func TestFlowSpecStrictlyAboveRFC2205Section3_5(t *testing.T) {
 	if a.StrictlyAbove(b) {
 		t.Error("equal bucket")
 	}
+	b.TSpec.Bucket, a.TSpec.Peak = 1, inf
+	if !a.StrictlyAbove(b) || b.StrictlyAbove(a) {
+		t.Error("one peak is not known")
+	}
+	b.TSpec.Peak = inf
+	if !a.StrictlyAbove(b) || b.StrictlyAbove(a) || a.StrictlyAbove(a) {
+		t.Error("no peak is known")
+	}
 }
 
 func TestSum(t *testing.T) {

@@ -197,6 +197,8 @@ func Example() *Backend {
 				PrevHop: "192.0.2.1", Interface: "lan0", Style: "ff", Service: "guaranteed", TSpec: &voice,
 				FlowSpec: &console.FlowSpec{TSpec: voice, Rate: 26_500, Slack: 1200},
 				State:    console.SessionRequested, DSCP: 44, PHB: "voice-admit", AgeS: 1,
+				Error:      "requested bandwidth unavailable (code 1 value 2) at 192.0.2.5: not because of this request, but of a larger one",
+				ErrorFlags: console.ErrorFlags{NotGuilty: true},
 			},
 			{
 				Dst: "10.2.0.8", Protocol: "esp", Dport: 8192, Src: "10.1.0.7", Format: "gpi", SPI: 0x1001, Role: "transit",
@@ -278,8 +280,9 @@ func Example() *Backend {
 				Side: "sender", Role: "sender-proxy", Service: "controlled-load", Style: "ff", TSpec: &imaging, DSCP: 26, PHB: "af31",
 				Priority: &console.Priority{Setup: 1, Hold: 2}, TCPMode: "reliable", Excess: "drop", State: console.SessionRejected,
 				Error: "requested bandwidth unavailable (code 1 value 2) at 192.0.2.2", ErrorCode: 1, ErrorValue: 2, ErrorNode: "192.0.2.2",
-				Branches: []console.Branch{{Interface: "wan0", State: console.SessionPath}},
-				Since:    "2026-01-02T03:05:05Z", AgeS: 65,
+				ErrorFlags: console.ErrorFlags{InPlace: true},
+				Branches:   []console.Branch{{Interface: "wan0", State: console.SessionPath}},
+				Since:      "2026-01-02T03:05:05Z", AgeS: 65,
 			},
 			{
 				ID: "8", Owner: "ops", Protocol: "udp", Src: "10.1.0.8", Sport: 4000, Dst: "239.1.2.3", Dport: 5004,

@@ -128,11 +128,20 @@ type Event struct {
 type Failure struct {
 	Code  wire.ErrorCode
 	Value uint16
-	Flags uint8      // of ERROR_SPEC: [wire.InPlace]
+	// Flags are the Error_flags of RFC 2205 section 3.11.1: [wire.InPlace] as it was
+	// told, and [wire.NotGuilty], which is set here and nowhere else (Appendix A.5):
+	// what failed was strictly greater than what any receiver here asks for.
+	Flags uint8
 	Node  netip.Addr // where it was found
 	Text  string     // for people
 	// Upstream: a ResvErr told of it, the reservation failed nearer to the sender.
 	Upstream bool
+}
+
+// failureOf is the failure that an ERROR_SPEC tells of. NotGuilty in it means
+// nothing: it is not for the wire.
+func failureOf(e *wire.ErrorSpec) Failure {
+	return Failure{Code: e.Code, Value: e.Value, Flags: e.Flags & wire.InPlace, Node: e.Node}
 }
 
 // String is for people.
@@ -143,6 +152,9 @@ func (f *Failure) String() string {
 	s := describe(f.Code, f.Value, f.Text)
 	if f.Node.IsValid() {
 		s += " at " + f.Node.String()
+	}
+	if f.Flags&wire.NotGuilty != 0 {
+		s += ": not because of this request, but of a larger one"
 	}
 	return s
 }

@@ -290,6 +290,9 @@ func mustEncode(t *testing.T, s Send) *wire.Message {
 	if !reflect.DeepEqual(s.Msg, got) { // cmp is slow, and tells more
 		diffMessage(t, s.Msg, got)
 	}
+	if e := s.Msg.ErrorSpec; e != nil && e.Flags&wire.NotGuilty != 0 {
+		t.Fatalf("%v carries NotGuilty, which is for the receiver's interface only (RFC 2205 Appendix A.5)", s.Msg.Type)
+	}
 	if s.RouterAlert != s.Msg.Type.NeedsRouterAlert() || s.TTL != s.Msg.SendTTL {
 		t.Fatalf("%v: router alert %v, TTL %d, Send_TTL %d", s.Msg.Type, s.RouterAlert, s.TTL, s.Msg.SendTTL)
 	}

@@ -111,7 +111,9 @@ func toldOf(m *wire.Message, p *psb) bool {
 func (n *Node) notified(now time.Time, p *psb, m *wire.Message) {
 	e := m.ErrorSpec
 	if p.local {
-		n.fail(now, p, &Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node, Upstream: m.SenderTemplate == nil})
+		f := failureOf(e)
+		f.Upstream = m.SenderTemplate == nil
+		n.fail(now, p, &f)
 		return
 	}
 	tspec := p.tspec

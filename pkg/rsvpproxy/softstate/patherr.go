@@ -59,8 +59,8 @@ func (n *Node) handlePathErr(now time.Time, rx *Received) {
 		return
 	}
 	if p.local {
-		e := m.ErrorSpec
-		n.fail(now, p, &Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node})
+		f := failureOf(m.ErrorSpec)
+		n.fail(now, p, &f)
 		return
 	}
 	n.send(p.in, p.phop.Addr, &wire.Message{

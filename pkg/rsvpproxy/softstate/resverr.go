@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -144,7 +145,12 @@ func (n *Node) blockade(now time.Time, rx *Received, fd *wire.FlowDescriptor, li
 	e := rx.Msg.ErrorSpec
 	var ups []*upstream
 	for _, p := range list {
-		n.fail(now, p, &Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node, Upstream: true})
+		f := failureOf(e)
+		f.Upstream = true
+		if fd.FlowSpec != nil {
+			f.Flags |= p.guilt(e.Code, *fd.FlowSpec)
+		}
+		n.fail(now, p, &f)
 		if e.Code != wire.ErrAdmission || fd.FlowSpec == nil {
 			continue
 		}
@@ -159,6 +165,26 @@ func (n *Node) blockade(now time.Time, rx *Received, fd *wire.FlowDescriptor, li
 	for _, u := range ups {
 		n.forwardResv(now, u)
 	}
+}
+
+// guilt is [wire.NotGuilty] if we answer for receivers of p and what was refused
+// for want of resources is strictly greater than what any of them asks for (RFC
+// 2205 section 3.11.1 and Appendix A.5).
+func (p *psb) guilt(code wire.ErrorCode, failed intserv.FlowSpec) uint8 {
+	if code != wire.ErrAdmission {
+		return 0
+	}
+	var flag uint8
+	for _, b := range p.outs {
+		switch {
+		case !b.proxy || b.ask == nil:
+		case !failed.StrictlyAbove(*b.ask):
+			return 0
+		default:
+			flag = wire.NotGuilty
+		}
+	}
+	return flag
 }
 
 // upOf is needUp for what is there already.
@@ -212,7 +238,9 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 				if b, _ := p.find(t.key.out); b.proxy {
 					n.tellSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace, m.Policy)
 					if less {
-						n.limitProxy(n.now, p, *fd.FlowSpec, Failure{Code: e.Code, Value: e.Value, Flags: e.Flags, Node: e.Node, Upstream: true})
+						f := failureOf(e)
+						f.Upstream = true
+						n.limitProxy(n.now, p, *fd.FlowSpec, f)
 					}
 				}
 			}

@@ -265,7 +265,7 @@ func (n *Node) refuseRSB(now time.Time, r *rsb, q request, refusal *Refusal, fla
 	if r.local() {
 		t.senders(func(p *psb) {
 			if b, _ := p.find(t.key.out); b.proxy {
-				n.proxyFailed(now, p, refusal, flags)
+				n.proxyFailed(now, p, refusal, flags|p.guilt(refusal.Code, q.flow))
 			}
 		})
 		return
@@ -278,7 +278,7 @@ func (n *Node) refuseRSB(now time.Time, r *rsb, q request, refusal *Refusal, fla
 	n.notifyDown(r, &fd, refusal, flags)
 	t.senders(func(p *psb) {
 		n.fail(now, p, &Failure{
-			Code: refusal.Code, Value: refusal.Value, Flags: flags, Text: refusal.Text, Node: n.addr(t.key.out, t.s.id.Dst),
+			Code: refusal.Code, Value: refusal.Value, Flags: flags | p.guilt(refusal.Code, q.flow), Text: refusal.Text, Node: n.addr(t.key.out, t.s.id.Dst),
 		})
 	})
 }

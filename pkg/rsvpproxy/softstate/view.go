@@ -139,8 +139,8 @@ func (p *psb) state() State {
 	p.reservations(func(t *tcsb) { asked = asked || t.asked != nil })
 	upstream := p.failure != nil && p.failure.Upstream && p.failure.Flags&wire.InPlace == 0
 	switch {
-	case installed != nil && upstream && p.proxied():
-		return Rejected
+	case installed != nil && upstream && p.proxied() && (p.failure.Flags&wire.NotGuilty == 0 || p.blockades(installed.fwd)):
+		return Rejected // what we ask for ourselves
 	case installed != nil && upstream && p.blockades(installed.fwd):
 		return Blockaded
 	case installed != nil:
@@ -165,6 +165,7 @@ type shown struct {
 	flow        intserv.FlowSpec
 	confirmed   bool
 	failure     string
+	flags       uint8 // of the failure
 }
 
 // touch makes flush look whether p has changed for people.
@@ -181,6 +182,9 @@ func (n *Node) show(p *psb) {
 	}
 	p.dirty = false
 	now := shown{ever: true, role: p.role(), state: p.state(), confirmed: p.confirmed, failure: p.failure.String()}
+	if p.failure != nil {
+		now.flags = p.failure.Flags
+	}
 	if t := p.installed(); t != nil {
 		now.reservation, now.flow = t.id, t.installed.flow
 	}
