@@ -316,11 +316,8 @@ func (m *fillModel) check() {
 // ranges are the source's, the ranges are those that were made, no more segments
 // are made than the packets that were seen allow, and all comes to an end.
 func TestFillRandomSchedules(t *testing.T) {
-	seeds := uint64(12_000)
-	if testing.Short() {
-		seeds = 1000
-	}
-	for seed := uint64(1); seed <= seeds; seed++ {
+	t.Parallel()
+	for seed := uint64(1); seed <= few(12_000); seed++ {
 		if *fillSeed != 0 {
 			seed = *fillSeed
 		}
@@ -342,7 +339,7 @@ func TestFillRandomSchedules(t *testing.T) {
 
 // A path that loses nothing and reorders by less than the wait needs no filling.
 func TestFillLeavesAWorkingPathAlone(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range few(500) {
 		m := &fillModel{t: t, rng: rand.New(rand.NewPCG(seed, 5))}
 		m.setup()
 		m.loss, m.lanLoss, m.backLoss, m.repeats, m.window, m.dup = 0, 0, 0, 0, 1<<20, 0

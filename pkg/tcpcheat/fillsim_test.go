@@ -97,11 +97,8 @@ func (f *farBox) flush() {
 // and filling: under loss and reordering the receiver's stream is complete in
 // length, and differs from what was sent in the reported ranges only.
 func TestFillingCompletesTheStream(t *testing.T) {
-	runs := uint64(1500)
-	if testing.Short() {
-		runs = 150
-	}
-	for seed := range runs {
+	t.Parallel()
+	for seed := range few(1500) {
 		s := newSim(t, 3e6+seed)
 		s.eng = New(Limits{NoProgress: time.Hour, Linger: time.Second})
 		at, p := s.schedule()

@@ -93,7 +93,8 @@ var simControls = []struct {
 // source takes to get there by itself, and nothing is lost at a policer of r
 // and b, with the box on either side.
 func TestPaceConverges(t *testing.T) {
-	for _, cc := range simControls {
+	t.Parallel()
+	for _, cc := range some(simControls...) {
 		for _, near := range some(true, false) {
 			for _, rtt := range some(20*time.Millisecond, 5*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond) {
 				p := Params{Mode: Pace, Rate: 1e6, Bucket: 80e3, PaceLoose: !near}
@@ -119,7 +120,8 @@ func TestPaceConverges(t *testing.T) {
 // far more than the bucket: acknowledgement numbers are spaced then. An edge
 // that was given stays, so what it takes is the time to use that up.
 func TestPaceTakesOver(t *testing.T) {
-	for _, cc := range simControls {
+	t.Parallel()
+	for _, cc := range some(simControls...) {
 		for _, near := range some(true, false) {
 			p := Params{Mode: Pace, Rate: 1e6, Bucket: 64e3, PaceLoose: !near}
 			s, q := paced(t, 7, near, 50*time.Millisecond, p)
@@ -244,15 +246,10 @@ func (k *pacedCheck) check(v packet.View) {
 // (RFC 9293 SHLD-14) nor beyond the receiver's own, nothing is acknowledged
 // that the receiver has not acknowledged, and the box makes no packet storm.
 func TestPaceKeepsItsPromises(t *testing.T) {
-	runs := uint64(10_000)
-	if testing.Short() {
-		runs = 500
-	}
-	for seed := range runs {
-		if onePaced(t, seed); t.Failed() {
-			return
-		}
-	}
+	forSchedules(t, 0, schedules, func(t *testing.T, seed uint64) bool {
+		onePaced(t, seed)
+		return !t.Failed()
+	})
 }
 
 // onePaced is one random schedule.

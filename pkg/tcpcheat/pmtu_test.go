@@ -11,7 +11,7 @@ import (
 // nothing of it, for its data is acknowledged here; the engine finds out, and
 // every byte arrives.
 func TestRFC4821_BlackHoleBehindTheBox(t *testing.T) {
-	for _, gso := range []int{1, 16} {
+	for _, gso := range some(16, 1) {
 		for _, v6 := range []bool{false, true} {
 			s := newSim(t, 3)
 			s.eng = New(Limits{})

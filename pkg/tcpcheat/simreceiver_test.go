@@ -1,6 +1,7 @@
 package tcpcheat
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -184,14 +185,8 @@ func (r *simReceiver) data(t packet.TCP, o *packet.TCPOptions) {
 	seq := t.Seq()
 	end := seq.Add(len(pay))
 	r.keep(seq.Diff(r.irs.Add(1)), pay, seq.AtMost(r.next))
-	for i, b := range pay {
-		if r.store != nil {
-			break
-		}
-		if b != content(seq.Diff(r.irs.Add(1))+i) {
-			r.s.fail("byte %d of the stream is wrong", seq.Diff(r.irs.Add(1))+i)
-			break
-		}
+	if off := seq.Diff(r.irs.Add(1)); r.store == nil && !bytes.Equal(pay, contents(off, len(pay))) {
+		r.s.fail("of the stream's bytes [%d, %d) one is wrong", off, off+len(pay))
 	}
 	if t.Has(packet.FlagFIN) {
 		r.finKnown, r.finSeq = true, end

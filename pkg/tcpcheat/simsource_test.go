@@ -1,6 +1,7 @@
 package tcpcheat
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -138,11 +139,8 @@ func (c *simSource) receive(p []byte) {
 	}
 	if n := len(t.Payload()); n > 0 || t.Has(packet.FlagFIN) {
 		if t.Seq() == c.rnext {
-			for i, b := range t.Payload() {
-				if b != content(7000+c.gotReverse+i) {
-					c.s.fail("the receiver's data was changed")
-					break
-				}
+			if !bytes.Equal(t.Payload(), contents(7000+c.gotReverse, n)) {
+				c.s.fail("the receiver's data was changed")
 			}
 			c.gotReverse += n
 			c.rnext = c.rnext.Add(t.SegLen())

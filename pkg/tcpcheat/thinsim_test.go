@@ -165,10 +165,8 @@ func (s *thinSchedule) step() {
 // the receiver said, in order and byte for byte; news comes at once; and no
 // state comes later than hold.
 func TestThinSchedules(t *testing.T) {
-	runs := uint64(10_000)
-	if testing.Short() {
-		runs = 1000
-	}
+	t.Parallel()
+	runs := few(schedules)
 	dropped := uint64(0)
 	for seed := range runs {
 		rng := rand.New(rand.NewPCG(seed, 7))
