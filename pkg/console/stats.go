@@ -161,6 +161,8 @@ type CheatStats struct {
 	Retransmits   uint64            `json:"retransmits"`
 	Timeouts      uint64            `json:"timeouts"` // retransmission timer
 	TailProbes    uint64            `json:"tail_probes"`
+	TooBig        uint64            `json:"too_big"`         // ICMP errors that were learnt from
+	TooBigRefused uint64            `json:"too_big_refused"` // and those that fit nothing on its way
 	Withdrawn     uint64            `json:"predictions_withdrawn"`
 	FilledBytes   uint64            `json:"filled_bytes"`
 	FillsAgain    uint64            `json:"fills_again"`

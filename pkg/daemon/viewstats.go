@@ -152,6 +152,8 @@ func (d *Daemon) cheatStats() console.CheatStats {
 		s.Retransmits += t.Retransmits
 		s.Timeouts += t.Timeouts
 		s.TailProbes += t.TailProbes
+		s.TooBig += t.TooBig
+		s.TooBigRefused += t.TooBigRefused
 		s.Withdrawn += t.Withdrawals
 		s.FilledBytes += t.FilledBytes
 		s.FillsAgain += t.FillsAgain

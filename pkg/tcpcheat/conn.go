@@ -138,8 +138,9 @@ type cheat struct {
 	reno   newReno
 	early  handover
 
-	path     int // payload that the path takes, where it was found to take less than the source sends
-	inPieces int // segments that arrived in pieces only
+	path     int     // payload that the path takes, where it was found to take less than the source sends
+	pathAt   instant // since when
+	inPieces int     // segments that arrived in the smallest pieces only
 }
 
 // treated tells whether anything is done with the connection.

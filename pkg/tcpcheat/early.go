@@ -158,6 +158,7 @@ func (e *Engine) overdue(c *conn) {
 	h := &c.ch.early
 	h.tries = min(h.tries+1, 16)
 	c.stats.Timeouts++
+	e.totals.Timeouts++
 	e.rescue(c)
 }
 
@@ -183,7 +184,7 @@ func (c *conn) rescueAt() instant {
 // sendData sends bytes of the source once more, in segments.
 func (e *Engine) sendData(c *conn, seq packet.Seq, data []byte) {
 	for len(data) > 0 {
-		n := min(len(data), c.ch.mss)
+		n := min(len(data), c.ch.cut())
 		e.speak(c, seq, packet.FlagACK|packet.FlagPSH, data[:n])
 		e.resent(c, n)
 		seq, data = seq.Add(n), data[n:]

@@ -296,11 +296,13 @@ func (e *Engine) Forget(key packet.FlowKey) {
 }
 
 // Handle decides about one packet. The packet may be edited in place, and is
-// not kept. Packets to be sent are in TakeInjected afterwards.
+// not kept. Packets to be sent are in TakeInjected afterwards. ICMP errors about
+// packets that were too big go on whatever they say, and are learnt from.
 func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 	e.tick(now)
 	if !v.IsTCP() {
 		e.fragment(v)
+		e.tooBig(v)
 		return Accept
 	}
 	key := v.Key()

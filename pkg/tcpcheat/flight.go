@@ -12,7 +12,7 @@ const (
 	sentLost    // to be sent again
 	sentAbsent  // never passed the box: a hole in front of it, or no room
 	sentTimeout // to be sent again because of a timeout
-	sentPieces  // its last copy went in pieces
+	sentLeast   // its last copy went in pieces that every path takes
 	sentNewTS   // its last copy has another TSval than the one before
 )
 

@@ -57,7 +57,7 @@ func (p *pending) first(passed packet.Seq) *arrival {
 
 // cost is what n bytes of payload cost as IP packets of full size.
 func (ch *cheat) cost(n int) uint32 {
-	return uint32(n + (n+ch.mss-1)/ch.mss*ch.header)
+	return uint32(n + (n+ch.cut()-1)/ch.cut()*ch.header)
 }
 
 // quantum is the least number of bytes that is worth an acknowledgement:

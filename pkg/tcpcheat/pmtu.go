@@ -5,7 +5,8 @@ import "github.com/qosproxy/qosproxy/pkg/packet"
 // A source whose data was acknowledged here does not hear of a path that takes
 // only smaller packets: an ICMP message that quotes what it believes delivered
 // is not believed, and its own black hole detection sees no loss (tcp.md 2.8).
-// So the engine finds out itself, as RFC 4821 has it, by what arrives: a segment
+// So the engine listens to such messages itself (toobig.go), and where there are
+// none finds out as RFC 4821 has it, by what arrives: a segment
 // that was lost maxWhole times goes in pieces which every path takes, and once
 // only pieces arrive, new data goes in pieces too, for the rest of the flow.
 const (
@@ -28,39 +29,65 @@ func (c *conn) pieces() int {
 	return min(c.ch.mss, least-c.ch.header)
 }
 
-// pieced tells whether a record of n bytes goes in pieces.
-func (c *conn) pieced(s *sent, n int) bool {
-	return n > c.pieces()+crumbs && (c.ch.path > 0 || s.rtx >= maxWhole)
+// cut is the payload of a full segment towards the receiver.
+func (ch *cheat) cut() int {
+	if ch.path > 0 {
+		return min(ch.path, ch.mss)
+	}
+	return ch.mss
+}
+
+// piece is the payload of the segments in which a record of n bytes goes now.
+func (c *conn) piece(s *sent, n int) (size int, least bool) {
+	size = min(n, c.ch.cut())
+	if p := c.pieces(); s.rtx >= maxWhole && size > p+crumbs {
+		return p, true
+	}
+	return size, false
 }
 
 // arrivedSize draws its conclusion from the size of a segment that arrived.
-func (c *conn) arrivedSize(s *sent, n int) {
+func (c *conn) arrivedSize(now instant, s *sent, n int) {
 	ch := c.ch
 	switch {
-	case ch.path > 0:
-	case s.flags&sentPieces == 0:
-		if n >= ch.mss {
+	case s.flags&sentLeast == 0:
+		if n >= ch.cut() {
 			ch.inPieces = 0 // a whole one
 		}
-	default:
+	case ch.path == 0 || ch.path > c.pieces():
 		if ch.inPieces++; ch.inPieces >= proofs {
-			ch.path = c.pieces()
-			c.stats.PathMTU = ch.path + ch.header
+			c.narrow(now, c.pieces())
 		}
 	}
 }
 
-// inPiecesNow sends new data, of which there is a copy, in pieces; false if the
-// path takes it whole.
-func (e *Engine) inPiecesNow(c *conn, seq packet.Seq, data []byte) bool {
+// narrow notes that the path takes segments of this payload only. More headers
+// make what the bucket lets through at once larger.
+func (c *conn) narrow(now instant, path int) {
+	ch := c.ch
+	ch.path, ch.pathAt = path, now
+	c.stats.PathMTU = path + ch.header
+	ch.bucket.set(now, &ch.Params, float64(ch.cost(ch.quantum())))
+}
+
+// inPiecesNow sends data of the source's in pieces, and with a FIN the last of
+// them; false if the path takes it whole.
+func (e *Engine) inPiecesNow(c *conn, seq packet.Seq, data []byte, fin bool) bool {
 	ch := c.ch
 	if ch.path == 0 || len(data) <= ch.path {
 		return false
 	}
 	for len(data) > 0 {
 		n := min(len(data), ch.path)
-		e.speak(c, seq, packet.FlagACK|packet.FlagPSH, data[:n])
+		flags := uint8(packet.FlagACK | packet.FlagPSH)
+		if fin && n == len(data) {
+			flags |= packet.FlagFIN
+		}
+		e.speak(c, seq, flags, data[:n])
 		seq, data = seq.Add(n), data[n:]
+	}
+	if fin {
+		seq = seq.Add(1)
 	}
 	c.src.max = packet.MaxSeq(c.src.max, seq)
 	return true

@@ -136,18 +136,18 @@ func (e *Engine) again(c *conn, i uint64) {
 	f := &ch.flight
 	s, from := f.at(i), f.from(i)
 	ch.bucket.take(float64(ch.cost(max(s.end.Diff(from), 1))))
-	if n := s.end.Diff(from); c.pieced(s, n) {
-		s.flags |= sentPieces
-		for at := from; at.Before(s.end); {
-			to := packet.MinSeq(at.Add(c.pieces()), s.end)
-			e.sendCopy(c, at, to)
-			if to.After(c.edge) {
-				break // a probe of a closed window
-			}
-			at = to
+	size, least := c.piece(s, s.end.Diff(from))
+	for at := from; at.Before(s.end); {
+		to := packet.MinSeq(at.Add(size), s.end)
+		e.sendCopy(c, at, to)
+		if to.After(c.edge) {
+			break // a probe of a closed window
 		}
-	} else {
-		e.sendCopy(c, from, s.end)
+		at = to
+	}
+	s.flags &^= sentLeast
+	if least {
+		s.flags |= sentLeast
 	}
 	if s.flags&sentLost != 0 {
 		f.lost--

@@ -58,7 +58,7 @@ func (c *conn) delivered(now instant, s *sent, o *packet.TCPOptions, cumulative 
 	if s.flags&(sentSACKed|sentAbsent) != 0 {
 		return // noted when the block came
 	}
-	c.arrivedSize(s, n)
+	c.arrivedSize(now, s, n)
 	r := &c.ch.rto
 	switch {
 	case s.rtx > 0:

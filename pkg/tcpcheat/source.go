@@ -148,7 +148,7 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 	if fin && ch.Mode == Reliable && ch.flight.end() == c.src.fin {
 		ch.flight.push(sent{at: e.now, end: c.src.fin.Add(1), ts: o.TSVal})
 	}
-	if taken && !fin && !t.Has(packet.FlagURG) && ch.Mode == Reliable && e.inPiecesNow(c, seq, t.Payload()) {
+	if taken && !t.Has(packet.FlagURG) && e.inPiecesNow(c, seq, t.Payload(), fin) {
 		return Drop
 	}
 	return Accept
@@ -217,7 +217,7 @@ func (e *Engine) arrive(c *conn, header int, seq packet.Seq, data []byte, ts uin
 	if gain == 0 {
 		return true
 	}
-	cost := uint32(gain + (gain+ch.mss-1)/ch.mss*header)
+	cost := uint32(gain + (gain+ch.cut()-1)/ch.cut()*header)
 	e.gained(c, ts, cost)
 	return true
 }
@@ -246,20 +246,21 @@ func (e *Engine) keep(c *conn, seq packet.Seq, data []byte, ts uint32) bool {
 	ch := c.ch
 	f := &ch.flight
 	end := seq.Add(len(data))
-	segs := (max(end.Diff(f.end()), 0) + ch.mss - 1) / ch.mss
+	full := ch.cut()
+	segs := (max(end.Diff(f.end()), 0) + full - 1) / full
 	if gap := seq.Diff(f.end()); gap > 0 {
-		segs = 1 + (gap+ch.mss-1)/ch.mss + (len(data)+ch.mss-1)/ch.mss
+		segs = 1 + (gap+full-1)/full + (len(data)+full-1)/full
 	}
 	if !f.room(segs) {
 		return false
 	}
 	stored := ch.hold.write(&e.pool, seq, data, ch.MaxBuffered)
 	s := sent{at: e.now, ts: ts, flags: sentAbsent}
-	f.extend(seq, ch.mss, s)
+	f.extend(seq, full, s)
 	if stored {
 		s.flags = 0
 	}
-	f.extend(end, ch.mss, s)
+	f.extend(end, full, s)
 	if f.tail-f.head == uint64(segs) {
 		ch.rto.base = e.now
 	}

@@ -26,6 +26,8 @@ type Stats struct {
 	Lost              uint64 // segments found lost towards the receiver
 	Timeouts          uint64
 	PathMTU           int    // found towards the receiver, if it is less than the source takes it to be
+	TooBig            uint64 // ICMP errors about that which were believed
+	TooBigRefused     uint64 // and those that fit nothing on its way
 	TailProbes        uint64 // RFC 8985 section 7
 	DSACKs            uint64
 	OutOfOrder        uint64 // segments that arrived behind a hole in front of the box
@@ -97,8 +99,11 @@ type Totals struct {
 	Timeouts    uint64
 	TailProbes  uint64
 	Withdrawals uint64 // of predictions
-	Filled      uint64 // segments made for holes at the receiver
-	FilledBytes uint64 // their payload
+	TooBig      uint64 // ICMP errors: packet too big
+	// And those that fit nothing on its way.
+	TooBigRefused uint64
+	Filled        uint64 // segments made for holes at the receiver
+	FilledBytes   uint64 // their payload
 	// As in Stats.
 	FillsAgain, FillsGivenUp uint64
 	TableFull                uint64 // Watch refused

@@ -128,6 +128,11 @@ func (n *NetNS) Down(name string) error {
 	return n.set(name, "down", (*netlink.Handle).LinkSetDown)
 }
 
+// MTU sets an interface's MTU.
+func (n *NetNS) MTU(name string, mtu int) error {
+	return n.set(name, fmt.Sprintf("to an MTU of %d", mtu), func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetMTU(l, mtu) })
+}
+
 func (n *NetNS) set(name, state string, do func(*netlink.Handle, netlink.Link) error) error {
 	h, err := n.handle()
 	if err != nil {

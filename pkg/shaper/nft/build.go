@@ -184,6 +184,7 @@ func (b *builder) forward() {
 		b.rule(c, set.Name, matchProto(expr.CmpOpEq, packet.ProtoTCP), b.lay.loadKey(true), in(set),
 			b.queueTo(b.want.Cheat[i]))
 	}
+	b.tooBig(c)
 	// The first and the last segments of a connection are looked at even if its
 	// ports were settled for an earlier one.
 	b.rule(c, "opening or closing", matchProto(expr.CmpOpEq, packet.ProtoTCP), matchTCPFlags(packet.FlagSYN|packet.FlagFIN|packet.FlagRST),
@@ -194,6 +195,25 @@ func (b *builder) forward() {
 	b.rule(c, "settled", matchProto(expr.CmpOpNeq, packet.ProtoTCP, packet.ProtoUDP),
 		b.lay.loadKey(false), in(b.settled), accept)
 	b.rule(c, "policy", []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: b.policy.Name}})
+}
+
+// tooBig hands ICMP errors about packets of cheated connections that did not fit
+// a link to the worker that has the connection, which lets them go on. All other
+// ICMP is compared with one type and no more.
+func (b *builder) tooBig(forward *nftables.Chain) {
+	c := b.chain("toobig", nil)
+	// RFC 792 and RFC 1191: destination unreachable, fragmentation needed. RFC
+	// 4443 section 3.2: packet too big.
+	quoted, proto := matchTransport(8, 0x45), uint32(8+9)
+	match := [][]expr.Any{matchProto(expr.CmpOpEq, packet.ProtoICMP), matchTransport(0, 3, 4)}
+	if b.lay == layout6 {
+		quoted, proto = nil, 8+6
+		match = [][]expr.Any{matchProto(expr.CmpOpEq, packet.ProtoICMPv6), matchTransport(0, 2, 0)}
+	}
+	b.rule(forward, "too big", append(match, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: c.Name}})...)
+	for i, set := range b.cheated {
+		b.rule(c, "too big "+set.Name, quoted, matchTransport(proto, packet.ProtoTCP), b.lay.loadQuotedKey(), in(set), b.queueTo(b.want.Cheat[i]))
+	}
 }
 
 // prefilters fills chain policy: the connections that are watched for one by

@@ -67,6 +67,24 @@ func (l *layout) loadKey(ports bool) []expr.Any {
 	return append(e, &expr.Immediate{Register: sport, Data: zero}, &expr.Immediate{Register: dport, Data: zero})
 }
 
+// loadQuotedKey loads the flow of the packet that an ICMP error quotes: its
+// header follows the error's 8 bytes. It has no options or extension headers, as
+// TCP segments have none in practice.
+func (l *layout) loadQuotedKey() []expr.Any {
+	words, proto, ports := l.addrLen/4, uint32(8+9), uint32(8+20)
+	if l.addrLen != 4 {
+		proto, ports = 8+6, 8+40
+	}
+	load := func(register, off, n uint32) expr.Any {
+		return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: off, Len: n}
+	}
+	return []expr.Any{
+		load(reg0, proto, 1),
+		load(reg0+1, 8+l.srcOff, l.addrLen), load(reg0+1+words, ports, 2),
+		load(reg0+2+words, 8+l.srcOff+l.addrLen, l.addrLen), load(reg0+2+2*words, ports+2, 2),
+	}
+}
+
 func (l *layout) loadAddr(register uint32, dst bool) expr.Any {
 	off := l.srcOff
 	if dst {

@@ -185,7 +185,7 @@ func (q *QueueTable) Counts() ([]RuleCount, error) {
 	}
 	var counts []RuleCount
 	for _, b := range q.tables {
-		for _, chain := range []string{"prerouting", "output", "forward", "policy"} {
+		for _, chain := range []string{"prerouting", "output", "forward", "toobig", "policy"} {
 			var rules []*nftables.Rule
 			err := q.conn.call(func() (err error) {
 				rules, err = q.conn.GetRules(b.table, &nftables.Chain{Name: chain})
