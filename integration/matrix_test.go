@@ -83,7 +83,7 @@ func combinations(seed uint64, n int) []combination {
 // repeats a run.
 func TestStacksMatrix(t *testing.T) {
 	roottest.Need(t)
-	seed, n := uint64(1), soak(8, 120)
+	seed, n := uint64(1), soak(8, 100)
 	if n > 8 {
 		seed = uint64(time.Now().Unix())
 	}

@@ -14,15 +14,18 @@ import (
 
 // pacePolicy reserves rate for a TCP port, and drops what exceeds it at the
 // entrance: a policer of r and b.
-func pacePolicy(port uint16, rate, tcp string) string {
+func pacePolicy(port uint16, rate, tcp string) string { return pacePolicyOf(port, rate, "", tcp, "") }
+
+// pacePolicyOf is pacePolicy with more of the TSpec, and more of the policy.
+func pacePolicyOf(port uint16, rate, peak, tcp, more string) string {
 	return fmt.Sprintf(`
   - name: paced%d
     match: {protocol: tcp, to_port: %d}
-    reserve: {role: both, service: controlled-load, tspec: {rate: %s, burst: 96kB, max_packet: 1500B}}
+    reserve: {role: both, service: controlled-load, tspec: {rate: %s, burst: 96kB, max_packet: 1500B%s}}
     mark: af31
     tcp: %s
     excess: drop
-`, port, port, rate, tcp)
+%s`, port, port, rate, peak, tcp, more)
 }
 
 // flowing is a connection that sends as fast as it may.
@@ -145,6 +148,47 @@ func TestPacedFlowsShareAsTold(t *testing.T) {
 				}
 				t.Logf("flow %d of %d Mbit/s: %.3f", i, rates[i], share)
 			}
+		})
+	}
+}
+
+// ACKs that the receiver's box thins clock the source at the reserved rate all
+// the same, whichever box paces: both in `make test`, either alone too in
+// `make soak`.
+func TestPaceWithThinnedAcks(t *testing.T) {
+	for _, tt := range []struct{ name, cc, one, two string }{
+		{"both", "cubic", "pace", "pace"}, {"receiver", "bbr", "none", "pace"}, {"sender", "reno", "pace", "none"},
+	}[:soak(1, 3)] {
+		t.Run(tt.name, func(t *testing.T) {
+			way := emulator.Params{Delay: 20 * time.Millisecond}
+			l := newLab(t, 2, &wire.Config{AB: way, BA: way})
+			const more = "    thin_acks: true\n"
+			one, two := l.edge(0, pacePolicyOf(6001, "8mbit", "", tt.one, more), ""), l.edge(1, pacePolicyOf(6001, "8mbit", "", tt.two, more), "")
+			l.startAll(t, one.String(), two.String())
+			var pacers []*box
+			for i, mode := range []string{tt.one, tt.two} {
+				if mode == "pace" {
+					pacers = append(pacers, l.boxes[i])
+				}
+			}
+			f := l.flow(t, 6001, tt.cc, pacers...)
+			time.Sleep(time.Second) // slow start and five round trips
+			share := f.share(4*time.Second, reservedRate)
+			row := l.boxes[0].waitFlow(t, 6001, "counted", func(r console.FlowRow) bool { return r.ConformPackets > 0 })
+			far, err := l.boxes[1].flow(t, 6001)
+			if err != nil || far.AcksThinned < 100 {
+				t.Errorf("%d ACKs thinned, %v", far.AcksThinned, err)
+			}
+			// At most 5% too slow; the machine may be busy with something else.
+			if share < 0.9 || share > 1.05 {
+				t.Errorf("%.3f of the reserved rate", share)
+			}
+			lost := float64(row.DroppedPackets) / float64(row.ConformPackets+1)
+			if lost > 0.002 {
+				t.Errorf("%d packets dropped by the policer, %d passed", row.DroppedPackets, row.ConformPackets)
+			}
+			t.Logf("%.3f of the rate, %d dropped of %d, %d sent again; ACKs: %d thinned, %d made by box 2 and %d by box 1", share,
+				row.DroppedPackets, row.ConformPackets, tcpInfo(t, f.source).Total_retrans, far.AcksThinned, far.FakeAcks, row.FakeAcks)
 		})
 	}
 }

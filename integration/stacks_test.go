@@ -149,7 +149,8 @@ func TestStacksCrowd(t *testing.T) {
 		c.reliable, c.capacity = true, "1gbit"
 	}
 	l.startAll(t, one.String(), two.String())
-	const n, largest = 500, 300_000
+	const n = 500
+	largest := float64(soak(150_000, 400_000))
 	echoes(t, l, at(addrB, portReliable))
 	begin := time.Now()
 	conns := make([]*net.TCPConn, n)
