@@ -16,6 +16,20 @@ import (
 // acknowledged.
 const lastWords = time.Second
 
+// bound has RFC 2961 keep as much as the machine, which may have larger limits
+// than it has by itself: of each session a PATH and a RESV on both sides.
+func bound(l *reliable.Limits, n softstate.Limits) {
+	if l.Neighbors == 0 {
+		l.Neighbors = n.Neighbors
+	}
+	if l.Sent == 0 {
+		l.Sent = max(reliable.DefaultMessages, 5*n.Sessions)
+	}
+	if l.Received == 0 {
+		l.Received = max(reliable.DefaultMessages, 5*n.Sessions)
+	}
+}
+
 // deadline is when the machine, the tunnels, RFC 2961 or the handshakes have to be called,
 // whichever is first.
 func (p *Proxy) deadline() (time.Time, bool) {

@@ -123,6 +123,54 @@ func TestCaptureIsFair(t *testing.T) {
 	}
 }
 
+// Who makes up hops on one interface fills no table for another: its neighbours
+// find a place with the machine, with RFC 2961 and with the shares of the rate.
+func TestMadeUpHopsStayOnTheirInterface(t *testing.T) {
+	p := New(Config{Rate: 1_000_000, Reliable: true, Node: softstate.Config{Limits: softstate.Limits{Sessions: 60_000, Neighbors: 120}}}, Hooks{
+		Send: &catcher{}, Log: zap.NewNop(), Event: func(softstate.Event) {},
+		ReceiverProxy: func(softstate.PathInfo) (softstate.ReserveSpec, bool) { return softstate.ReserveSpec{}, false },
+	})
+	p.SetInterfaces([]Interface{
+		{Link: route.Link{Index: 1, MTU: 1500, Addr4: netip.MustParseAddr("10.9.0.1")}},
+		{Link: route.Link{Index: 2, MTU: 1500, Addr4: netip.MustParseAddr("10.9.1.1")}},
+	})
+	p.runCommands()
+	now := time.Now()
+	take := func(iface int, hop netip.Addr, port uint16) {
+		t.Helper()
+		p.Capture(now, pathFrom(t, hop.String(), port), iface)
+		for len(p.in) > 0 {
+			p.receive(<-p.in)
+		}
+	}
+	for i := range 1000 {
+		take(1, netip.AddrFrom4([4]byte{10, 9, byte(4 + i>>8), byte(i)}), uint16(10_000+i))
+	}
+	if c := p.node.Counters(); c.Dropped[softstate.DropLimitPath] < 800 {
+		t.Fatalf("that was no flood: %+v", c)
+	}
+	for i := range 9 {
+		hop := netip.AddrFrom4([4]byte{10, 9, 1, byte(10 + i)})
+		take(2, hop, uint16(5000+i))
+		if !p.node.Neighbor(2, hop) {
+			t.Errorf("neighbour %d is refused", i)
+		}
+		known := p.share.Known()
+		if p.share.Know(now, fair.Key{Iface: 2, Addr: hop}); p.share.Known() != known {
+			t.Errorf("neighbour %d had no share of the rate", i)
+		}
+	}
+	found := 0
+	for _, v := range p.layer.Neighbors() {
+		if v.Iface == 2 && v.Heard {
+			found++
+		}
+	}
+	if found != 9 {
+		t.Errorf("RFC 2961 knows %d of 9 neighbours", found)
+	}
+}
+
 // What a neighbour borrows does not fill the queue to the protocol: the second
 // half of it is there for own shares.
 func TestBorrowedMessagesLeaveRoom(t *testing.T) {

@@ -141,6 +141,14 @@ type interfaces struct {
 	local   map[netip.Addr]bool
 }
 
+func (s *interfaces) indices() []softstate.IfIndex {
+	list := make([]softstate.IfIndex, 0, len(s.byIndex))
+	for i := range s.byIndex {
+		list = append(list, softstate.IfIndex(i))
+	}
+	return list
+}
+
 // changes lists the interfaces that are not what they were.
 func (s *interfaces) changes(old *interfaces) (list []softstate.IfIndex) {
 	for index, i := range s.byIndex {
@@ -181,6 +189,7 @@ func New(cfg Config, hooks Hooks) *Proxy {
 	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}, routes: route.NewTable()}
 	if cfg.Reliable {
 		cfg.Reduction.Overhead = p.grows
+		bound(&cfg.Reduction.Limits, cfg.Node.Limits)
 		p.layer = reliable.New(cfg.Reduction, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	}
 	p.node = softstate.New(cfg.Node, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
@@ -201,10 +210,15 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 			}
 		}
 	}
+	indices := s.indices()
 	if changed := s.changes(p.ifaces.Swap(s)); len(changed) > 0 {
 		// An error says that the proxy has stopped.
 		_ = p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
 			p.env.routes.Forget()
+			n.SetInterfaces(indices...)
+			if p.layer != nil {
+				p.layer.SetInterfaces(indices...)
+			}
 			for _, i := range list {
 				n.SetInterfaceRefresh(softstate.IfIndex(i.Index), i.Refresh)
 			}
@@ -213,7 +227,11 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 		})
 	}
 	p.setTunnels(list)
-	p.share.SetInterfaces(len(list))
+	shared := make([]int, 0, len(list))
+	for _, i := range indices {
+		shared = append(shared, int(i))
+	}
+	p.share.SetInterfaces(shared...)
 	p.poke() // new keys are proved at once
 }
 

@@ -42,15 +42,14 @@ const (
 // and never what another needs; and one that makes up addresses takes at most
 // its interface's share. It may be used by several goroutines.
 type Table struct {
-	rate float64
-	most int // neighbours with a share of their own
-
+	rate      float64
 	mu        sync.Mutex
 	ifaces    int
 	common    float64 // tokens for anybody; below zero when own shares were used without
 	last      time.Time
 	swept     time.Time
 	neighbors map[Key]*neighbor
+	places    *Quota         // in neighbors
 	groups    map[int]*group // by interface
 }
 
@@ -74,16 +73,18 @@ type bucket struct {
 // limit.
 func NewTable(rate float64, neighbors int) *Table {
 	return &Table{
-		rate: rate, most: neighbors, ifaces: 1,
+		rate: rate, ifaces: 1, places: NewQuota(neighbors),
 		neighbors: map[Key]*neighbor{}, groups: map[int]*group{},
 	}
 }
 
-// SetInterfaces tells among how many interfaces the rate is shared out.
-func (t *Table) SetInterfaces(n int) {
+// SetInterfaces tells among which interfaces the rate, and the places for
+// neighbours, are shared out.
+func (t *Table) SetInterfaces(list ...int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ifaces = max(n, 1)
+	t.ifaces = max(len(list), 1)
+	t.places.SetInterfaces(list...)
 }
 
 // Allow takes a message of k into account.
@@ -127,7 +128,7 @@ func (t *Table) Know(now time.Time, k Key) {
 		n.seen = now
 		return
 	}
-	if len(t.neighbors) >= t.most && !t.makeRoom(now) {
+	if !t.places.Take(k.Iface) && !(t.makeRoom(now, k.Iface) && t.places.Take(k.Iface)) {
 		return
 	}
 	t.neighbors[k] = &neighbor{seen: now}
@@ -173,15 +174,16 @@ func (t *Table) fill(now time.Time) {
 	}
 }
 
-// makeRoom takes the place of the neighbour that has been silent longest.
-func (t *Table) makeRoom(now time.Time) bool {
+// makeRoom takes the place of the neighbour of an interface that has been silent
+// longest, or of one of an interface that has more of them.
+func (t *Table) makeRoom(now time.Time, iface int) bool {
 	var (
 		oldest Key
 		found  bool
 		at     = now.Add(-stale)
 	)
 	for k, n := range t.neighbors {
-		if n.seen.Before(at) {
+		if n.seen.Before(at) && (k.Iface == iface || t.places.Held(k.Iface) > t.places.Held(iface)) {
 			oldest, at, found = k, n.seen, true
 		}
 	}
@@ -194,6 +196,7 @@ func (t *Table) makeRoom(now time.Time) bool {
 func (t *Table) remove(k Key) {
 	delete(t.neighbors, k)
 	t.groups[k.Iface].known--
+	t.places.Give(k.Iface, 1)
 }
 
 // take takes a token; the bucket holds what a second brings, and one at least.

@@ -68,7 +68,7 @@ func TestUnusedShareIsLent(t *testing.T) {
 // one interface are no concern of another's.
 func TestStrangersShareOneShare(t *testing.T) {
 	tb := NewTable(1000, 10)
-	tb.SetInterfaces(2)
+	tb.SetInterfaces(1, 2)
 	known := key(1, 1)
 	know(tb, known)
 	rates := map[Key]int{known: 200}
@@ -109,6 +109,27 @@ func TestTableIsBounded(t *testing.T) {
 	tb.Allow(later.Add(forget+time.Second), key(1, 2))
 	if n := tb.Known(); n != 0 || tb.groups[1].known != 0 {
 		t.Errorf("%d known, %d in their group: silence is forgotten", n, tb.groups[1].known)
+	}
+}
+
+// Ever new neighbours on one interface, each with state for a moment, take the
+// places of none on another: neither those that are taken nor those of newcomers.
+func TestPlacesAreSharedAmongInterfaces(t *testing.T) {
+	tb := NewTable(100, 80)
+	tb.SetInterfaces(1, 2)
+	now := epoch
+	know(tb, key(2, 1))
+	for i := range 1000 {
+		tb.Know(now, Key{Iface: 1, Addr: netip.AddrFrom4([4]byte{10, 7, byte(i >> 8), byte(i)})})
+		now = now.Add(100 * time.Millisecond)
+	}
+	if tb.neighbors[key(2, 1)] == nil || tb.Known() != 71 {
+		t.Errorf("%d known after the flood", tb.Known())
+	}
+	for i := byte(1); i < 10; i++ {
+		if tb.Know(now, key(2, i)); tb.neighbors[key(2, i)] == nil {
+			t.Errorf("neighbour %d has no place", i)
+		}
 	}
 }
 

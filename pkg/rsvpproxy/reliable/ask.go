@@ -14,7 +14,7 @@ import (
 // answered by a NACK that asks for nothing.
 func (l *Layer) Ask(now time.Time, out softstate.IfIndex, addr netip.Addr) []softstate.Send {
 	src := l.addr(out, addr)
-	nb := l.neighbor(neighborKey{out, addr})
+	nb := l.neighbor(neighborKey{out, addr}, l.guessed)
 	if nb == nil || !src.IsValid() {
 		return nil
 	}

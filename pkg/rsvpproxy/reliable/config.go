@@ -50,9 +50,11 @@ type Config struct {
 	Overhead func(out softstate.IfIndex) int
 }
 
-// Limits bound what neighbours can make a [Layer] keep.
+// Limits bound what neighbours can make a [Layer] keep. Of Neighbors and Received
+// every interface has a part of its own ([Layer.SetInterfaces]); Sent follows from
+// what the machine keeps.
 type Limits struct {
-	Neighbors int
+	Neighbors int // that have spoken, and as many that never did
 	Sent      int // messages that were sent with a MESSAGE_ID
 	Received  int // messages kept for their Srefresh
 }

@@ -39,7 +39,7 @@ type Counters struct {
 // Counters returns the figures of l.
 func (l *Layer) Counters() Counters {
 	c := l.count
-	c.Neighbors, c.Sent, c.Received = len(l.neighbors), len(l.byID), l.received
+	c.Neighbors, c.Sent, c.Received = len(l.neighbors), len(l.byID), l.received.All()
 	for _, nb := range l.neighbors {
 		if nb.capable {
 			c.Capable++

@@ -39,10 +39,11 @@ func (l *Layer) keep(now time.Time, nb *neighbor, p Packet, m *wire.Message, lis
 	for _, k := range list {
 		l.forget(nb.kept[k])
 	}
-	if len(list) == 0 || l.received >= l.cfg.Limits.Received {
-		if len(list) > 0 {
-			l.count.LimitReceived++
-		}
+	if len(list) == 0 {
+		return
+	}
+	if !l.received.Take(int(nb.key.iface)) {
+		l.count.LimitReceived++
 		return
 	}
 	r := &kept{nb: nb, keys: list, id: id, raw: raw, packet: p}
@@ -53,7 +54,6 @@ func (l *Layer) keep(now time.Time, nb *neighbor, p Packet, m *wire.Message, lis
 	for _, k := range list {
 		nb.kept[k] = r
 	}
-	l.received++
 	r.refreshed(l, now)
 }
 
@@ -98,7 +98,7 @@ func (l *Layer) forget(r *kept) {
 			delete(r.nb.kept, k)
 		}
 	}
-	l.received--
+	l.received.Give(int(r.nb.key.iface), 1)
 }
 
 // summarized takes a Srefresh: each identifier is as good as the message that

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/timers"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -23,9 +24,13 @@ type Layer struct {
 	states    map[stateKey]*sent
 	byID      map[uint32]*sent
 	targets   map[targetKey]*target
-	received  int
-	timers    timers.Heap[timed]
-	count     Counters
+	// heard is for neighbours that a message came from. guessed is for those that
+	// routing names as the next hop: which these are follows from the destinations
+	// of sessions, and so from what others send.
+	heard, guessed *fair.Quota
+	received       *fair.Quota
+	timers         timers.Heap[timed]
+	count          Counters
 
 	out []softstate.Send
 	in  []softstate.Received
@@ -34,10 +39,23 @@ type Layer struct {
 // New returns a Layer that knows nobody. Its epoch is random, so that
 // neighbours notice a restart (RFC 2961 section 4.2).
 func New(cfg Config, env Environment, rng *rand.Rand) *Layer {
+	cfg = cfg.withDefaults()
 	return &Layer{
-		cfg: cfg.withDefaults(), env: env, rng: rng, epoch: rng.Uint32() & (1<<24 - 1),
+		heard: fair.NewQuota(cfg.Limits.Neighbors), guessed: fair.NewQuota(cfg.Limits.Neighbors), received: fair.NewQuota(cfg.Limits.Received),
+		cfg: cfg, env: env, rng: rng, epoch: rng.Uint32() & (1<<24 - 1),
 		neighbors: map[neighborKey]*neighbor{}, states: map[stateKey]*sent{},
 		byID: map[uint32]*sent{}, targets: map[targetKey]*target{},
+	}
+}
+
+// SetInterfaces tells among which interfaces the limits are shared out.
+func (l *Layer) SetInterfaces(list ...softstate.IfIndex) {
+	ifaces := make([]int, 0, len(list))
+	for _, i := range list {
+		ifaces = append(ifaces, int(i))
+	}
+	for _, q := range []*fair.Quota{l.heard, l.guessed, l.received} {
+		q.SetInterfaces(ifaces...)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -12,10 +13,11 @@ import (
 // hop behind a router that does not speak RSVP, and for a group's next hops.
 type neighbor struct {
 	key     neighborKey
-	heard   bool // a message came
-	capable bool // ... whose last one had the flag of RFC 2961 section 2
-	acks    bool // it has acknowledged something
-	refused bool // it answered MESSAGE_ID with error 13
+	room    *fair.Quota // that it counts for
+	heard   bool        // a message came
+	capable bool        // ... whose last one had the flag of RFC 2961 section 2
+	acks    bool        // it has acknowledged something
+	refused bool        // it answered MESSAGE_ID with error 13
 	seen    time.Time
 	left    time.Time     // the last message to it that could have been bundled
 	rtt     time.Duration // smoothed, 0: not measured
@@ -36,27 +38,37 @@ type neighbor struct {
 
 type epochID struct{ epoch, id uint32 }
 
-func (l *Layer) neighbor(k neighborKey) *neighbor {
+// neighbor finds or makes one, which then counts for room.
+func (l *Layer) neighbor(k neighborKey, room *fair.Quota) *neighbor {
 	nb := l.neighbors[k]
 	if nb != nil {
 		return nb
 	}
-	if len(l.neighbors) >= l.cfg.Limits.Neighbors && !l.evict() {
+	if !l.take(k.iface, room) {
 		l.count.LimitNeighbors++
 		return nil
 	}
-	nb = &neighbor{key: k, kept: map[stateKey]*kept{}, byID: map[epochID]*kept{}}
+	nb = &neighbor{key: k, room: room, kept: map[stateKey]*kept{}, byID: map[epochID]*kept{}}
 	nb.flush.Owner = nb
 	l.neighbors[k] = nb
 	return nb
 }
 
-// evict forgets a neighbour that nothing depends on, the longest unheard.
-func (l *Layer) evict() bool {
+func (l *Layer) take(iface softstate.IfIndex, room *fair.Quota) bool {
+	return room.Take(int(iface)) || l.evict(iface, room) && room.Take(int(iface))
+}
+
+// evict forgets a neighbour on an interface that nothing depends on, the longest
+// unheard; if there is none, one on an interface that has more of them.
+func (l *Layer) evict(iface softstate.IfIndex, room *fair.Quota) bool {
 	var oldest *neighbor
 	for _, nb := range l.neighbors {
-		free := nb.sent == 0 && len(nb.kept) == 0 && len(nb.queue) == 0 && len(nb.due) == 0
-		if free && (oldest == nil || nb.seen.Before(oldest.seen)) {
+		free := nb.room == room && nb.sent == 0 && len(nb.kept) == 0 && len(nb.queue) == 0 && len(nb.due) == 0
+		mine := nb.key.iface == iface
+		switch {
+		case !free || !mine && room.Held(int(nb.key.iface)) <= room.Held(int(iface)):
+		case oldest == nil, mine && oldest.key.iface != iface,
+			mine == (oldest.key.iface == iface) && nb.seen.Before(oldest.seen):
 			oldest = nb
 		}
 	}
@@ -65,18 +77,22 @@ func (l *Layer) evict() bool {
 	}
 	l.timers.Stop(&oldest.flush)
 	delete(l.neighbors, oldest.key)
+	room.Give(int(oldest.key.iface), 1)
 	return true
 }
 
 // hears notes that a neighbour spoke, and what its flag says.
 func (l *Layer) hears(now time.Time, k neighborKey, flags uint8) *neighbor {
-	a := k.addr
-	if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == l.addr(k.iface, a) {
+	if !l.neighborly(k) {
 		return nil
 	}
-	nb := l.neighbor(k)
+	nb := l.neighbor(k, l.heard)
 	if nb == nil {
 		return nil
+	}
+	if nb.room != l.heard && l.take(k.iface, l.heard) {
+		nb.room.Give(int(k.iface), 1)
+		nb.room = l.heard
 	}
 	nb.heard, nb.seen = true, now
 	nb.capable = flags&wire.RefreshReduction != 0
@@ -84,6 +100,24 @@ func (l *Layer) hears(now time.Time, k neighborKey, flags uint8) *neighbor {
 		nb.refused = false
 	}
 	return nb
+}
+
+// neighborly says whether k can be a neighbour.
+func (l *Layer) neighborly(k neighborKey) bool {
+	a := k.addr
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && a != l.addr(k.iface, a)
+}
+
+// stranger answers a Srefresh of a neighbour for which there was no place:
+// nothing of its is kept, so that it has to send all of it whole, and does not
+// take for refreshed what is not.
+func (l *Layer) stranger(now time.Time, p Packet, m *wire.Message) {
+	nb := &neighbor{key: neighborKey{p.Iface, generator(m, p)}}
+	nb.flush.Owner = nb
+	if l.neighborly(nb.key) {
+		l.summarized(now, nb, p, m)
+		l.flush(now, nb, true)
+	}
 }
 
 // takesIDs says whether MESSAGE_ID may be sent. A neighbour never heard of is
@@ -107,7 +141,7 @@ func (l *Layer) towards(s *softstate.Send) (nb *neighbor, direct bool) {
 			addr = hop
 		}
 	}
-	return l.neighbor(neighborKey{s.Out, addr}), direct
+	return l.neighbor(neighborKey{s.Out, addr}, l.guessed), direct
 }
 
 // Assured says whether a PATH or RESV to dst that leaves by out goes to a

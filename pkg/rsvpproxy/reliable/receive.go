@@ -52,6 +52,8 @@ func (l *Layer) message(now time.Time, p Packet, bundle *wire.Message) {
 			l.follow(now, nb, m)
 			l.summarized(now, nb, p, m)
 			l.acknowledgeIf(now, nb, p, m)
+		} else {
+			l.stranger(now, p, m)
 		}
 		return
 	case nb == nil:

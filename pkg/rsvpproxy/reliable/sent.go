@@ -262,7 +262,7 @@ func (l *Layer) giveUp(now time.Time, e *sent) {
 
 const (
 	minPeriod = time.Second
-	maxPeriod = 6 * time.Hour
+	maxPeriod = time.Hour // as the machine has it
 )
 
 func period(tv *wire.TimeValues) time.Duration {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -346,7 +347,7 @@ func (w *network) wantGone() {
 
 // check verifies what must hold between the tables of a Layer.
 func (l *Layer) check() error {
-	refs, received := map[*neighbor]int{}, 0
+	refs, received, rooms := map[*neighbor]int{}, 0, map[*fair.Quota]int{}
 	for id, e := range l.byID {
 		if e.id != id || e.keyed && l.states[e.key] != e || !e.timer.Armed() {
 			return fmt.Errorf("sent %d: misplaced, or without a timer", id)
@@ -377,14 +378,15 @@ func (l *Layer) check() error {
 			return fmt.Errorf("neighbour %v: %d messages, counted %d", k, nb.sent, refs[nb])
 		}
 		received += len(nb.byID)
+		rooms[nb.room]++
 		for k, r := range nb.kept {
 			if nb.byID[r.id] != r {
 				return fmt.Errorf("kept %v: misplaced", k)
 			}
 		}
 	}
-	if received != l.received {
-		return fmt.Errorf("%d kept, counted %d", received, l.received)
+	if received != l.received.All() || rooms[l.heard] != l.heard.All() || rooms[l.guessed] != l.guessed.All() {
+		return fmt.Errorf("%d kept, counted %d; neighbours %v", received, l.received.All(), rooms)
 	}
 	return nil
 }

@@ -5,12 +5,13 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // check verifies what must hold between the tables of a Node at any time.
 func (n *Node) check() error {
-	senders, tcsbs, neighbors := 0, 0, map[neighborKey]neighbor{}
+	senders, tcsbs, neighbors := map[IfIndex]int{}, 0, map[neighborKey]neighbor{}
 	ports := map[portKey]portUse{}
 	live := map[*timer]bool{}
 	for id, s := range n.sessions {
@@ -23,7 +24,7 @@ func (n *Node) check() error {
 			ports[portKey{id.Dst, id.Protocol}] = u
 		}
 		for _, p := range s.psbs {
-			senders++
+			senders[p.in]++
 			if k := p.prev(); k.addr.IsValid() {
 				nb := neighbors[k]
 				nb.refs++
@@ -100,11 +101,55 @@ func (n *Node) check() error {
 	}
 	held := map[neighborKey]neighbor{}
 	for k, nb := range n.neighbors {
-		held[k] = *nb
+		held[k] = neighbor{refs: nb.refs, senders: nb.senders}
 	}
-	if senders != n.senders || tcsbs != len(n.byID) || !maps.Equal(neighbors, held) || !maps.Equal(ports, got) {
-		return fmt.Errorf("counts: senders %d/%d reservations %d/%d neighbours %v/%v ports %v/%v",
-			senders, n.senders, tcsbs, len(n.byID), neighbors, held, ports, got)
+	if err := n.room.check(n, senders); err != nil {
+		return err
+	}
+	if tcsbs != len(n.byID) || !maps.Equal(neighbors, held) || !maps.Equal(ports, got) {
+		return fmt.Errorf("counts: reservations %d/%d neighbours %v/%v ports %v/%v",
+			tcsbs, len(n.byID), neighbors, held, ports, got)
+	}
+	return nil
+}
+
+// check compares what the quotas count with what there is.
+func (r *rooms) check(n *Node, senders map[IfIndex]int) error {
+	sessions, requests, neighbors, early := map[IfIndex]int{}, map[IfIndex]int{}, map[IfIndex]int{}, map[IfIndex]int{}
+	for _, s := range n.sessions {
+		sessions[s.order[0].in]++
+		for _, t := range s.tcsbs {
+			for _, b := range t.rsbs {
+				if !b.local() {
+					requests[b.from]++
+				}
+			}
+		}
+	}
+	for k, nb := range n.neighbors {
+		if !nb.extra {
+			neighbors[k.iface]++
+		}
+	}
+	for _, list := range n.early {
+		for i := range list {
+			early[list[i].Iface]++
+		}
+	}
+	for _, x := range []struct {
+		name string
+		got  *fair.Quota
+		want map[IfIndex]int
+	}{{"senders", r.senders, senders}, {"sessions", r.sessions, sessions}, {"requests", r.requests, requests}, {"neighbours", r.neighbors, neighbors}, {"early", r.early, early}} {
+		sum := 0
+		for i, c := range x.want {
+			if sum += c; x.got.Held(int(i)) != c {
+				return fmt.Errorf("%s of interface %d: %d counted, %d there", x.name, i, x.got.Held(int(i)), c)
+			}
+		}
+		if x.got.All() != sum {
+			return fmt.Errorf("%s: %d counted, %d there", x.name, x.got.All(), sum)
+		}
 	}
 	return nil
 }

@@ -25,8 +25,12 @@ const (
 	quickBase = 500 * time.Millisecond
 	// minRefresh and maxRefresh bound the R that a neighbour announces: zero
 	// would make its state vanish as it comes, 49 days would keep it for ever.
+	// An hour is 120 times the default, and as much as our own configuration
+	// takes: such state lives for five hours and a quarter, one lost PathTear or a
+	// flood of PATHs no longer. State of a larger R that is refreshed less often
+	// than that does end.
 	minRefresh = time.Second
-	maxRefresh = 6 * time.Hour
+	maxRefresh = time.Hour
 )
 
 // Config are the parameters of a [Node]. Zero values mean the defaults.
@@ -48,14 +52,17 @@ type Config struct {
 	IPv6 bool
 }
 
-// Limits bound the state that neighbours can make a [Node] keep.
+// Limits bound the state that neighbours can make a [Node] keep. Of each limit but
+// PerSession every interface has a part of its own ([Node.SetInterfaces]).
 type Limits struct {
 	Sessions   int // sessions
 	Senders    int // senders in all sessions together
 	PerSession int // senders of one session
 	Neighbors  int // different previous and next hops
-	// Share is how many times what is free of Sessions and Senders one neighbour
-	// may hold: with 8 eight ninths of them, alone. Negative: all.
+	Requests   int // reservation requests of next hops
+	// Share is how many times what is free of Sessions and Senders for its
+	// interface one neighbour may hold: with 8 eight ninths of them, alone.
+	// Negative: all.
 	Share int
 }
 
@@ -70,6 +77,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Limits.Senders, c.Limits.Sessions)
 	def(&c.Limits.PerSession, DefaultPerSession)
 	def(&c.Limits.Neighbors, DefaultNeighbors)
+	def(&c.Limits.Requests, 2*c.Limits.Senders)
 	def(&c.ErrorRate, DefaultErrorRate)
 	def(&c.Limits.Share, DefaultShare)
 	c.Refresh = max(c.Refresh, minRefresh)

@@ -22,7 +22,7 @@ const (
 	DropConfirmDst             // ResvConf not addressed to its RESV_CONFIRM (Appendix B)
 	DropTTL                    // would leave with a TTL of zero
 	DropLimitPath              // a limit on sessions, senders or neighbours was reached by a PATH
-	DropLimitResv              // ... by a RESV
+	DropLimitResv              // a limit on neighbours or requests was reached by a RESV
 	DropLateResult             // ReserveResult for a reservation that is gone
 	DropInterface              // multicast PATH or PathTear that came where routing does not expect it (RFC 2205 section 3.9)
 	DropShare                  // a PATH of a neighbour that holds its share of sessions and senders ([Limits.Share])
@@ -81,7 +81,7 @@ func (n *Node) Counters() Counters {
 		Malformed: maps.Clone(c.malformed), PathErrs: maps.Clone(c.pathErrs), ResvErrs: maps.Clone(c.resvErrs),
 		PathTimeouts: c.pathTimeouts, ResvTimeouts: c.resvTimeouts,
 		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, ErrorsLimited: c.limited, Postponed: c.postponed,
-		Sessions: len(n.sessions), Senders: n.senders, Reservations: len(n.byID), Neighbors: len(n.neighbors),
+		Sessions: len(n.sessions), Senders: n.room.senders.All(), Reservations: len(n.byID), Neighbors: len(n.neighbors),
 	}
 	for t := wire.Path; t <= wire.ResvConf; t++ {
 		out.In[t], out.Out[t] = c.in[t], c.out[t]

@@ -33,7 +33,7 @@ type PathView struct {
 
 // Paths lists the path state, in the order of [Node.Sessions].
 func (n *Node) Paths(now time.Time) []PathView {
-	out := make([]PathView, 0, n.senders)
+	out := make([]PathView, 0, n.room.senders.All())
 	n.eachPSB(func(p *psb) {
 		v := PathView{
 			Session: p.s.id, Sender: p.sender, Role: p.role(), State: p.state(), PrevHop: p.phop, In: p.in, TSpec: p.tspec, AdSpec: p.adspec,

@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// SetInterfaces tells which interfaces take part: the limits are shared out among
+// them, and the node's own senders that come in by none.
+func (n *Node) SetInterfaces(list ...IfIndex) { n.room.share(list) }
+
 // InterfacesChanged tells that the addresses or the state of interfaces have
 // changed. After the time W, in which routing settles too (RFC 2205 section
 // 3.6), PATH goes out of them with the address that they have now, so that RESV

@@ -27,12 +27,11 @@ func (n *Node) fallBack(now time.Time, p *psb) bool {
 	}
 	was, is := p.prev(), neighborKey{l.in, l.phop.Addr}
 	if was != is {
-		if !n.holdSender(is) {
-			return false
-		}
 		n.unholdSender(was)
+		n.holdSender(is, true)
 	}
 	p.in, p.phop = l.in, l.phop
+	n.recount(p)
 	n.timers.Set(&p.life, l.until)
 	n.reroute(p)
 	n.joinHop(now, p, true)

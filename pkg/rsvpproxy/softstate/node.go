@@ -24,7 +24,7 @@ type Node struct {
 	ports     map[portKey]*portUse
 	byID      map[uint64]*tcsb
 	neighbors map[neighborKey]*neighbor
-	senders   int
+	room      rooms
 	lastID    uint64
 	timers    timers.Heap[owner]
 	count     counters
@@ -42,7 +42,6 @@ type Node struct {
 	// What Recover has begun: RESV messages that wait for their PATH.
 	recovery time.Time
 	early    map[wire.Session][]Received
-	earlyLen int
 
 	restyling bool // the receiver proxy is changing a session's style
 	torn      bool // reservations that end now were taken back, see [Release]
@@ -53,8 +52,9 @@ func New(cfg Config, env Environment, rng *rand.Rand) *Node {
 	rev, _ := env.(Reverser)
 	sure, _ := env.(Assurer)
 	crosser, _ := env.(Crosser)
+	cfg = cfg.withDefaults()
 	return &Node{
-		cfg: cfg.withDefaults(), env: env, rng: rng, rev: rev, sure: sure, crosser: crosser,
+		cfg: cfg, env: env, rng: rng, rev: rev, sure: sure, crosser: crosser, room: newRooms(cfg.Limits),
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
 		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{

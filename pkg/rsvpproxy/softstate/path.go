@@ -49,24 +49,22 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 			n.drop(DropShare)
 			refusal = &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "the neighbour holds its share of sessions"}
 		} else {
-			p, refusal = n.newPSB(now, m.Session, *m.SenderTemplate)
+			p, refusal = n.newPSB(now, m.Session, *m.SenderTemplate, rx.Iface)
 		}
 		if refusal != nil {
 			n.refusePath(rx, refusal)
 			return
 		}
-		p.in = rx.Iface // our address in a PathErr
 	}
 	if was, is := p.prev(), (neighborKey{rx.Iface, m.Hop.Addr}); was != is {
-		if !n.holdSender(is) {
-			if created {
-				n.deletePSB(now, p)
-			}
+		n.unholdSender(was)
+		// What is there stays, whatever the table of neighbours holds.
+		if !n.holdSender(is, !created) {
+			n.deletePSB(now, p)
 			n.drop(DropLimitPath)
 			n.refusePath(rx, &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"})
 			return
 		}
-		n.unholdSender(was)
 	}
 
 	moved := !created && (p.phop != *m.Hop || p.in != rx.Iface)
@@ -75,6 +73,7 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	}
 	changed := p.take(rx, n.nonRSVP(rx)) || created
 	p.said = said
+	n.recount(p)
 	n.timers.Set(&p.life, now.Add(n.lifetime(m.TimeValues)))
 	if n.reroute(p) {
 		changed = true
@@ -162,8 +161,9 @@ func (p *psb) take(rx *Received, nonRSVP bool) bool {
 		!sameObjects(p.unknown, old.unknown)
 }
 
-// newPSB makes path state, or tells why not.
-func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Refusal) {
+// newPSB makes path state of a sender whose PATH, or data, comes in by in, or
+// tells why not.
+func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter, in IfIndex) (*psb, *Refusal) {
 	id = id.Key()
 	s := n.sessions[id]
 	switch {
@@ -171,9 +171,9 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 		return nil, &Refusal{Code: wire.ErrDstPorts}
 	case s != nil && s.srcPortConflict(f):
 		return nil, &Refusal{Code: wire.ErrSrcPorts}
-	case s == nil && len(n.sessions) >= n.cfg.Limits.Sessions,
+	case s == nil && n.room.sessions.Free(int(in)) == 0,
 		s != nil && len(s.psbs) >= n.cfg.Limits.PerSession,
-		n.senders >= n.cfg.Limits.Senders:
+		n.room.senders.Free(int(in)) == 0:
 		n.drop(DropLimitPath)
 		return nil, &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many sessions or senders"}
 	}
@@ -181,8 +181,10 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 		s = &session{id: id, psbs: map[wire.Filter]*psb{}, tcsbs: map[tcKey]*tcsb{}}
 		n.sessions[id] = s
 		n.usePort(id, 1)
+		s.room = in
+		n.room.sessions.Take(int(in))
 	}
-	p := &psb{s: s, sender: f, created: now}
+	p := &psb{s: s, sender: f, created: now, in: in, room: in}
 	p.refresh = timer{Owner: owner{kind: timerPathRefresh, p: p}}
 	p.life = timer{Owner: owner{kind: timerPathLife, p: p}}
 	p.up = upstream{s: s, p: p}
@@ -190,7 +192,8 @@ func (n *Node) newPSB(now time.Time, id wire.Session, f wire.Filter) (*psb, *Ref
 	p.failureTime = timer{Owner: owner{kind: timerFailure, p: p}}
 	p.limitTime = timer{Owner: owner{kind: timerLimit, p: p}}
 	s.insert(p)
-	n.senders++
+	n.room.senders.Take(int(in))
+	n.recount(p)
 	return p, nil
 }
 
@@ -209,12 +212,15 @@ func (n *Node) deletePSB(now time.Time, p *psb) {
 	}
 	p.outs = outs
 	n.unholdSender(p.prev())
-	n.senders--
+	n.room.senders.Give(int(p.room), 1)
 	n.showGone(p)
 	n.syncShared(now, s, nil, false, false)
 	if len(s.order) == 0 {
 		delete(n.sessions, s.id)
 		n.usePort(s.id, -1)
+		n.room.sessions.Give(int(s.room), 1)
+	} else {
+		n.recount(s.order[0])
 	}
 	if p.turned {
 		n.endReverse(now, p)

@@ -437,14 +437,18 @@ func TestLimits(t *testing.T) {
 	onlySend(t, send(1, 2, "192.0.2.1"), wire.Path)
 	refused(send(1, 3, "192.0.2.1")) // third sender of one session
 	onlySend(t, send(2, 1, "192.0.2.9"), wire.Path)
-	refused(send(3, 1, "192.0.2.1")) // third session
-	refused(send(2, 2, "192.0.2.1")) // fourth sender
-	refused(send(2, 1, "192.0.2.8")) // third neighbour, instead of the second
+	refused(send(3, 1, "192.0.2.1"))                 // third session
+	refused(send(2, 2, "192.0.2.1"))                 // fourth sender
+	noSend(t, send(2, 1, "192.0.2.8"), wire.PathErr) // the third neighbour is there instead of the second
 	r.resv(func(m *wire.Message) {
 		m.Session.DstPort = 1
 		m.Flows[0].Filters = []wire.Filter{{Src: srcHost, SrcPort: 1}}
 	})
-	if c := r.n.Counters(); c.Dropped[DropLimitPath] != 4 || c.Dropped[DropLimitResv] != 1 || c.Neighbors != 2 {
+	if c := r.n.Counters(); c.Dropped[DropLimitPath] != 3 || c.Dropped[DropLimitResv] != 1 || c.Neighbors != 2 {
 		t.Errorf("counters %+v", c)
 	}
+	r = newRig(t, Config{Limits: Limits{Neighbors: 2}})
+	onlySend(t, send(1, 1, "192.0.2.1"), wire.Path)
+	onlySend(t, send(2, 1, "192.0.2.9"), wire.Path)
+	refused(send(3, 1, "192.0.2.8")) // third neighbour
 }

@@ -12,7 +12,7 @@ import (
 // where it would be refused else, and its next hop would give up.
 func (n *Node) Recover(now, until time.Time) {
 	if until.After(now) {
-		n.recovery = until
+		n.recovery, n.room.early = until, n.room.quota(n.cfg.Limits.Senders)
 		n.early = map[wire.Session][]Received{}
 	}
 }
@@ -25,26 +25,29 @@ func (n *Node) recovering(now time.Time) bool {
 	if now.Before(n.recovery) {
 		return true
 	}
-	n.early, n.earlyLen = nil, 0
+	n.early, n.room.early = nil, n.room.quota(n.cfg.Limits.Senders)
 	return false
 }
 
 // postpone keeps a RESV whose PATH is not here yet; false: there is no room, or
 // no reason to.
 func (n *Node) postpone(now time.Time, rx *Received) bool {
-	if !n.recovering(now) || n.earlyLen >= n.cfg.Limits.Senders {
+	if !n.recovering(now) {
 		return false
 	}
 	id := rx.Msg.Session.Key()
 	list := n.early[id]
 	for i := range list { // the same once more, or what has come of it
 		if o := &list[i]; *o.Msg.Hop == *rx.Msg.Hop && sameFlows(o.Msg, rx.Msg) {
+			n.room.early.Move(int(o.Iface), int(rx.Iface))
 			list[i] = *rx
 			return true
 		}
 	}
+	if !n.room.early.Take(int(rx.Iface)) {
+		return false
+	}
 	n.early[id] = append(list, *rx)
-	n.earlyLen++
 	n.count.postponed++
 	return true
 }
@@ -75,8 +78,8 @@ func (n *Node) catchUp(now time.Time, id wire.Session) {
 		return
 	}
 	delete(n.early, id)
-	n.earlyLen -= len(list)
 	for i := range list {
+		n.room.early.Give(int(list[i].Iface), 1)
 		n.handleResv(now, &list[i])
 	}
 }

@@ -23,6 +23,7 @@ func (q request) equal(o request) bool {
 type rsb struct {
 	t    *tcsb
 	hop  wire.Hop // next hop and our LIH; zero address: local, the receiver proxy
+	from IfIndex  // where its RESV arrived, and whose part of the limits it takes
 	life timer
 	// until tells for each filter spec of style SE how long it lives: each is
 	// refreshed by itself (RFC 2209, RESV MESSAGE ARRIVES).

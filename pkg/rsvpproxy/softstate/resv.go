@@ -104,13 +104,17 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 	t := n.needTCSB(s, key, style)
 	r := t.find(hop)
 	if r == nil {
-		if !n.hold(neighborKey{out, hop.Addr}) {
+		if !n.holdRequest(neighborKey{rx.Iface, hop.Addr}) {
 			n.dropEmpty(t)
 			n.drop(DropLimitResv)
-			return &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"}
+			return &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours or requests"}
 		}
 		r = n.addRSB(t, hop, request{*fd.FlowSpec, filters})
+		r.from = rx.Iface
 		n.supplant(t)
+	} else if r.from != rx.Iface && n.holdRequest(neighborKey{rx.Iface, hop.Addr}) {
+		n.unholdRequest(r) // it comes another way now
+		r.from = rx.Iface
 	}
 	n.prolong(r, filters, now.Add(n.lifetime(rx.Msg.TimeValues)))
 	if w := r.wanted(); w.flow != *fd.FlowSpec || len(withFilters(w.filters, filters)) != len(w.filters) {

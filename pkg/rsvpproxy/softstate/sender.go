@@ -64,7 +64,7 @@ func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 	changed := p == nil || p.tspec != tspec || p.in != s.In || p.own == nil || p.own.ttl != s.TTL || !samePriority(p.own.priority, s.Priority)
 	if p == nil {
 		var refusal *Refusal
-		if p, refusal = n.newPSB(now, s.Session, s.Filter); refusal != nil {
+		if p, refusal = n.newPSB(now, s.Session, s.Filter, s.In); refusal != nil {
 			if refusal.Code == wire.ErrRSVPSystem {
 				return ErrTooMany
 			}
@@ -86,6 +86,7 @@ func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 	p.own.tspec, p.own.in, p.own.ttl, p.own.priority = tspec, s.In, s.TTL, s.Priority
 	p.tspec, p.in, p.ttl, p.policy = tspec, s.In, s.TTL, s.Priority.object()
 	p.retryAt = time.Time{}
+	n.recount(p)
 	n.reroute(p)
 	n.forwardPath(now, p)
 	n.answer(now, p)

@@ -17,6 +17,7 @@ type session struct {
 	order []*psb // the same, by sender: so that what is sent can be repeated
 	tcsbs map[tcKey]*tcsb
 	ups   []*upstream // of a shared style: a previous hop each
+	room  IfIndex     // whose part of the limit on sessions it takes
 	// kept: the receiver proxy goes on in the style of a host that fell silent,
 	// whatever policy prefers, so that nothing has to be torn down.
 	kept bool
@@ -35,6 +36,7 @@ type psb struct {
 	local bool      // declared here (sender proxy), not by a PATH
 	own   *declared // by AddSender; nil: the sender is none of ours
 	in    IfIndex   // where PATH, or the data, comes in
+	room  IfIndex   // whose part of the limit on senders it takes: in
 	phop  wire.Hop  // zero if local
 	left  *leftHop  // nil: there was no other previous hop, or it has torn its state down
 	ttl   uint8     // as received

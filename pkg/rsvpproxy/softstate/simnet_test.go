@@ -155,7 +155,7 @@ func (n *simNode) do(es []Effect) {
 			}
 		}
 	}
-	if n.n.senders < 50 {
+	if n.n.room.senders.All() < 50 {
 		if err := n.n.check(); err != nil {
 			s.t.Fatalf("node %d: %v", n.i, err)
 		}

@@ -29,6 +29,7 @@ func (n *Node) speakAgain(now time.Time, p *psb) {
 	n.timers.Stop(&p.failureTime)
 	n.unholdSender(p.prev())
 	p.phop, p.ttl, p.local, p.in = wire.Hop{}, p.own.ttl, true, p.own.in
+	n.recount(p)
 	p.nonRSVP, p.ePolice, p.flags = false, false, 0
 	p.tspec, p.adspec, p.rawTSpec, p.policy, p.unknown = p.own.tspec, nil, nil, p.own.priority.object(), nil
 	p.said = policy{}

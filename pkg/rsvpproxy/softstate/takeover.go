@@ -98,8 +98,7 @@ func (n *Node) displace(t *tcsb) {
 		ended := false
 		t.senders(func(p *psb) { ended = ended || !p.carries(t.key.out) })
 		if !r.local() && ended {
-			n.timers.Stop(&r.life)
-			n.unhold(r.neighbor())
+			n.release(r)
 			t.rsbs = slices.DeleteFunc(t.rsbs, func(o *rsb) bool { return o == r })
 		}
 	}
@@ -128,8 +127,7 @@ func (n *Node) resume(now time.Time, r *rsb) bool {
 	if t.style == wire.SE {
 		l.keep(func(f wire.Filter) bool { return slices.ContainsFunc(mine, func(p *psb) bool { return p.sender == f }) })
 	}
-	n.timers.Stop(&r.life)
-	n.unhold(r.neighbor())
+	n.release(r)
 	t.senders(n.touch)
 	t.rsbs = []*rsb{l}
 	t.s.kept = true

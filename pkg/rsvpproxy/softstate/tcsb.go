@@ -57,8 +57,7 @@ func (n *Node) addRSB(t *tcsb, h wire.Hop, q request) *rsb {
 func (n *Node) removeRSB(r *rsb) {
 	t := r.t
 	t.senders(n.touch)
-	n.timers.Stop(&r.life)
-	n.unhold(r.neighbor())
+	n.release(r)
 	t.rsbs = slices.DeleteFunc(t.rsbs, func(o *rsb) bool { return o == r })
 	n.dropEmpty(t)
 }
@@ -78,8 +77,7 @@ func (n *Node) deleteTCSB(t *tcsb) {
 	delete(n.byID, t.id)
 	delete(t.s.tcsbs, t.key)
 	for _, r := range t.rsbs {
-		n.timers.Stop(&r.life)
-		n.unhold(r.neighbor())
+		n.release(r)
 	}
 	t.rsbs = nil
 	if t.installed != nil || t.asked != nil {

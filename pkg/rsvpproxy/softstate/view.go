@@ -56,7 +56,7 @@ func (v *SessionView) Error() string { return v.Failure.String() }
 
 // Sessions lists all senders, ordered by session and sender.
 func (n *Node) Sessions(now time.Time) []SessionView {
-	out := make([]SessionView, 0, n.senders)
+	out := make([]SessionView, 0, n.room.senders.All())
 	for _, s := range n.sessions {
 		for _, p := range s.psbs {
 			out = append(out, p.view(now))
