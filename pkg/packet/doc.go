@@ -25,6 +25,7 @@ const (
 	ProtoICMP      = 1
 	ProtoTCP       = 6
 	ProtoUDP       = 17
+	ProtoDCCP      = 33
 	ProtoRouting   = 43
 	ProtoFragment  = 44
 	ProtoRSVP      = 46
@@ -33,6 +34,8 @@ const (
 	ProtoICMPv6    = 58
 	ProtoNoNext    = 59
 	ProtoDestOpts  = 60
+	ProtoSCTP      = 132
+	ProtoUDPLite   = 136
 	ProtoRSVPE2E   = 134 // RSVP-E2E-IGNORE, RFC 3175
 	ipv4MinHeader  = 20
 	ipv6HeaderSize = 40

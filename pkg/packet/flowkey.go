@@ -14,6 +14,9 @@ type FlowKey struct {
 	Src, Dst         [16]byte
 	SrcPort, DstPort uint16 // 0 where the protocol has no ports; see also SPIKey
 	Proto            uint8
+	// Label is the IPv6 flow label (20 bits) that stands for the source port in a
+	// reservation (RFC 2205 Appendix A.9); 0: none. [View.Key] leaves it out.
+	Label uint32
 }
 
 // MakeKey builds a key from addresses; both must be of one family.
@@ -106,6 +109,12 @@ func ProtoName(proto uint8) string {
 		return "esp"
 	case ProtoAH:
 		return "ah"
+	case ProtoDCCP:
+		return "dccp"
+	case ProtoSCTP:
+		return "sctp"
+	case ProtoUDPLite:
+		return "udplite"
 	}
 	return fmt.Sprint(proto)
 }
@@ -115,6 +124,9 @@ func ProtoName(proto uint8) string {
 func (k FlowKey) String() string {
 	if spi := k.SPI(); spi != 0 {
 		return fmt.Sprintf("%s %s > %s spi %#x", ProtoName(k.Proto), k.SrcAddr(), k.DstAddr(), spi)
+	}
+	if k.Label != 0 {
+		return fmt.Sprintf("%s %s label %#x > %s", ProtoName(k.Proto), k.SrcAddr(), k.Label, k.DstAddrPort())
 	}
 	return fmt.Sprintf("%s %s > %s", ProtoName(k.Proto), k.SrcAddrPort(), k.DstAddrPort())
 }

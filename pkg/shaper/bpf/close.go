@@ -28,7 +28,7 @@ func (t *Table) Close() error {
 			errs = append(errs, p.Close())
 		}
 	}
-	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease} {
+	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease, t.partial} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}

@@ -64,6 +64,7 @@ func keyOf(ifindex int, k packet.FlowKey) treatmentFlowKey {
 	return treatmentFlowKey{
 		Src: k.Src, Dst: k.Dst, Proto: k.Proto, Ifindex: uint32(ifindex),
 		Sport: swap(k.SrcPort), Dport: swap(k.DstPort),
+		Label: [3]uint8{uint8(k.Label >> 16), uint8(k.Label >> 8), uint8(k.Label)},
 	}
 }
 
@@ -72,6 +73,7 @@ func (k treatmentFlowKey) flowKey() packet.FlowKey {
 	return packet.FlowKey{
 		Src: k.Src, Dst: k.Dst, Proto: k.Proto,
 		SrcPort: swap(k.Sport), DstPort: swap(k.Dport),
+		Label: uint32(k.Label[0])<<16 | uint32(k.Label[1])<<8 | uint32(k.Label[2]),
 	}
 }
 

@@ -16,27 +16,32 @@ import (
 
 // layout is the version of the maps' keys and values. Pins of another version
 // are not adopted but replaced.
-const layout = "2"
+const layout = "3"
 
 // The maps' pins in a Table's directory. The bpf file system reserves names with
 // dots.
 const (
-	flowsPin  = "flows-" + layout
-	groupsPin = "groups-" + layout
-	leasePin  = "lease-" + layout
+	flowsPin   = "flows-" + layout
+	groupsPin  = "groups-" + layout
+	leasePin   = "lease-" + layout
+	partialPin = "partial-" + layout
 )
 
 // mapPin tells whether a pin is that of one of our maps.
-func mapPin(name string) bool { return name == flowsPin || name == groupsPin || name == leasePin }
+func mapPin(name string) bool {
+	return name == flowsPin || name == groupsPin || name == leasePin || name == partialPin
+}
 
 // Table is the kernel's table of treatments and the programs that obey it.
 // Its methods may not be called concurrently, but for Renew, Counters and Each.
 type Table struct {
-	dir    string
-	spec   *ebpf.CollectionSpec
-	flows  *ebpf.Map
-	groups *ebpf.Map
-	lease  *ebpf.Map
+	dir     string
+	spec    *ebpf.CollectionSpec
+	flows   *ebpf.Map
+	groups  *ebpf.Map
+	lease   *ebpf.Map
+	partial *ebpf.Map
+	rows    [kinds]int // that name less than the five-tuple
 	// The programs that change a flow or a group in place.
 	change, changeGroup *ebpf.Program
 
@@ -107,8 +112,13 @@ func (t *Table) openMaps() error {
 	if t.flows, t.Adopted, err = openMap(t.spec.Maps[treatmentMapFlows], filepath.Join(t.dir, flowsPin), copyFlows); err != nil {
 		return err
 	}
-	t.lease, _, err = openMap(t.spec.Maps[treatmentMapLease], filepath.Join(t.dir, leasePin), nil)
-	return err
+	if t.lease, _, err = openMap(t.spec.Maps[treatmentMapLease], filepath.Join(t.dir, leasePin), nil); err != nil {
+		return err
+	}
+	if t.partial, _, err = openMap(t.spec.Maps[treatmentMapPartial], filepath.Join(t.dir, partialPin), nil); err != nil {
+		return err
+	}
+	return t.countPartial()
 }
 
 // openMap takes the pinned map if it is like spec, and makes it if not: filled
@@ -194,7 +204,7 @@ func (t *Table) load(name string) (*ebpf.Program, error) {
 	}
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{
-			treatmentMapFlows: t.flows, treatmentMapGroups: t.groups, treatmentMapLease: t.lease,
+			treatmentMapFlows: t.flows, treatmentMapGroups: t.groups, treatmentMapLease: t.lease, treatmentMapPartial: t.partial,
 		},
 	})
 	if err != nil {
@@ -217,14 +227,23 @@ func (t *Table) Put(ifindex int, tr plan.Treatment, class, excess plan.ClassID, 
 	if found == 0 {
 		return nil
 	}
+	if err := t.counted(tr.Key, 1); err != nil {
+		return err
+	}
 	value := treatmentFlow{Spec: args.Spec, Levels: args.Spec.full()}
-	return explain("install a treatment", t.flows.Update(raw(&args.Key), raw(&value), ebpf.UpdateNoExist))
+	if err := t.flows.Update(raw(&args.Key), raw(&value), ebpf.UpdateNoExist); err != nil {
+		return errors.Join(explain("install a treatment", err), t.counted(tr.Key, -1))
+	}
+	return nil
 }
 
 // Delete removes a treatment: the flow is an ordinary one from the next packet on.
 func (t *Table) Delete(ifindex int, k packet.FlowKey) error {
 	key := keyOf(ifindex, k)
-	return explain("remove a treatment", t.flows.Delete(raw(&key)))
+	if err := t.flows.Delete(raw(&key)); err != nil {
+		return explain("remove a treatment", err)
+	}
+	return t.counted(k, -1)
 }
 
 // Counters reads those of one treatment.

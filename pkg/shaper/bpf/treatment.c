@@ -37,7 +37,8 @@
 
 // Matches packet.FlowKey with the interface added. Ports in network order,
 // IPv4 addresses in their IPv4-mapped form. Of flows that RFC 2207 names the
-// SPI stands in the place of both ports.
+// SPI stands in the place of both ports. A source port of 0, or both, are any:
+// see partial.
 struct flow_key {
 	__u8 src[16];
 	__u8 dst[16];
@@ -45,7 +46,7 @@ struct flow_key {
 	__be16 dport;
 	__u32 ifindex;
 	__u8 proto;
-	__u8 pad[3];
+	__u8 label[3]; // IPv6 flow label that stands for the source port, 0: none
 };
 
 // Depths and levels are in bytes * 10^9, so that rate * nanoseconds adds to
@@ -122,6 +123,19 @@ struct {
 	__type(value, __u64);
 } lease SEC(".maps");
 
+// Which rows of the table name less of a packet than its whole five-tuple (RFC
+// 2205 section 3.2, Appendix A.9), so that most packets need one lookup.
+#define PARTIAL_SPORT 1 // any source port
+#define PARTIAL_PORTS 2 // any ports
+#define PARTIAL_LABEL 4 // the flow label in the place of the source port
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} partial SEC(".maps");
+
 // Set per interface when the program is loaded.
 volatile const __u32 link_header = ETH_HLEN; // bytes before the IP header, or before a VLAN tag
 volatile const __u32 control_class = 0;
@@ -137,7 +151,8 @@ struct packet {
 	__u8 later;   // a fragment without a transport header
 	__u8 icmp6;   // its type
 	__u8 ipsec;   // protocol of the first IPsec header, 0: none
-	__u8 pad[2];
+	__u8 label[3]; // IPv6 flow label
+	__u8 pad[3];
 	__be32 spi;   // of that header
 };
 
@@ -205,6 +220,9 @@ ALWAYS_INLINE int parse6(struct __sk_buff *skb, struct packet *p)
 	__builtin_memcpy(p->key.dst, &ip.daddr, 16);
 	p->tos = ip.priority << 4 | ip.flow_lbl[0] >> 4;
 	p->hops = ip.hop_limit;
+	p->label[0] = ip.flow_lbl[0] & 15;
+	p->label[1] = ip.flow_lbl[1];
+	p->label[2] = ip.flow_lbl[2];
 	next = ip.nexthdr;
 	// RFC 8200 section 4.1. More headers than this is no traffic that
 	// anybody reserves for.
@@ -239,6 +257,13 @@ ALWAYS_INLINE int parse6(struct __sk_buff *skb, struct packet *p)
 	return 0;
 }
 
+// ported tells protocols whose header begins with two ports.
+ALWAYS_INLINE int ported(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_DCCP ||
+	       proto == IPPROTO_SCTP || proto == IPPROTO_UDPLITE;
+}
+
 ALWAYS_INLINE int parse(struct __sk_buff *skb, __be16 type, struct packet *p)
 {
 	__be16 ports[2];
@@ -252,7 +277,7 @@ ALWAYS_INLINE int parse(struct __sk_buff *skb, __be16 type, struct packet *p)
 		return -1;
 	if (err)
 		return err;
-	if (!p->later && (p->key.proto == IPPROTO_TCP || p->key.proto == IPPROTO_UDP)) {
+	if (!p->later && ported(p->key.proto)) {
 		if (bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports)))
 			return -1;
 		p->key.sport = ports[0];
@@ -264,20 +289,49 @@ ALWAYS_INLINE int parse(struct __sk_buff *skb, __be16 type, struct packet *p)
 }
 
 // find looks for the flow that a packet is of: for IPsec by the SPI first (RFC
-// 2207 section 4.1), then as for all others.
+// 2207 section 4.1), else by the five-tuple, then by less and less of it.
 ALWAYS_INLINE struct flow *find(struct packet *p)
 {
-	if (p->ipsec) {
-		struct flow_key k = p->key;
-		struct flow *f;
+	struct flow_key k = p->key;
+	struct flow *f;
+	__u32 zero = 0, *some;
 
+	if (p->ipsec) {
 		k.proto = p->ipsec;
 		__builtin_memcpy(&k.sport, &p->spi, sizeof(p->spi));
 		f = bpf_map_lookup_elem(&flows, &k);
 		if (f)
 			return f;
 	}
-	return bpf_map_lookup_elem(&flows, &p->key);
+	f = bpf_map_lookup_elem(&flows, &p->key);
+	if (f)
+		return f;
+	some = bpf_map_lookup_elem(&partial, &zero);
+	if (!some || !*some)
+		return 0;
+	k = p->key;
+	k.sport = 0;
+	if (*some & PARTIAL_LABEL && (p->label[0] | p->label[1] | p->label[2])) {
+		__builtin_memcpy(k.label, p->label, sizeof(k.label));
+		f = bpf_map_lookup_elem(&flows, &k);
+		if (f)
+			return f;
+		k.dport = 0;
+		f = bpf_map_lookup_elem(&flows, &k);
+		if (f)
+			return f;
+		k.dport = p->key.dport;
+		__builtin_memset(k.label, 0, sizeof(k.label));
+	}
+	if (*some & PARTIAL_SPORT) {
+		f = bpf_map_lookup_elem(&flows, &k);
+		if (f)
+			return f;
+	}
+	if (!(*some & PARTIAL_PORTS))
+		return 0;
+	k.dport = 0;
+	return bpf_map_lookup_elem(&flows, &k);
 }
 
 // control tells what the network itself lives on.
@@ -454,9 +508,7 @@ int egress(struct __sk_buff *skb)
 			skb->priority = control_class;
 		return TCX_NEXT;
 	}
-	if (p.later) // no ports: belongs to no flow that can be named
-		return TCX_NEXT;
-
+	// A later fragment has no ports: only a row that names none can be its.
 	p.key.ifindex = skb->ifindex;
 	struct flow *f = find(&p);
 	if (!f)

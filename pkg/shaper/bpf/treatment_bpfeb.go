@@ -47,7 +47,7 @@ type treatmentFlowKey struct {
 	Dport   uint16
 	Ifindex uint32
 	Proto   uint8
-	Pad     [3]uint8
+	Label   [3]uint8
 }
 
 type treatmentGroup struct {
@@ -102,6 +102,7 @@ const (
 	treatmentMapFlows        = "flows"
 	treatmentMapGroups       = "groups"
 	treatmentMapLease        = "lease"
+	treatmentMapPartial      = "partial"
 	treatmentProgChange      = "change"
 	treatmentProgChangeGroup = "change_group"
 	treatmentProgEgress      = "egress"
@@ -162,9 +163,10 @@ type treatmentProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type treatmentMapSpecs struct {
-	Flows  *ebpf.MapSpec `ebpf:"flows"`
-	Groups *ebpf.MapSpec `ebpf:"groups"`
-	Lease  *ebpf.MapSpec `ebpf:"lease"`
+	Flows   *ebpf.MapSpec `ebpf:"flows"`
+	Groups  *ebpf.MapSpec `ebpf:"groups"`
+	Lease   *ebpf.MapSpec `ebpf:"lease"`
+	Partial *ebpf.MapSpec `ebpf:"partial"`
 }
 
 // treatmentVariableSpecs contains global variables before they are loaded into the kernel.
@@ -195,9 +197,10 @@ func (o *treatmentObjects) Close() error {
 //
 // It can be passed to loadTreatmentObjects or ebpf.CollectionSpec.LoadAndAssign.
 type treatmentMaps struct {
-	Flows  *ebpf.Map `ebpf:"flows"`
-	Groups *ebpf.Map `ebpf:"groups"`
-	Lease  *ebpf.Map `ebpf:"lease"`
+	Flows   *ebpf.Map `ebpf:"flows"`
+	Groups  *ebpf.Map `ebpf:"groups"`
+	Lease   *ebpf.Map `ebpf:"lease"`
+	Partial *ebpf.Map `ebpf:"partial"`
 }
 
 func (m *treatmentMaps) Close() error {
@@ -205,6 +208,7 @@ func (m *treatmentMaps) Close() error {
 		m.Flows,
 		m.Groups,
 		m.Lease,
+		m.Partial,
 	)
 }
 
