@@ -21,7 +21,8 @@ type FlowRow struct {
 	Sport          uint16 `json:"sport"`
 	Dst            string `json:"dst"`
 	Dport          uint16 `json:"dport"`
-	SPI            uint32 `json:"spi"` // of a flow that is reserved by it (RFC 2207), which has no ports
+	FlowLabel      uint32 `json:"flow_label"` // IPv6, of a flow that is reserved by it
+	SPI            uint32 `json:"spi"`        // of a flow that is reserved by it (RFC 2207), which has no ports
 	Policy         string `json:"policy"`
 	PolicyLine     int    `json:"policy_line"` // in the config file
 	TCPMode        string `json:"tcp_mode"`
@@ -102,8 +103,9 @@ type SessionRow struct {
 	Dport     uint16    `json:"dport"`
 	Src       string    `json:"src"`
 	Sport     uint16    `json:"sport"`
-	Format    string    `json:"format"` // "": addresses and ports; gpi, aggregate, generic-aggregate
-	SPI       uint32    `json:"spi"`    // of the format gpi
+	Format    string    `json:"format"`     // "": addresses and ports; gpi, aggregate, generic-aggregate
+	SPI       uint32    `json:"spi"`        // of the format gpi
+	FlowLabel uint32    `json:"flow_label"` // IPv6, of a sender that is named by it
 	Policy    string    `json:"policy"`
 	Role      string    `json:"role"`     // sender-proxy, receiver-proxy, transit
 	PrevHop   string    `json:"prev_hop"` // "" where there is none

@@ -14,11 +14,16 @@ func sessionOf(key packet.FlowKey) (wire.Session, wire.Filter) {
 }
 
 // flowKey is the flow that a session and a filter stand for: by its five-tuple, or
-// by its SPI, where the session's port is virtual (RFC 2207 section 3). Aggregates
+// with the flow label for the source port (RFC 2205 Appendix A.9), or by its SPI, where the session's port is virtual (RFC 2207 section 3). Aggregates
 // are not told apart by their packets' headers beyond the addresses.
 func flowKey(s wire.Session, f wire.Filter) packet.FlowKey {
 	switch s.Format {
 	case wire.FormatPorts:
+		if f.Format == wire.FormatFlowLabel {
+			key := packet.MakeKey(s.Protocol, netip.AddrPortFrom(f.Src, 0), netip.AddrPortFrom(s.Dst, s.DstPort))
+			key.Label = f.Label
+			return key
+		}
 	case wire.FormatGPI:
 		return packet.SPIKey(s.Protocol, f.Src, s.Dst, f.SPI)
 	default:
@@ -34,6 +39,7 @@ func matchKey(s wire.Session, f wire.Filter) packet.FlowKey {
 	if key.SPI() != 0 {
 		key.SrcPort, key.DstPort = 0, 0
 	}
+	key.Label = 0
 	return key
 }
 

@@ -128,6 +128,35 @@ func TestReservationBySPIRFC2207Section4_1(t *testing.T) {
 	}
 }
 
+// RFC 2205 section 3.2 and Appendix A.9: senders without a port, and those that a
+// flow label names, have rows of their own.
+func TestKeysWithoutPortsRFC2205Section3_2(t *testing.T) {
+	src, dst := netip.MustParseAddr("fd00:1::2"), netip.MustParseAddr("fd00:2::2")
+	key := func(sport, dport uint16, label uint32) packet.FlowKey {
+		k := packet.MakeKey(17, netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport))
+		k.Label = label
+		return k
+	}
+	for _, c := range []struct {
+		dport uint16
+		f     wire.Filter
+		want  packet.FlowKey
+	}{
+		{5004, wire.Filter{Src: src, SrcPort: 4000}, key(4000, 5004, 0)},
+		{5004, wire.Filter{Src: src}, key(0, 5004, 0)},
+		{0, wire.Filter{Src: src}, key(0, 0, 0)},
+		{5004, wire.Filter{Src: src, Format: wire.FormatFlowLabel, Label: 7}, key(0, 5004, 7)},
+	} {
+		s := wire.Session{Dst: dst, Protocol: 17, DstPort: c.dport}
+		if got := flowKey(s, c.f); got != c.want {
+			t.Errorf("%v: %v, want %v", c.f, got, c.want)
+		}
+		if got := matchKey(s, c.f); got.Label != 0 {
+			t.Errorf("%v: policies see a label", c.f)
+		}
+	}
+}
+
 // The receiver proxy speaks for hosts' IPsec flows, and for no router's aggregates.
 func TestReceiverProxyOfFormats(t *testing.T) {
 	r := testControl(t)

@@ -62,6 +62,7 @@ func flowRow(now time.Time, id uint64, f *flow, cheats map[packet.FlowKey]tcpche
 		AgeS: seconds(now.Sub(f.asked)), ReservedBPS: uint64(f.rate * 8),
 		ConformPackets: f.counts.conform, ExceedPackets: f.counts.exceed, DroppedPackets: f.counts.dropped,
 	}
+	row.FlowLabel = f.key.Label
 	if row.SPI = f.key.SPI(); row.SPI != 0 {
 		row.Sport, row.Dport = 0, 0
 	}
@@ -146,6 +147,7 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 		row.Service = s.FlowSpec.Service.String()
 		row.FlowSpec = consoleFlowSpec(s.FlowSpec)
 	}
+	row.FlowLabel = s.Sender.Label
 	if s.Session.Format != wire.FormatPorts {
 		row.Format, row.SPI = s.Session.Format.String(), s.Sender.SPI
 	}

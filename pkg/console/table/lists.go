@@ -17,7 +17,7 @@ func Flows(w io.Writer, rows []console.FlowRow) error {
 	}
 	t := newTable(w, "PROTO", "SOURCE", "DESTINATION", "POLICY", "STATE", "TCP", "PHB", "OUT", "CLASS", "RATE", "BYTES", "RESERVED", "ACKS", "RESENT", "HELD", "AGE", "REASON")
 	for _, r := range rows {
-		t.row(r.Protocol, source(r.Src, r.Sport, r.SPI), endpoint(r.Dst, r.Dport), text(r.Policy), r.State, r.TCPMode, r.PHB, text(r.Interface), text(r.Class),
+		t.row(r.Protocol, source(r.Src, r.Sport, r.SPI, r.FlowLabel), endpoint(r.Dst, r.Dport), text(r.Policy), r.State, r.TCPMode, r.PHB, text(r.Interface), text(r.Class),
 			rate(r.RateBPS), size(r.Bytes), rate(r.ReservedBPS), count(r.FakeAcks), count(r.Retransmits), size(r.BufferedBytes), age(r.AgeS), r.Reason)
 	}
 	return t.end()
@@ -38,7 +38,7 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 		if r.FlowSpec != nil && r.FlowSpec.Rate > 0 { // R and S of guaranteed service
 			rspec = scaled(r.FlowSpec.Rate*8, "bit/s") + " " + (time.Duration(r.FlowSpec.Slack) * time.Microsecond).String()
 		}
-		protocol, sender := r.Protocol, source(r.Src, r.Sport, r.SPI)
+		protocol, sender := r.Protocol, source(r.Src, r.Sport, r.SPI, r.FlowLabel)
 		if r.Format != "" {
 			protocol = r.Format
 		}
@@ -49,12 +49,17 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 	return t.end()
 }
 
-// source is where a flow comes from; of IPsec the SPI tells which.
-func source(addr string, port uint16, spi uint32) string {
-	if spi != 0 {
+// source is where a flow comes from. Of IPsec the SPI tells which; an IPv6 flow
+// label may stand for the port.
+func source(addr string, port uint16, spi, label uint32) string {
+	switch {
+	case spi != 0:
 		return fmt.Sprintf("%s spi %#x", addr, spi)
+	case label != 0:
+		return fmt.Sprintf("%s label %#x", addr, label)
+	default:
+		return endpoint(addr, port)
 	}
-	return endpoint(addr, port)
 }
 
 func priority(p *console.Priority) string {

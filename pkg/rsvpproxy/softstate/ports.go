@@ -36,10 +36,11 @@ func (n *Node) dstPortConflict(s wire.Session) bool {
 }
 
 // srcPortConflict says whether sender f would have path state both with and
-// without a SrcPort (RFC 2205 section 3.2 (3)).
+// without a SrcPort (RFC 2205 section 3.2 (3)). One that a flow label names has
+// none to be compared.
 func (s *session) srcPortConflict(f wire.Filter) bool {
 	for o := range s.psbs {
-		if o.Src == f.Src && (o.SrcPort == 0) != (f.SrcPort == 0) {
+		if o.Src == f.Src && o.Format == f.Format && (o.SrcPort == 0) != (f.SrcPort == 0) {
 			return true
 		}
 	}

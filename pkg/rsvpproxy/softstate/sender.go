@@ -117,7 +117,7 @@ func (s *Sender) check() error {
 	switch {
 	case !s.Session.Dst.IsValid() || !s.Filter.Src.IsValid() || s.Session.Dst.Is4() != s.Filter.Src.Is4() || s.Filter.Src.IsMulticast():
 		return fmt.Errorf("session %v sender %v: address: %w", s.Session, s.Filter, ErrInvalid)
-	case s.Filter.Format != s.Session.Format.Filters():
+	case !s.Session.Takes(s.Filter.Format) || s.Filter.Format == wire.FormatFlowLabel && s.Filter.Label == 0:
 		return fmt.Errorf("session %v sender %v: conflicting C-Type (RFC 2207 section 4.1): %w", s.Session, s.Filter, ErrInvalid)
 	case s.Session.Format == wire.FormatGPI && (s.Session.Protocol != protoESP && s.Session.Protocol != protoAH || s.Session.DstPort == 0):
 		return fmt.Errorf("session %v: no IPsec protocol, or no virtual port (RFC 2207 section 4.1): %w", s.Session, ErrInvalid)

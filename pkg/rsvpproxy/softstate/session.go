@@ -176,8 +176,8 @@ func compareFilters(a, b wire.Filter) int {
 	if c := a.Src.Compare(b.Src); c != 0 {
 		return c
 	}
-	// A session's filters are all of one format: ports, or an SPI (RFC 2207).
-	return cmp.Or(cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.SPI, b.SPI))
+	// A session's filters are of one format: ports and flow labels, or an SPI (RFC 2207).
+	return cmp.Or(cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.SPI, b.SPI), cmp.Compare(a.Label, b.Label))
 }
 
 // style is that of the existing reservations, if there are any: styles do not

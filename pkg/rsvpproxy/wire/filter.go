@@ -15,6 +15,7 @@ type Filter struct {
 
 	Format Format
 	SPI    uint32 // FormatGPI: security parameters index of AH or ESP
+	Label  uint32 // FormatFlowLabel: 24 bits, of which IPv6 has 20 since RFC 2460
 }
 
 // String is for people.
@@ -24,10 +25,14 @@ func (f Filter) String() string {
 		return netip.AddrPortFrom(f.Src, f.SrcPort).String()
 	case FormatGPI:
 		return fmt.Sprintf("%v/spi %#08x", f.Src, f.SPI)
+	case FormatFlowLabel:
+		return fmt.Sprintf("%v/label %#05x", f.Src, f.Label)
 	default:
 		return f.Src.String()
 	}
 }
+
+const maxLabel = 1<<24 - 1
 
 func (f Filter) size() int {
 	if f.Format == FormatAggregate {
@@ -41,6 +46,8 @@ func (f Filter) appendBody(b []byte) []byte {
 	switch f.Format {
 	case FormatGPI:
 		return binary.BigEndian.AppendUint32(b, f.SPI)
+	case FormatFlowLabel:
+		return binary.BigEndian.AppendUint32(b, f.Label&maxLabel)
 	case FormatAggregate:
 		return b
 	default:
@@ -73,6 +80,8 @@ func (fs Formats) filter(c Class, ctype uint8, body []byte) (Filter, *Error) {
 		f.SPI = binary.BigEndian.Uint32(rest)
 	case FormatPorts:
 		f.SrcPort = binary.BigEndian.Uint16(rest[2:])
+	case FormatFlowLabel:
+		f.Label = binary.BigEndian.Uint32(rest) & maxLabel
 	default:
 	}
 	return f, nil
@@ -89,8 +98,11 @@ func (f Filter) check(s Session, c Class) *Error {
 	if f.Src.Is4() != s.Dst.Is4() {
 		return malformed(KindAddress, c, "source %v is not of the session's family", f.Src)
 	}
-	if f.Format != s.Format.Filters() {
+	if !s.Takes(f.Format) {
 		return malformed(KindFormat, c, "format %v in a session of format %v", f.Format, s.Format)
+	}
+	if f.Format == FormatFlowLabel && f.Label == 0 {
+		return malformed(KindFormat, c, "flow label 0, which names no flow (RFC 6437 section 2)")
 	}
 	if f.Format == FormatPorts && s.DstPort == 0 && f.SrcPort != 0 {
 		return malformed(KindSourcePort, c, "source port %d in a session without destination port", f.SrcPort)

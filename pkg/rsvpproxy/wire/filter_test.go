@@ -27,10 +27,10 @@ func TestFilterRFC2205AppendixA9(t *testing.T) {
 			t.Errorf("decoded %v, %v", got, err)
 		}
 	}
-	// The flow-label C-Type 3 is not spoken here: RFC 2205 section 3.10, rule 2.
-	_, err := decodeFilter(ClassSenderTemplate, 3, make([]byte, 20))
-	if err == nil || err.Code != ErrUnknownCType || err.Value != 0x0b03 {
-		t.Errorf("C-Type 3: %v", err)
+	// RFC 2205 section 3.10, rule 2.
+	_, err := decodeFilter(ClassSenderTemplate, 77, make([]byte, 20))
+	if err == nil || err.Code != ErrUnknownCType || err.Value != 0x0b4d {
+		t.Errorf("C-Type 77: %v", err)
 	}
 }
 

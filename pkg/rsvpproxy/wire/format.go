@@ -12,11 +12,12 @@ const (
 	FormatGPI                            // IPsec: an SPI in the place of the ports (RFC 2207)
 	FormatAggregate                      // the traffic of a DSCP between two routers (RFC 3175)
 	FormatGenericAggregate               // the same, of a PHB and several of them (RFC 4860); its filters are FormatAggregate
+	FormatFlowLabel                      // of filters alone, in IPv6 sessions of FormatPorts: a flow label in the place of the source port (RFC 2205 Appendix A.9)
 )
 
 var formatNames = [...]string{
 	FormatPorts: "ports", FormatGPI: "gpi", FormatAggregate: "aggregate",
-	FormatGenericAggregate: "generic-aggregate",
+	FormatGenericAggregate: "generic-aggregate", FormatFlowLabel: "flow-label",
 }
 
 // String returns the format's name.
@@ -30,7 +31,7 @@ func (f Format) String() string {
 // The C-Types of the formats for IPv4; the ones for IPv6 come next to them.
 var (
 	sessionCTypes = [...]uint8{FormatPorts: 1, FormatGPI: 3, FormatAggregate: 9, FormatGenericAggregate: 17}
-	filterCTypes  = [...]uint8{FormatPorts: 1, FormatGPI: 4, FormatAggregate: 9}
+	filterCTypes  = [...]uint8{FormatPorts: 1, FormatGPI: 4, FormatAggregate: 9, FormatFlowLabel: 2} // a flow label is of IPv6 alone
 )
 
 // Filters returns the format of the filters that belong to a session.
@@ -39,6 +40,13 @@ func (f Format) Filters() Format {
 		return FormatAggregate // RFC 4860 section 3
 	}
 	return f
+}
+
+// Takes says whether filters of a format belong to a session (RFC 2207 section 4.1).
+// A session of ports has senders that a source port names, and over IPv6 such that a
+// flow label does.
+func (s Session) Takes(f Format) bool {
+	return f == s.Format.Filters() || f == FormatFlowLabel && s.Format == FormatPorts && !s.Dst.Is4()
 }
 
 // Formats is a set of formats.
@@ -56,13 +64,16 @@ const (
 const AllFormats = AcceptGPI | AcceptAggregate | AcceptGenericAggregate
 
 func (fs Formats) has(f Format) bool {
-	return f == FormatPorts || fs&(1<<(f-1)) != 0
+	return f == FormatPorts || f == FormatFlowLabel || fs&(1<<(f-1)) != 0
 }
 
 // formatOf finds the format that a C-Type stands for, and the C-Type that the
 // address alone would have.
 func (fs Formats) formatOf(ctypes []uint8, ctype uint8) (Format, uint8, bool) {
-	for f, base := range ctypes {
+	for f, base := range ctypes { // C-Type 2 is that of ports, which come first
+		if base == 0 {
+			continue // of sessions alone
+		}
 		if base == ctype || base+1 == ctype {
 			return Format(f), ctypeIPv4 + ctype - base, fs.has(Format(f))
 		}
