@@ -1,0 +1,128 @@
+package netstack
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
+)
+
+var (
+	only   = flag.Uint64("seed", 0, "run this schedule alone (a failure names it)")
+	runs   = flag.Uint64("schedules", 0, "how many schedules each test runs; 0: as many as a change needs")
+	plain  = flag.Bool("plain", false, "without the engine: what the two stacks do by themselves")
+	traced = flag.Bool("trace", false, "log each packet")
+)
+
+// stalled is how long nothing may move: the stack's retransmission timeouts
+// double, and several in a row are lost at times.
+const stalled = 60 * time.Second
+
+// complete runs a schedule to its end and checks it.
+func (s *schedule) complete() {
+	defer s.a.close()
+	defer s.b.close()
+	a, b := &s.a.app, &s.b.app
+	s.begin()
+	s.run(2*time.Hour, func() bool {
+		if quiet := s.now - max(a.last, b.last, s.pauseTo, s.resetAt); quiet > stalled {
+			s.fail("stalled")
+		}
+		if s.resetBy != nil {
+			return a.over() && (b.ep == nil || b.over())
+		}
+		return a.err != nil || b.err != nil || a.closed && b.closed && a.gone() && b.gone()
+	})
+	finished := s.now
+	if x := s.boxes[1]; x.e != nil {
+		if st, ok := x.e.Flow(s.a2b); ok {
+			s.end = &st
+		}
+	}
+	if s.resetBy == nil && (a.err != nil || b.err != nil || a.got != len(a.want) || b.got != len(b.want)) {
+		s.fail("the source has %d of %d bytes and error %v, the receiver %d of %d and error %v", a.got, len(a.want), a.err, b.got, len(b.want), b.err)
+	}
+	s.outside()
+	for _, h := range []*host{s.a, s.b} {
+		if st := h.s.Stats(); st.TCP.ChecksumErrors.Value() > 0 || st.TCP.InvalidSegmentsReceived.Value() > 0 || st.IP.MalformedPacketsReceived.Value() > 0 {
+			s.fail("%s received broken packets", h.name)
+		}
+	}
+	if s.fails == 0 {
+		s.run(s.now+3*time.Minute, nil)
+		for _, x := range s.boxes {
+			if x.e == nil {
+				continue
+			}
+			if got := x.e.Totals(); got.Buffered != 0 || got.Flows != 0 {
+				s.fail("%s holds %+v after the end", x.name, got)
+			}
+		}
+	}
+	if s.fails > 0 {
+		for _, x := range s.boxes {
+			if x.e != nil {
+				st, _ := x.e.Flow(s.a2b)
+				s.t.Logf("%s: %+v", x.name, st)
+			}
+		}
+		s.t.Errorf("seed %d (repeat it with -run '%s' -seed %d, see it with -trace); finished at %v; %s", s.seed, s.t.Name(), s.seed, finished, s.text)
+	}
+}
+
+// outside checks that what differs at the receiver lies in the ranges that the
+// filling box has reported.
+func (s *schedule) outside() {
+	if s.end != nil && s.end.FilledMore > 0 {
+		return
+	}
+	for _, wrong := range s.wrong {
+		told := 0
+		if s.end != nil {
+			for _, r := range s.end.FilledRanges {
+				told += max(min(wrong.to, int(r.To))-max(wrong.from, int(r.From)), 0)
+			}
+		}
+		if told != wrong.to-wrong.from {
+			s.fail("bytes %d to %d are wrong at the receiver, and %d of them reported", wrong.from, wrong.to, told)
+			return
+		}
+	}
+}
+
+// run runs the schedules of a kind.
+func (k *kind) run(t *testing.T, n uint64) {
+	t.Helper()
+	if *runs > 0 {
+		n = *runs
+	} else if testing.Short() {
+		n = max(n/10, 5)
+	}
+	from, to := k.base, k.base+n
+	if *only > 0 {
+		from, to = *only, *only+1
+	}
+	t.Parallel()
+	t.Logf("seeds %d to %d", from, to-1)
+	var longest time.Duration
+	for seed := from; seed < to && !t.Failed(); seed++ {
+		s := newSchedule(t, k, seed)
+		s.complete()
+		longest = max(longest, s.now)
+	}
+	_ = fmt.Sprint(longest)
+}
+
+var reliable = kind{"reliable", 1_000_000, func(s *schedule) {
+	p := s.reservation(tcpcheat.Reliable)
+	p.Predict = s.rng.IntN(4) > 0
+	if s.rng.IntN(3) == 0 {
+		p.MaxBuffered = 24<<10 + s.rng.IntN(60_000)
+	}
+	s.params[0] = p
+}}
+
+// Whatever the two legs do, reliable delivers every byte.
+func TestReliable(t *testing.T) { reliable.run(t, 100) }
