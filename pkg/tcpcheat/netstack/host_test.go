@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand"
 	"net/netip"
 	"time"
@@ -42,7 +43,7 @@ type host struct {
 	s     *stack.Stack
 	link  *channel.Endpoint
 	out   func(f frame) // takes what it sends
-	busy  bool                               // something came in, or a timer fired
+	busy  bool          // something came in, or a timer fired
 	drawn tuning
 	app   app
 }
@@ -148,6 +149,28 @@ func (h *host) close() {
 	h.s.Resume()
 	h.s.Destroy()
 	h.link.Close()
+}
+
+// stuck tells of a deviation of gVisor's from RFC 9438 section 4.4, where the
+// target of a congestion window is never below the window itself. Its cubic has
+// no such bound (cubicState.getCwnd), so after losses that follow each other its
+// window of a segment or two can become 0, and then it sends nothing and has no
+// timer. No box can help that; the schedule proves nothing about the engine.
+func (h *host) stuck() bool {
+	var info tcpip.TCPInfoOption
+	if h.drawn.cc != "cubic" || h.app.ep == nil || h.app.ep.GetSockOpt(&info) != nil {
+		return false
+	}
+	return info.SndCwnd == 0 && tcp.EndpointState(info.State) == tcp.EndpointState(h.app.ep.State()) && h.connected()
+}
+
+func (h *host) connected() bool {
+	switch tcp.EndpointState(h.app.ep.State()) {
+	case tcp.StateEstablished, tcp.StateCloseWait, tcp.StateFinWait1, tcp.StateLastAck, tcp.StateClosing:
+		return true
+	default:
+		return false
+	}
 }
 
 // app is the program at one end. It reads what comes, writes what it has, and
@@ -319,6 +342,12 @@ func (p *app) gone() bool {
 	switch tcp.EndpointState(p.ep.State()) {
 	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
 		return true
+	case tcp.StateFinWait2:
+		// A deviation of gVisor's from RFC 9293 section 3.6: a FIN that is sent again
+		// in LAST-ACK or CLOSING puts the connection into FIN-WAIT-1
+		// (sender.maybeSendSegment), and its acknowledgement into FIN-WAIT-2, where it
+		// waits a minute for a FIN that it has.
+		return p.closed && p.eof
 	default:
 		return false
 	}
@@ -338,4 +367,13 @@ func (h *host) keepalive() {
 	h.must(p.ep.SetSockOpt(&idle))
 	h.must(p.ep.SetSockOpt(&every))
 	h.busy = true
+}
+
+func (p *app) String() string {
+	state := "has no connection"
+	if p.ep != nil {
+		state = "is in state " + tcp.EndpointState(p.ep.State()).String()
+	}
+	return fmt.Sprintf("%s, sent %d of %d and got %d of %d, closed its direction %v, the other is closed %v, done %v, error %v",
+		state, p.sent, len(p.send), p.got, len(p.want), p.shut, p.eof, p.closed, p.err)
 }

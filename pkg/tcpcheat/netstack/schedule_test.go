@@ -273,7 +273,7 @@ func (s *schedule) without(b []byte) []byte {
 func (s *schedule) begin() {
 	ln := s.b.socket()
 	s.b.must(ln.Bind(s.b.at(80)))
-	s.b.must(ln.Listen(1))
+	s.b.must(ln.Listen(16))
 	s.b.app.listener = ln
 	ep := s.a.socket()
 	s.a.must(ep.Bind(s.a.at(4000)))
