@@ -154,10 +154,15 @@ func (f *flight) nextLost() (uint64, bool) {
 	return 0, false
 }
 
-// present notes that absent records below end have been forwarded after all.
+// present notes that absent records below end have been forwarded after all. One
+// that was so in part becomes two: the rest may never come, if the box takes
+// nothing new any more, and what is held must be sent all the same.
 func (f *flight) present(end packet.Seq, now instant, ts uint32) {
 	if f.absent == 0 {
 		return
+	}
+	if i := f.find(end); i != f.tail && f.at(i).flags&sentAbsent != 0 && f.from(i).Before(end) && f.room(1) {
+		f.split(i, end)
 	}
 	for i := f.head; i != f.tail && f.at(i).end.AtMost(end); i++ {
 		if s := f.at(i); s.flags&sentAbsent != 0 {
@@ -165,5 +170,21 @@ func (f *flight) present(end packet.Seq, now instant, ts uint32) {
 			s.at, s.ts = now, ts
 			f.absent--
 		}
+	}
+}
+
+// split makes two records of record i, which is neither lost nor reported.
+func (f *flight) split(i uint64, at packet.Seq) {
+	f.push(*f.at(f.tail - 1))
+	if f.at(f.tail-1).flags&sentAbsent != 0 {
+		f.absent-- // only moved
+	}
+	for k := f.tail - 1; k > i; k-- {
+		*f.at(k) = *f.at(k - 1)
+	}
+	f.at(i).end = at
+	f.absent++
+	if f.hint > i {
+		f.hint++
 	}
 }
