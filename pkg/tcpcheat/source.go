@@ -123,6 +123,13 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 	}
 	if ch.active && n > 0 {
 		if end.AtMost(ch.next) && (!fin || ch.Mode == Reliable) {
+			if n == 1 && ch.Mode == Realtime && end.AtMost(c.passed) && end.After(c.rcv.ack) && !fin {
+				// The source was told that this byte arrived, so it may send garbage
+				// in its place (RFC 9293 section 3.8.4), and the receiver lacks it.
+				ch.reack = true
+				c.stats.Probes++
+				return Drop
+			}
 			return e.repeated(c, end, fin, t.Has(packet.FlagURG))
 		}
 		if n == 1 && seq.AtLeast(c.offered) && c.state == Cheated {
