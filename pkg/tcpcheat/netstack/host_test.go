@@ -37,15 +37,17 @@ type tuning struct {
 
 // host is a stack and the one connection that it has.
 type host struct {
-	w     *world
-	name  string
-	addr  netip.Addr
-	s     *stack.Stack
-	link  *channel.Endpoint
-	out   func(f frame) // takes what it sends
-	busy  bool          // something came in, or a timer fired
-	drawn tuning
-	app   app
+	w      *world
+	name   string
+	addr   netip.Addr
+	s      *stack.Stack
+	link   *channel.Endpoint
+	out    func(f frame) // takes what it sends
+	timers int           // that are set
+	acked  packet.Seq    // highest acknowledgement that came
+	busy   bool          // something came in, or a timer fired
+	drawn  tuning
+	app    app
 }
 
 func (w *world) newHost(name string, addr netip.Addr, u tuning) *host {
@@ -109,6 +111,11 @@ func (h *host) at(port uint16) tcpip.FullAddress {
 // receive is a packet from the link.
 func (h *host) receive(p []byte) {
 	h.busy = true
+	if v, err := packet.Parse(p); err == nil && v.TCP().Has(packet.FlagACK) {
+		if ack := v.TCP().Ack(); h.acked == 0 || ack.After(h.acked) {
+			h.acked = ack
+		}
+	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p)})
 	h.link.InjectInbound(h.network(), pkt)
 	pkt.DecRef()
@@ -151,17 +158,25 @@ func (h *host) close() {
 	h.link.Close()
 }
 
-// stuck tells of a deviation of gVisor's from RFC 9438 section 4.4, where the
-// target of a congestion window is never below the window itself. Its cubic has
-// no such bound (cubicState.getCwnd), so after losses that follow each other its
-// window of a segment or two can become 0, and then it sends nothing and has no
-// timer. No box can help that; the schedule proves nothing about the engine.
+// stuck tells of two deviations of gVisor's after which a connection stands still
+// for ever. No box can help that, so the schedule proves nothing about the engine.
+//
+//   - RFC 9438 section 4.4 bounds the target of the congestion window from below by
+//     the window itself. gVisor's cubic does not (cubicState.getCwnd), so after
+//     losses that follow each other a window of a segment or two can become 0.
+//   - RFC 6298 section 5.1 has the timer run while something that was sent is not
+//     acknowledged. gVisor's does not if it counts nothing as outstanding
+//     (sender.postXmit), so the last data or a FIN may be lost and not sent again.
 func (h *host) stuck() bool {
 	var info tcpip.TCPInfoOption
-	if h.drawn.cc != "cubic" || h.app.ep == nil || h.app.ep.GetSockOpt(&info) != nil {
+	if h.app.ep == nil || !h.connected() || h.app.ep.GetSockOpt(&info) != nil {
 		return false
 	}
-	return info.SndCwnd == 0 && tcp.EndpointState(info.State) == tcp.EndpointState(h.app.ep.State()) && h.connected()
+	said := &h.w.checks.a
+	if h == h.w.b {
+		said = &h.w.checks.b
+	}
+	return h.timers == 0 && said.max.After(h.acked) || h.drawn.cc == "cubic" && info.SndCwnd == 0
 }
 
 func (h *host) connected() bool {

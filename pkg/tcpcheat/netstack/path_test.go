@@ -67,8 +67,8 @@ type box struct {
 	key      packet.FlowKey   // of the data
 	toB, toA func(f frame)
 	wake     *event
-	in, made int // packets
-	filled   func(p []byte)
+	in, made int             // packets
+	final    *tcpcheat.Stats // its last word on the connection
 }
 
 // handle takes a packet from one side to the other.
@@ -136,12 +136,13 @@ func (x *box) flush() {
 	}
 	for _, in := range x.e.TakeInjected() {
 		x.made++
-		if in.Toward == tcpcheat.ToReceiver && x.filled != nil {
-			x.filled(in.Packet)
-		}
 		x.pass(append([]byte(nil), in.Packet...), in.Toward == tcpcheat.ToReceiver)
 	}
-	x.e.TakeEvents()
+	for _, ev := range x.e.TakeEvents() {
+		if ev.Kind == tcpcheat.EventEnded || ev.Kind == tcpcheat.EventReset {
+			x.final = &ev.Final
+		}
+	}
 	if most := 100 + stormFactor*x.in + int(10*x.w.now.Seconds()); x.made > most {
 		x.w.fail("%s made %d packets for %d", x.name, x.made, x.in)
 	}
@@ -165,6 +166,18 @@ func (x *box) flush() {
 		}
 		x.flush()
 	})
+}
+
+// stats are of the connection, or were when it ended.
+func (x *box) stats() (st tcpcheat.Stats) {
+	switch {
+	case x.e == nil:
+	case x.final != nil:
+		st = *x.final
+	default:
+		st, _ = x.e.Flow(x.key)
+	}
+	return st
 }
 
 // start begins the treatment, and stop ends it.

@@ -43,7 +43,6 @@ type schedule struct {
 	text             string // what was drawn, for people
 
 	wrong []span // bytes at the receiver that are not the source's
-	end   *tcpcheat.Stats
 }
 
 type span struct{ from, to int }

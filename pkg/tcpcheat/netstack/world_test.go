@@ -148,7 +148,12 @@ func (c *clock) NowMonotonic() tcpip.MonotonicTime {
 
 // AfterFunc implements tcpip.Clock.
 func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
-	t := &timer{c: c, f: func() { c.h.busy = true; f() }}
+	t := &timer{c: c}
+	t.f = func() {
+		c.h.timers--
+		c.h.busy = true
+		f()
+	}
 	t.Reset(d)
 	return t
 }
@@ -170,6 +175,7 @@ func (t *timer) stop() bool {
 	was := t.e != nil && t.e.run != nil
 	if was {
 		t.e.run = nil
+		t.c.h.timers--
 	}
 	t.e = nil
 	return was
@@ -180,5 +186,6 @@ func (t *timer) Reset(d time.Duration) {
 	t.c.w.mu.Lock()
 	defer t.c.w.mu.Unlock()
 	t.stop()
+	t.c.h.timers++
 	t.e = t.c.w.afterLocked(d, t.f)
 }
