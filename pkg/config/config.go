@@ -36,7 +36,10 @@ type Interface struct {
 	Trust      Trust
 	Capacity   uint64 // bytes/s of the HTB root; 0: the interface is not shaped
 	Reservable uint64 // bytes/s that admission may grant; 0 where Capacity is 0
-	Line       int    // in the config file
+	// Discover: PATH is sent to hosts of whom it is not known that they speak
+	// RSVP; false towards the network, where it always is.
+	Discover bool
+	Line     int // in the config file
 	// Integrity are the keys of RFC 2747; none: messages are not signed.
 	Integrity []IntegrityKey
 	Handshake Handshake

@@ -41,10 +41,14 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 		if i.reservable.set && i.missing("capacity") {
 			d.errorf(i.reservable.at, "reservable is a share of capacity, which is missing: add capacity: with 95%% of the link's rate")
 		}
+		if i.discover.set && i.zone.set && i.zone.v == ZoneNetwork {
+			d.errorf(i.discover.at, "discover is for zone: hosts, towards the network PATH is always sent: remove it")
+		}
 		list = append(list, Interface{
 			Name: i.name.v, Zone: i.zone.v, Trust: i.trust.or(defaultTrust(i.zone.v)),
 			Capacity:   i.capacity.v,
 			Reservable: i.capacity.v * i.reservable.or(defaultReservable) / 10000,
+			Discover:   i.zone.v == ZoneHosts && i.discover.or(true),
 			Line:       i.at.line,
 			Integrity:  d.integrity(&i),
 			Handshake:  i.handshake.or(HandshakeRequired),

@@ -79,6 +79,7 @@ type rawInterface struct {
 	trust      opt[Trust]
 	capacity   opt[uint64]
 	reservable opt[uint64] // hundredths of a per cent
+	discover   opt[bool]
 	keys       []rawKey
 	handshake  opt[Handshake]
 	window     opt[int]
@@ -177,6 +178,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"trust":      oneOf(&i.trust, trustWords),
 			"capacity":   quantityOf(&i.capacity, ParseRate, minLink, maxRate, "a bit rate from 8kbit to 1000gbit, such as 19mbit"),
 			"reservable": quantityOf(&i.reservable, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 80%"),
+			"discover":   oneOf(&i.discover, boolWords),
 			"ef_model":   later,
 			"region":     i.regionOf,
 			"sls":        later,

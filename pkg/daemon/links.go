@@ -84,7 +84,7 @@ func (l *links) rsvp() []rsvpproxy.Interface {
 	for i := range l.list {
 		k := &l.list[i]
 		out = append(out, rsvpproxy.Interface{
-			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Bandwidth: float64(k.cfg.Capacity), Guaranteed: k.guaranteed(),
+			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Discover: k.cfg.Discover, Bandwidth: float64(k.cfg.Capacity), Guaranteed: k.guaranteed(),
 			Security: k.security, Tunnel: k.tunnel(), Region: regionOf(k.cfg.Region),
 		})
 	}

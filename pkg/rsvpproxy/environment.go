@@ -121,7 +121,7 @@ func (e *environment) Crossed(in softstate.IfIndex, routers int) bool {
 	return g != nil && (g.Hops == 0 || routers <= int(g.Hops))
 }
 
-// Aware says whether RSVP may be sent towards dst.
+// Aware says whether somebody towards dst is known to speak RSVP.
 func (e *environment) Aware(dst netip.Addr, out softstate.IfIndex) bool {
 	i, ok := e.p.ifaces.Load().byIndex[int(out)]
 	if !ok {
@@ -129,6 +129,13 @@ func (e *environment) Aware(dst netip.Addr, out softstate.IfIndex) bool {
 	}
 	at, heard := e.aware[dst]
 	return !i.Hosts || heard && time.Since(at) < awareFor
+}
+
+// Discovers says whether PATH goes to hosts of whom it is not known that they
+// speak RSVP (RFC 5946 section 4.1).
+func (e *environment) Discovers(out softstate.IfIndex) bool {
+	i := e.p.ifaces.Load().byIndex[int(out)]
+	return i.Hosts && i.Discover
 }
 
 // ReceiverProxy asks the policies.
@@ -144,9 +151,10 @@ func (e *environment) Reverse(i softstate.PathInfo) (intserv.TSpec, bool) {
 	return e.p.hooks.Reverse(i)
 }
 
-// heard notes that a host sent RSVP itself: from now on PATH is passed to it, and
-// what is asked for on its behalf stands only until it asks itself (RFC 5946
-// section 4.1). first: it was not known to.
+// heard notes that a host sent RSVP itself: from now on it is one neighbour of
+// others, to whom PATH goes in any case, and what is asked for on its behalf
+// stands only until it asks itself (RFC 5946 section 4.1). first: it was not
+// known to.
 func (e *environment) heard(now time.Time, src netip.Addr, iface int) (first bool) {
 	if i, ok := e.p.ifaces.Load().byIndex[iface]; !ok || !i.Hosts {
 		return false

@@ -48,6 +48,7 @@ type Config struct {
 type Interface struct {
 	route.Link
 	Hosts     bool    // unaware hosts are behind it
+	Discover  bool    // ... and are sent PATH, lest one of them should speak RSVP
 	Bandwidth float64 // bytes/s that the path may be told of; 0: unknown
 	// Refresh is an R of the interface's own (RFC 2205 section 3.7); 0: the node's.
 	Refresh time.Duration
@@ -152,7 +153,8 @@ func (s *interfaces) indices() []softstate.IfIndex {
 // changes lists the interfaces that are not what they were.
 func (s *interfaces) changes(old *interfaces) (list []softstate.IfIndex) {
 	for index, i := range s.byIndex {
-		if was, ok := old.byIndex[index]; !ok || was.Addr4 != i.Addr4 || was.Addr6 != i.Addr6 || was.Up != i.Up || was.MTU != i.MTU || was.Refresh != i.Refresh {
+		if was, ok := old.byIndex[index]; !ok || was.Addr4 != i.Addr4 || was.Addr6 != i.Addr6 || was.Up != i.Up || was.MTU != i.MTU || was.Refresh != i.Refresh ||
+			was.Discover != i.Discover {
 			list = append(list, softstate.IfIndex(index))
 		}
 	}

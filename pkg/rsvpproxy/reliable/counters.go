@@ -6,6 +6,7 @@ type Counters struct {
 	Retransmitted  uint64
 	GivenUp        uint64 // never acknowledged
 	Plain          uint64 // messages sent without a MESSAGE_ID
+	Probes         uint64 // of these: PATH and PathTear to those who may not listen
 	Full           uint64 // refreshes sent whole
 	Suppressed     uint64 // refreshes left to retransmission or to the next Srefresh
 	SummariesOut   uint64 // Srefresh messages

@@ -62,12 +62,14 @@ func (l *Layer) SetInterfaces(list ...softstate.IfIndex) {
 // Send takes a message of the node and returns what to transmit now, which may
 // be nothing.
 func (l *Layer) Send(now time.Time, s softstate.Send) []softstate.Send {
-	switch s.Msg.Type {
-	case wire.Path, wire.Resv:
+	switch t := s.Msg.Type; {
+	case s.Probe:
+		l.probe(now, s)
+	case t == wire.Path, t == wire.Resv:
 		l.sendState(now, s)
-	case wire.PathTear, wire.ResvTear:
+	case t == wire.PathTear, t == wire.ResvTear:
 		l.sendTear(now, s)
-	case wire.PathErr, wire.ResvErr, wire.Notify:
+	case t == wire.PathErr, t == wire.ResvErr, t == wire.Notify:
 		l.sendOnce(now, s)
 	default: // ResvConf is addressed to no neighbour
 		l.plain(now, nil, s)

@@ -46,6 +46,18 @@ func (l *Layer) plain(now time.Time, nb *neighbor, s softstate.Send) {
 	l.transmit(now, nb, false, s)
 }
 
+// probe sends to those who may not listen: once, without a MESSAGE_ID, which
+// nobody would acknowledge, and an RSVP of RFC 2205 alone would refuse (RFC 2961
+// section 4.8). The flag tells one that listens what we can (section 2). Nothing
+// is kept: an earlier answer is history.
+func (l *Layer) probe(now time.Time, s softstate.Send) {
+	for _, k := range keys(s.Msg) {
+		l.drop(l.states[sentKey(k, s.Out, s.Dst)])
+	}
+	l.count.Probes++
+	l.plain(now, nil, s)
+}
+
 // sendState is for Path and Resv: new, changed, or a refresh.
 func (l *Layer) sendState(now time.Time, s softstate.Send) {
 	nb, direct := l.towards(&s)

@@ -22,6 +22,9 @@ type Send struct {
 	// Fresh: a RESV to a previous hop that has no state from us for it, even if it
 	// had the same before: its own PathTear has ended that, and told nobody but us.
 	Fresh bool
+	// Probe: nobody is known to be there who speaks RSVP, so that no answer is
+	// waited for, nor the message repeated for want of one.
+	Probe bool
 }
 
 // Reserve asks admission control and the kernel for resources on Out. The

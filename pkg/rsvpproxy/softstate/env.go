@@ -35,7 +35,8 @@ type Environment interface {
 	Hop(out IfIndex) intserv.Hop
 	// Aware says whether somebody who speaks RSVP can be expected towards dst
 	// behind out: true on interfaces towards the network, and for hosts that
-	// were seen to speak RSVP. PATH is never sent where it is false.
+	// were seen to speak RSVP. PATH is sent where it is false only by a
+	// [Discoverer].
 	Aware(dst netip.Addr, out IfIndex) bool
 	// ReceiverProxy says whether policy makes us answer a PATH on behalf of a
 	// receiver that does not speak RSVP, and with what. It is asked again with
@@ -51,6 +52,14 @@ type Reverser interface {
 	// speak for that receiver as the sender of the other direction, with what
 	// TSpec. It is asked again with every PATH.
 	Reverse(PathInfo) (intserv.TSpec, bool)
+}
+
+// Discoverer is an [Environment] that finds out who speaks RSVP (RFC 5946
+// section 4.1). Without it those of whom that is not known are sent no PATH.
+type Discoverer interface {
+	// Discovers says whether PATH is sent on by out although nobody behind it is
+	// known to speak RSVP.
+	Discovers(out IfIndex) bool
 }
 
 // Assurer is an [Environment] whose messages are repeated until they are
@@ -76,6 +85,9 @@ type PathInfo struct {
 	TSpec   intserv.TSpec
 	AdSpec  *intserv.AdSpec // of the path up to and including Out; nil: not told
 	In, Out IfIndex
+	// Needed: the sender says that its receiver does not speak RSVP (RFC 5946
+	// section 4.2).
+	Needed bool
 }
 
 // ReserveSpec is what a receiver proxy asks for. The zero Style means fixed

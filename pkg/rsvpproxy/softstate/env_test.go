@@ -46,8 +46,10 @@ type testEnv struct {
 	routes  map[netip.Addr]IfIndex
 	def     IfIndex
 	unaware map[netip.Addr]bool
-	proxy   func(PathInfo) (ReserveSpec, bool)
-	mtu     uint32
+	// discovers: PATH goes to the unaware too, as it does in a box.
+	discovers bool
+	proxy     func(PathInfo) (ReserveSpec, bool)
+	mtu       uint32
 
 	guaranteed bool
 	// turn is the trigger for the other direction; nil: never.
@@ -111,6 +113,8 @@ func (e *testEnv) Hop(IfIndex) intserv.Hop {
 }
 
 func (e *testEnv) Aware(dst netip.Addr, _ IfIndex) bool { return !e.unaware[dst] }
+
+func (e *testEnv) Discovers(IfIndex) bool { return e.discovers }
 
 func (e *testEnv) ReceiverProxy(i PathInfo) (ReserveSpec, bool) {
 	if e.proxy == nil {

@@ -88,6 +88,7 @@ func FuzzNode(f *testing.F) {
 				r.env.unaware[dstHost] = rng.IntN(2) == 0
 				members = [][]IfIndex{nil, {right}, {right, other}, {left, right, other}}[rng.IntN(4)]
 				r.env.unaware[anyGroup] = rng.IntN(3) == 0
+				r.env.discovers = rng.IntN(2) == 0
 				r.env.routes[dstHost] = []IfIndex{left, right, other, 0}[rng.IntN(4)]
 				if rng.IntN(2) == 0 {
 					follow(r.checked(r.n.Rediscover(r.now, []addrT{dstHost, anyGroup}[rng.IntN(2)])))

@@ -32,7 +32,7 @@ func (n *Node) Inspect(id wire.Session, f wire.Filter, out IfIndex) (Inspection,
 	}
 	tspec := p.tspec
 	v := Inspection{
-		In: p.in, PrevHop: p.phop, End: p.end, K: n.cfg.K, Refresh: n.cfg.Refresh,
+		In: p.in, PrevHop: p.phop, End: p.end || p.unanswered(), K: n.cfg.K, Refresh: n.cfg.Refresh,
 		Report: wire.Report{SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec, AdSpec: p.adspec},
 	}
 	if p.phop.Addr.IsValid() {

@@ -30,6 +30,7 @@ import (
 //	members c d             where the group has listeners
 //	home S2 c R1            where a sender's packets come from
 //	unaware                 nobody behind c and d speaks RSVP
+//	discover                nobody is known to, as on a box's links to hosts
 //	limit 4                 admission control refuses more than 4 B; 0: nothing
 //	wait 3m
 type lab struct {
@@ -251,8 +252,8 @@ func (l *lab) do(order string) []Effect {
 		l.homes[f[1]] = home{iface(f[2]), f[3]}
 	case "unaware":
 		l.env.unaware[l.group.Dst] = true
-	case "aware":
-		l.env.unaware[l.group.Dst] = false
+	case "discover":
+		l.env.unaware[l.group.Dst], l.env.discovers = true, true
 	case "proxy":
 		l.env.proxy = func(i PathInfo) (ReserveSpec, bool) {
 			s, _ := sayYes(i)

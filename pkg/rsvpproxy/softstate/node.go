@@ -18,6 +18,7 @@ type Node struct {
 	rev     Reverser                  // nil: env is none
 	sure    Assurer                   // likewise
 	crosser Crosser                   // likewise
+	find    Discoverer                // likewise
 	own     map[IfIndex]time.Duration // R of interfaces that have their own
 
 	sessions  map[wire.Session]*session
@@ -52,9 +53,10 @@ func New(cfg Config, env Environment, rng *rand.Rand) *Node {
 	rev, _ := env.(Reverser)
 	sure, _ := env.(Assurer)
 	crosser, _ := env.(Crosser)
+	find, _ := env.(Discoverer)
 	cfg = cfg.withDefaults()
 	return &Node{
-		cfg: cfg, env: env, rng: rng, rev: rev, sure: sure, crosser: crosser, room: newRooms(cfg.Limits),
+		cfg: cfg, env: env, rng: rng, rev: rev, sure: sure, crosser: crosser, find: find, room: newRooms(cfg.Limits),
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
 		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{

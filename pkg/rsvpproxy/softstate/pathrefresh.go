@@ -20,7 +20,9 @@ func (n *Node) reroute(p *psb) bool {
 	old := p.outs
 	for i := range outs {
 		if b, ok := p.find(outs[i].out); ok {
-			outs[i].proxy, outs[i].ask, outs[i].priority, outs[i].yield = b.proxy, b.ask, b.priority, b.yield && !outs[i].end
+			end, probe := outs[i].end, outs[i].probe
+			outs[i] = b
+			outs[i].end, outs[i].probe, outs[i].yield = end, probe, b.yield && !end
 		}
 	}
 	p.outs, p.end = outs, end
@@ -43,7 +45,7 @@ func (n *Node) ways(p *psb) (outs []branch, end bool) {
 	add := func(out IfIndex) {
 		// Never out of the interface it came in by (RFC 2205 section 3.3).
 		if out != p.in && n.addr(out, dst).IsValid() {
-			outs = append(outs, branch{out: out, end: !n.env.Aware(dst, out) && p.control != wire.ProxyNotNeeded})
+			outs = append(outs, n.branch(p, out))
 		}
 	}
 	if dst.IsMulticast() {
@@ -63,18 +65,35 @@ func (n *Node) ways(p *psb) (outs []branch, end bool) {
 	return outs, len(outs) > 0 && !slices.ContainsFunc(outs, func(b branch) bool { return !b.end })
 }
 
+// branch tells who listens on p's way out by an interface.
+func (n *Node) branch(p *psb, out IfIndex) branch {
+	b := branch{out: out}
+	switch {
+	case n.env.Aware(p.s.id.Dst, out), p.control == wire.ProxyNotNeeded:
+	case n.find != nil && n.find.Discovers(out):
+		b.probe = true
+	default:
+		b.end = true
+	}
+	return b
+}
+
 // forwardPath is PATH REFRESH of RFC 2209 section 2 for new or changed state:
 // at once, then a few quick ones, then every R.
 func (n *Node) forwardPath(now time.Time, p *psb) {
 	p.pathQ = n.quickPath(p)
+	for i := range p.outs {
+		p.outs[i].probeR, p.outs[i].probeAt = 0, time.Time{}
+	}
 	n.pathSend(now, p)
 }
 
-// quickPath is how many quick refreshes a PATH gets.
+// quickPath is how many quick refreshes a PATH gets: none towards those who may
+// not listen at all.
 func (n *Node) quickPath(p *psb) int {
 	most := 0
 	for _, b := range p.outs {
-		if !b.end {
+		if !b.end && !p.probes(b) {
 			most = max(most, n.quick(p.s.id.Dst, b.out))
 		}
 	}
@@ -108,18 +127,49 @@ func (n *Node) pathSend(now time.Time, p *psb) {
 		n.drop(DropTTL)
 		return
 	}
-	for _, b := range p.outs {
-		if b.end {
+	for i := range p.outs {
+		b := &p.outs[i]
+		probes := p.probes(*b)
+		if b.end || probes && now.Before(b.probeAt) {
 			continue
+		}
+		r := p.pathR
+		if probes {
+			r = b.slower(now, r)
+		} else {
+			b.probeR, b.probeAt = 0, time.Time{}
 		}
 		out, tspec := b.out, p.tspec
 		m := &wire.Message{
-			Type: wire.Path, Session: p.session(), Hop: n.hop(out, p.s.id.Dst), TimeValues: timeValues(p.pathR),
+			Type: wire.Path, Session: p.session(), Hop: n.hop(out, p.s.id.Dst), TimeValues: timeValues(r),
 			SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec,
 			AdSpec: n.advertise(p, out), Policy: p.policy, Unknown: n.requested(p, out),
 		}
-		n.sendFrom(out, p.sender.Src, p.s.id.Dst, ttl, m)
+		n.sendDown(p, out, ttl, probes, m)
 	}
+}
+
+// slowest is how many times R the period of an unanswered PATH grows to.
+const slowest = 4
+
+// slower is the period of the next PATH to those who are not known to listen.
+// While nobody answers they get it less and less often (RFC 5946 section 4.1);
+// the period grows no faster than any (RFC 2205 section 3.7 (5)).
+func (b *branch) slower(now time.Time, r time.Duration) time.Duration {
+	if b.probeR < r {
+		b.probeR = r
+	} else {
+		b.probeR = slew(b.probeR, slowest*r)
+	}
+	// The timer that this waits for comes every 0.5 to 1.5 R.
+	b.probeAt = now.Add(b.probeR - r/2)
+	return b.probeR
+}
+
+// sendDown emits a PATH or PathTear for p.
+func (n *Node) sendDown(p *psb, out IfIndex, ttl uint8, probe bool, m *wire.Message) {
+	m.SendTTL = ttl
+	n.transmit(Send{Out: out, Src: p.sender.Src, Dst: p.s.id.Dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m, Probe: probe})
 }
 
 // pathTTL is what a PATH or PathTear for p leaves with; zero: not at all.
@@ -192,7 +242,7 @@ func (n *Node) teardown(now time.Time, p *psb, unknown []wire.Object) {
 				Type: wire.PathTear, Session: p.session(), Hop: n.hop(out, p.s.id.Dst),
 				SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec, Unknown: unknown,
 			}
-			n.sendFrom(out, p.sender.Src, p.s.id.Dst, ttl, m)
+			n.sendDown(p, out, ttl, p.probes(b), m)
 		}
 	}
 	n.deletePSB(now, p)

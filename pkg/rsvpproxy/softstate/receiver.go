@@ -39,7 +39,7 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		return
 	}
 	info := n.pathInfo(p, out)
-	if !b.end { // a hop between neighbours: not worth an ADSPEC with every PATH
+	if !b.unknown() { // a hop between neighbours: not worth an ADSPEC with every PATH
 		if _, yes := n.env.ReceiverProxy(info); !yes {
 			n.unproxy(now, p, out)
 			return
@@ -49,14 +49,14 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	spec, yes := n.env.ReceiverProxy(info)
 	if !yes {
 		n.unproxy(now, p, out)
-		if p.end {
-			// Nobody behind us can answer, and policy forbids that we do.
+		if p.end || p.unanswered() && now.Sub(p.created) >= n.cfg.Refresh {
+			// Nobody behind us answers, and policy forbids that we do.
 			n.proxyFailed(now, p, &Refusal{Code: wire.ErrPolicy, Text: "no policy answers for the receiver"}, 0)
 		}
 		return
 	}
 	if spec.Refusal != nil {
-		if !b.end && !b.proxy {
+		if !b.unknown() && !b.proxy {
 			return // it is for those behind us to ask
 		}
 		b.proxy = true
@@ -78,7 +78,7 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	if refusal == nil && p.s.conflicts(proxyKey(p, out, spec.Style), flow.Service) {
 		refusal = &Refusal{Code: wire.ErrTrafficControl, Value: wire.TCServiceConflict, Text: intserv.ErrServiceConflict.Error()}
 	}
-	if refusal != nil && !b.end && !b.proxy {
+	if refusal != nil && !b.unknown() && !b.proxy {
 		return // it is for those behind us to ask, and to be told
 	}
 	b.proxy = true
@@ -130,7 +130,7 @@ func local(out IfIndex) wire.Hop { return wire.Hop{LIH: uint32(out)} }
 
 // pathInfo is without the ADSPEC.
 func (n *Node) pathInfo(p *psb, out IfIndex) PathInfo {
-	return PathInfo{Session: p.s.id, Sender: p.sender, TSpec: p.tspec, In: p.in, Out: out}
+	return PathInfo{Session: p.s.id, Sender: p.sender, TSpec: p.tspec, In: p.in, Out: out, Needed: p.control == wire.ProxyNeeded}
 }
 
 func proxyKey(p *psb, out IfIndex, style wire.Style) tcKey {

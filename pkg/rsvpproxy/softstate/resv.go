@@ -116,6 +116,7 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 		n.unholdRequest(r) // it comes another way now
 		r.from = rx.Iface
 	}
+	t.senders(func(p *psb) { p.at(out).heard = true })
 	n.prolong(r, filters, now.Add(n.lifetime(rx.Msg.TimeValues)))
 	if w := r.wanted(); w.flow != *fd.FlowSpec || len(withFilters(w.filters, filters)) != len(w.filters) {
 		r.next = &request{*fd.FlowSpec, withFilters(w.filters, filters)}
@@ -241,7 +242,7 @@ func (n *Node) handleResvTear(now time.Time, rx *Received) {
 		for i := range m.Flows {
 			for _, f := range m.Flows[i].Filters {
 				if r := s.request(tcKey{out, f}, hop); r != nil {
-					n.endRSB(now, r, m.Unknown)
+					n.tearRSB(now, r, m.Unknown)
 				} else {
 					n.drop(DropNoState)
 				}
@@ -254,12 +255,14 @@ func (n *Node) handleResvTear(now time.Time, rx *Received) {
 	case r == nil:
 		n.drop(DropNoState)
 	case style == wire.WF:
-		n.endRSB(now, r, m.Unknown)
+		n.tearRSB(now, r, m.Unknown)
 	default:
 		torn := func(f wire.Filter) bool {
 			return slices.ContainsFunc(m.Flows, func(d wire.FlowDescriptor) bool { return slices.Contains(d.Filters, f) })
 		}
-		if !n.endFilters(now, r, torn, m.Unknown) {
+		if !slices.ContainsFunc(r.wanted().filters, func(f wire.Filter) bool { return !torn(f) }) {
+			n.tearRSB(now, r, m.Unknown)
+		} else if !n.endFilters(now, r, torn, m.Unknown) {
 			n.drop(DropNoState)
 		}
 	}
@@ -317,6 +320,15 @@ func (r *rsb) earliest(at time.Time) time.Time {
 		}
 	}
 	return at
+}
+
+// tearRSB is the end of what a next hop has torn down: the receiver proxy goes on
+// where policy claims the flow, else it is over. Who wants nothing for the data
+// that it receives has to tell the operator, or the sender.
+func (n *Node) tearRSB(now time.Time, r *rsb, unknown []wire.Object) {
+	if !n.resume(now, r) {
+		n.endRSB(now, r, unknown)
+	}
 }
 
 // endRSB takes one next hop's request away and passes the consequence on: a

@@ -74,7 +74,15 @@ type psb struct {
 // branch is an outgoing interface of a sender's data.
 type branch struct {
 	out IfIndex
-	end bool // nobody behind it speaks RSVP: PATH is not sent
+	// Nobody behind it is known to speak RSVP: PATH is not sent (end), or is to
+	// find out (probe).
+	end, probe bool
+	// heard: somebody behind it has asked for a reservation.
+	heard bool
+	// probeR is the period that the last PATH told those who are not known to
+	// listen, probeAt when the next may go there; zero: at once.
+	probeR  time.Duration
+	probeAt time.Time
 
 	proxy bool              // we answer for the receivers behind it
 	ask   *intserv.FlowSpec // with what, nil: not (yet)
@@ -85,7 +93,12 @@ type branch struct {
 	yield bool
 }
 
-func (b branch) sameWay(o branch) bool { return b.out == o.out && b.end == o.end }
+func (b branch) sameWay(o branch) bool {
+	return b.out == o.out && b.end == o.end && b.probe == o.probe
+}
+
+// unknown says whether nobody behind b is known to speak RSVP.
+func (b branch) unknown() bool { return b.end || b.probe }
 
 // at returns p's branch by out, to be changed; nil if there is none.
 func (p *psb) at(out IfIndex) *branch {
@@ -121,6 +134,22 @@ func (p *psb) routes(out IfIndex) bool {
 func (p *psb) carries(out IfIndex) bool {
 	b, ok := p.find(out)
 	return ok && !b.end
+}
+
+// probes says whether the PATH that goes out by b is to find out who listens: b
+// has nobody's answer now.
+func (p *psb) probes(b branch) bool {
+	if !b.probe {
+		return false
+	}
+	t := p.reservation(b.out)
+	return t == nil || !t.foreign()
+}
+
+// unanswered says whether p's data leave, and only towards those who are not
+// known to speak RSVP.
+func (p *psb) unanswered() bool {
+	return len(p.outs) > 0 && !slices.ContainsFunc(p.outs, func(b branch) bool { return !b.unknown() || b.heard })
 }
 
 // reservations calls f for each TCSB that serves p.

@@ -105,7 +105,7 @@ func (n *Node) displace(t *tcsb) {
 }
 
 // resume has the receiver proxy go on with what a next hop asked for that has
-// fallen silent, if it was the last one and policy claims its senders. False:
+// fallen silent or taken it back, if it was the last one and policy claims its senders. False:
 // it is over.
 func (n *Node) resume(now time.Time, r *rsb) bool {
 	t := r.t
@@ -137,7 +137,13 @@ func (n *Node) resume(now time.Time, r *rsb) bool {
 		b.proxy, b.ask, b.yield = true, &flow, false
 		p.retryAt = time.Time{}
 	}
+	if t.shared() { // the silence about the other senders was a wish, too
+		mine = slices.Clone(t.s.order)
+	}
 	for _, p := range mine {
+		if b := p.at(t.key.out); b != nil {
+			b.yield = false
+		}
 		if n.byID[t.id] == t && p.routes(t.key.out) {
 			n.answerOn(now, p, t.key.out)
 		}

@@ -48,17 +48,24 @@ func (r *rig) live(d time.Duration, also ...func() []Effect) (es []Effect) {
 	return es
 }
 
-// spoken is a receiver proxy that has reserved for a host which then speaks.
+// discovery is a receiver proxy as a box has it towards hosts: PATH goes on to
+// them, and policy answers at once.
+func discovery(t *testing.T) *rig {
+	r := proxyRig(t)
+	r.env.discovers = true
+	return r
+}
+
+// spoken is a receiver proxy that has reserved for a host, which has got PATH.
 func spoken(t *testing.T) (r *rig, id uint64) {
 	t.Helper()
-	r = proxyRig(t)
-	r.grant(r.path())
-	id = r.view().Reservation
-	r.env.unaware[dstHost] = false
-	es := uninterrupted(t, r.checked(r.n.Rediscover(r.now, dstHost)))
-	if s := onlySend(t, es, wire.Path); s.Out != right || s.Dst != dstHost || s.TTL != 59 {
+	r = discovery(t)
+	es := r.grant(r.path())
+	if s := onlySend(t, es, wire.Path); s.Out != right || s.Dst != dstHost || s.Src != srcHost || s.TTL != 59 || !s.RouterAlert || !s.Probe {
 		t.Errorf("%s", dump(es))
 	}
+	id = r.view().Reservation
+	r.wantState(Reserved)
 	r.wantRole(ReceiverProxy, id) // until the host asks for itself
 	return r, id
 }
@@ -139,13 +146,13 @@ func TestReceiverFallsSilentRFC5946Section4_1(t *testing.T) {
 	}
 }
 
-// Nobody expects the host to speak any more: PATH ends here again, and what it
-// had reserved is ours.
+// Discovery is switched off: PATH ends here again, and what the host had reserved
+// is ours.
 func TestReceiverForgottenRFC5946Section4_1(t *testing.T) {
 	r, id := spoken(t)
 	r.grant(r.hostResv(rate(9000)))
 	r.wantRole(Transit, id)
-	r.env.unaware[dstHost] = true
+	r.env.discovers = false
 	es := uninterrupted(t, r.grant(r.path()))
 	noSend(t, es, wire.Path)
 	r.wantRole(ReceiverProxy, id)
@@ -154,25 +161,131 @@ func TestReceiverForgottenRFC5946Section4_1(t *testing.T) {
 	r.wantState(Reserved)
 }
 
-// A receiver's own ResvTear is obeyed: it has taken over, and wants nothing.
+// A receiver that tears its reservation down has ended what it began: the proxy
+// goes on in its place, under the same ID, and it may begin again.
 func TestReceiverTearsRFC5946Section4_1(t *testing.T) {
-	r, id := spoken(t)
+	for _, style := range []wire.Style{wire.FF, wire.WF, wire.SE} {
+		r, id := spoken(t)
+		as := func(m *wire.Message) {
+			if m.Style = style; style == wire.WF {
+				m.Flows[0].Filters = nil
+			}
+		}
+		for range 2 {
+			r.grant(r.hostResv(rate(4000), as))
+			r.wantRole(Transit, id)
+			m := resvTear()
+			m.Hop.Addr = dstHost
+			as(m)
+			es := uninterrupted(t, r.grant(r.in(right, dstHost, rightAdr, m)))
+			list := sends(es, wire.Resv)
+			if len(list) == 0 || list[len(list)-1].Msg.Flows[0].FlowSpec.TSpec.Rate != tspec.Rate {
+				t.Errorf("%v: %s", style, dump(es))
+			}
+			r.wantRole(ReceiverProxy, id)
+			uninterrupted(t, r.live(5*time.Minute))
+			r.wantState(Reserved)
+		}
+	}
+}
+
+// Where no policy claims the flow, PATH goes to the host all the same, what it
+// asks for is reserved, and its ResvTear is the end.
+func TestReceiverSpeaksWithoutPolicyRFC5946Section4_1(t *testing.T) {
+	r := discovery(t)
+	r.env.proxy = nil
+	es := r.path()
+	onlySend(t, es, wire.Path)
+	noSend(t, es, wire.PathErr)
+	r.wantRole(Transit, 0)
 	r.grant(r.hostResv())
+	r.wantState(Reserved)
 	m := resvTear()
 	m.Hop.Addr = dstHost
-	es := r.in(right, dstHost, rightAdr, m)
+	es = r.in(right, dstHost, rightAdr, m)
 	onlySend(t, es, wire.ResvTear)
-	if only[Release](t, es).ID != id {
+	only[Release](t, es)
+	noSend(t, r.live(5*time.Minute), wire.PathErr) // somebody is there, and wants nothing
+	r.wantState(PathOnly)
+}
+
+// A host that no policy answers for has a refresh period to answer itself; then
+// the sender is told that nobody does.
+func TestNobodyAnswersRFC5946Section4_1(t *testing.T) {
+	r := discovery(t)
+	r.env.proxy = nil
+	noSend(t, r.path(), wire.PathErr)
+	noSend(t, r.run(25*time.Second), wire.PathErr)
+	noSend(t, r.path(), wire.PathErr)
+	r.wantState(PathOnly)
+	r.run(10 * time.Second)
+	if e := onlySend(t, r.path(), wire.PathErr).Msg.ErrorSpec; e.Code != wire.ErrPolicy {
+		t.Errorf("%+v", e)
+	}
+	r.wantState(Rejected)
+	r.grant(r.hostResv())
+	r.wantState(Reserved)
+	r.wantRole(Transit, r.view().Reservation)
+}
+
+// While nobody answers, PATH goes to a host less and less often, down to a
+// quarter, and tells its period (RFC 5946 section 4.1, RFC 2205 sections 3.7 (2)
+// and (5)). An answer brings the usual pace back, its end the slow one again.
+func TestUnansweredPathsRFC5946Section4_1(t *testing.T) {
+	r, _ := spoken(t)
+	watch := func(d time.Duration, also ...func() []Effect) (list []Send) {
+		for _, s := range sends(r.live(d, also...), wire.Path) {
+			list = append(list, s)
+		}
+		return list
+	}
+	last := DefaultRefresh
+	for _, s := range watch(10 * time.Minute) {
+		period := s.Msg.TimeValues.Period()
+		if !s.Probe || period < last || float64(period) > 1.3*float64(last) {
+			t.Errorf("R %v after %v, probe %v", period, last, s.Probe)
+		}
+		last = period
+	}
+	if last != 4*DefaultRefresh {
+		t.Errorf("R has grown to %v", last)
+	}
+	const time20 = 20 * time.Minute
+	if n := len(watch(time20)); n < 6 || n > 14 {
+		t.Errorf("%d in %v", n, time20)
+	}
+	// A change is told at once.
+	if es := r.grant(r.path(rate(11000))); onlySend(t, es, wire.Path).Msg.TimeValues.Period() != DefaultRefresh {
 		t.Errorf("%s", dump(es))
 	}
-	r.live(5 * time.Minute)
-	r.wantState(PathOnly)
-	if r.view().Role != Transit {
-		t.Error(r.view().Role)
+	list := watch(time20, func() []Effect { return r.hostResv(rate(9000)) })
+	if len(list) < 25 || len(list) > 60 {
+		t.Errorf("%d to one who answers in %v", len(list), time20)
 	}
-	r.env.unaware[dstHost] = true // it is not heard any more
-	r.grant(r.path())
-	r.wantState(Reserved)
+	for _, s := range list[1:] {
+		if s.Probe || s.Msg.TimeValues.Period() != DefaultRefresh {
+			t.Errorf("R %v, probe %v", s.Msg.TimeValues.Period(), s.Probe)
+		}
+	}
+	watch(15 * time.Minute)
+	if n := len(watch(time20)); n < 6 || n > 14 {
+		t.Errorf("%d in %v, after it has fallen silent", n, time20)
+	}
+}
+
+// A host that was heard to speak of something else is a neighbour like others:
+// it gets PATH at once.
+func TestRediscoverRFC5946Section4_1(t *testing.T) {
+	r, id := spoken(t)
+	r.live(10 * time.Minute)
+	r.env.unaware[dstHost] = false
+	es := uninterrupted(t, r.checked(r.n.Rediscover(r.now, dstHost)))
+	if s := onlySend(t, es, wire.Path); s.Probe || s.Msg.TimeValues.Period() != DefaultRefresh {
+		t.Errorf("%s", dump(es))
+	}
+	r.wantRole(ReceiverProxy, id)
+	uninterrupted(t, r.grant(r.hostResv(rate(9000))))
+	r.wantRole(Transit, id)
 }
 
 // A policy that ends while the host is silent is the end.
@@ -208,7 +321,8 @@ func TestReceiverFallsSilentRefused(t *testing.T) {
 	}
 }
 
-// An unsolicited RESV finds its session as soon as its sender is known to speak.
+// Where discovery is switched off, an unsolicited RESV finds its session as soon
+// as its sender is known to speak.
 func TestReceiverSpeaksFirst(t *testing.T) {
 	r := proxyRig(t)
 	r.grant(r.path())
