@@ -186,7 +186,7 @@ func TestKeysRFC2747Section5_2(t *testing.T) {
   integrity_handshake: willing, integrity_window: 64`))
 	day := func(m time.Month) time.Time { return time.Date(2027, m, 1, 0, 0, 0, 0, time.UTC) }
 	want := Interface{
-		Name: "a", Window: 64, Handshake: HandshakeWilling, Line: 1,
+		Name: "a", Discover: true, Window: 64, Handshake: HandshakeWilling, Line: 1,
 		Integrity: []IntegrityKey{
 			{ID: 1, Algorithm: "hmac-md5", KeyFile: "/etc/one", Until: day(2), Line: 2},
 			{ID: 2, Algorithm: "hmac-sha256", KeyFile: "/etc/two", From: day(1), Neighbor: netip.MustParseAddr("192.0.2.1"), Line: 3},
@@ -233,5 +233,19 @@ func TestTunnel(t *testing.T) {
 	want := Tunnel{Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("192.0.2.9"), UDPPort: 51820}
 	if got := c.Interfaces[1].Tunnel; got == nil || *got != want || c.Interfaces[0].Tunnel != nil {
 		t.Errorf("%+v", c.Interfaces)
+	}
+}
+
+// RFC 5946 section 4.1: discovery is on unless it is explicitly disabled, and is a
+// matter of the links to hosts.
+func TestDiscoverRFC5946Section4_1(t *testing.T) {
+	for text, want := range map[string]bool{"": true, ", discover: true": true, ", discover: false": false} {
+		c := mustParse(t, "interfaces: [{name: a, zone: hosts"+text+"}, {name: b, zone: network}]")
+		if got := c.Interface("a").Discover; got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+		if c.Interface("b").Discover {
+			t.Errorf("%q: towards the network", text)
+		}
 	}
 }

@@ -70,7 +70,7 @@ func TestFullValues(t *testing.T) {
 		File: "full.yaml", Mode: ModeRouter, OnStop: OnStopClean, OnCrash: 10 * time.Minute,
 		Log: Log{Level: "info", Format: "auto"},
 		Interfaces: []Interface{
-			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone, Window: 32},
+			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone, Discover: true, Window: 32},
 			{Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, Capacity: 2_375_000, Reservable: 1_900_000, Window: 32, Region: &Region{
 				Latency: 20 * time.Millisecond, Guaranteed: true, C: 1500, D: time.Millisecond, Bandwidth: 2_500_000, MTU: 1500,
 			}},

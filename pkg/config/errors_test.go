@@ -124,6 +124,8 @@ func TestOneError(t *testing.T) {
 		"interface no zone":   {"interfaces: [{name: a, zone: hosts}, {name: b}]\n", "1:38", "has no zone"},
 		"interface bad zone":  {"interfaces: [{name: a, zone: hosts}, {name: b, zone: net}]\n", "1:54", "hosts or network"},
 		"no network":          {"interfaces: [{name: a, zone: hosts}]\n", "1:13", "no interface has zone: network"},
+		"discover":            {"interfaces: [{name: a, zone: hosts, discover: 1}, {name: b, zone: network}]\n", "1:47", "true or false"},
+		"discover network":    {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network, discover: false}]\n", "1:73", "remove it"},
 		"trust policed":       {"interfaces: [{name: a, zone: hosts, trust: policed}, {name: b, zone: network}]\n", "1:44", "not in this version"},
 		"ef_model":            {"interfaces: [{name: a, zone: hosts, ef_model: policer}, {name: b, zone: network}]\n", "1:37", "not in this version"},
 		"region of hosts":     {"interfaces: [{name: a, zone: hosts, region: {hops: 1}}, {name: b, zone: network}]\n", "1:45", "zone: network"},

@@ -19,10 +19,7 @@ import (
 // gets another rate.
 func askFor(p *config.Reserve, i softstate.PathInfo) softstate.ReserveSpec {
 	if i.TSpec.Null() {
-		return softstate.ReserveSpec{Style: wire.FF, Refusal: &softstate.Refusal{
-			Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported,
-			Text: "the sender offers the null service only (RFC 2997), which no policy asks for",
-		}}
+		return nullOnly()
 	}
 	f := intserv.FlowSpec{Service: serviceOf(p.Service), TSpec: tspecOf(p.TSpec)}.Installed(i.TSpec)
 	out := softstate.ReserveSpec{FlowSpec: f, Priority: priorityOf(p)}
@@ -31,6 +28,26 @@ func askFor(p *config.Reserve, i softstate.PathInfo) softstate.ReserveSpec {
 		out.FlowSpec.RSpec, out.Refusal = rspecFor(f.TSpec, p, i.AdSpec)
 	}
 	return out
+}
+
+// needed is what is asked for where no policy claims a flow, and its sender says
+// that the receiver needs a proxy (RFC 5946 section 4.2): what the sender
+// announces, of the service that needs no policy to tell it a bound. Admission
+// control rules on it as on the request of any host.
+func needed(i softstate.PathInfo) softstate.ReserveSpec {
+	if i.TSpec.Null() {
+		return nullOnly()
+	}
+	t := i.TSpec
+	t.MinUnit = max(t.MinUnit, 1) // some senders announce 0, which no request may have (RFC 2210 section 3.1)
+	return softstate.ReserveSpec{FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: t}, Auto: true}
+}
+
+func nullOnly() softstate.ReserveSpec {
+	return softstate.ReserveSpec{Style: wire.FF, Refusal: &softstate.Refusal{
+		Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported,
+		Text: "the sender offers the null service only (RFC 2997), which no policy asks for",
+	}}
 }
 
 // rspecFor refuses what cannot be promised: RFC 2212 knows no guarantee over a

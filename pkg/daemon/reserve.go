@@ -481,8 +481,9 @@ func (t *trafficControl) classOf(id uint64) plan.ClassID {
 }
 
 // receiverProxy decides whether this box answers a PATH, and with what: a
-// policy whose role speaks for receivers must claim the flow. What is asked for
-// is the policy's TSpec, but never more than the sender announces.
+// policy whose role speaks for receivers must claim the flow, or none at all and
+// its sender wants it to be answered. What is asked for is the policy's TSpec, but
+// never more than the sender announces.
 func (t *trafficControl) receiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
 	l := t.links().byIndex[int(i.Out)]
 	if isAggregate(i.Session) {
@@ -492,6 +493,9 @@ func (t *trafficControl) receiverProxy(i softstate.PathInfo) (softstate.ReserveS
 		return softstate.ReserveSpec{}, false
 	}
 	p := t.flows.policyOf(matchKey(i.Session, i.Sender))
+	if p == nil && i.Needed {
+		return needed(i), true
+	}
 	if p == nil || p.Reserve == nil || !p.Reserve.HasReceiver() {
 		return softstate.ReserveSpec{}, false
 	}

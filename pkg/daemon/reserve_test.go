@@ -227,6 +227,57 @@ func TestReceiverProxyAnswersByPolicy(t *testing.T) {
 	}
 }
 
+// RFC 5946 section 4.2: a sender that says its receiver needs a proxy is answered
+// with what it announces where no policy claims the flow, on the hosts' side, and
+// within what admission grants. Where a policy claims it that rules.
+func TestReceiverProxyNeededRFC5946Section4_2(t *testing.T) {
+	r := testControl(t)
+	key := packet.MakeKey(packet.ProtoUDP, netip.MustParseAddrPort("10.1.0.2:9"), netip.MustParseAddrPort("10.2.0.2:7777"))
+	s, f := sessionOf(key)
+	info := softstate.PathInfo{Session: s, Sender: f, TSpec: spec(5e5).TSpec, In: wan, Out: lan}
+	if _, ok := r.receiverProxy(info); ok {
+		t.Fatal("answered without a policy and without being asked to")
+	}
+	info.Needed = true
+	info.TSpec.MinUnit, info.TSpec.MaxPacket = 0, 1<<31-1 // as Cisco's routers announce
+	got, ok := r.receiverProxy(info)
+	if !ok || !got.Auto || got.Refusal != nil || got.FlowSpec.Service != intserv.ControlledLoad || got.FlowSpec.TSpec.Rate != 5e5 {
+		t.Fatalf("%+v, %v", got, ok)
+	}
+	if err := got.FlowSpec.Validate(); err != nil {
+		t.Error(err)
+	}
+	ask := softstate.Reserve{
+		ID: 1, Session: s, Filters: []wire.Filter{f}, Style: wire.WF, In: wan, Out: lan, Role: softstate.ReceiverProxy,
+		FlowSpec: spec(5e5), SenderTSpec: spec(5e5).TSpec,
+	}
+	if refusal := r.Reserve(ask); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if have := r.fake.have[key]; !have.Reserve || have.Rate != 5e5 || have.DSCP != 26 { // mapping, as for other hosts' requests
+		t.Errorf("%+v", have)
+	}
+	info.TSpec = intserv.TSpec{MaxPacket: 1500}
+	if got, ok = r.receiverProxy(info); !ok || got.Refusal == nil {
+		t.Errorf("null service: %+v, %v", got, ok)
+	}
+	info.Out = wan
+	if _, ok := r.receiverProxy(info); ok {
+		t.Error("answered for a receiver that is not on the hosts' side")
+	}
+	voice := packet.MakeKey(packet.ProtoUDP, netip.MustParseAddrPort("10.1.0.2:9"), netip.MustParseAddrPort("10.2.0.2:5004"))
+	info.Session, info.Sender = sessionOf(voice)
+	info.Out = lan
+	if _, ok := r.receiverProxy(info); ok {
+		t.Error("answered although the policy speaks only for senders")
+	}
+	info.Session = byEF
+	info.Session.Dst = imagingKey.DstAddr()
+	if _, ok := r.receiverProxy(info); ok {
+		t.Error("answered for a deaggregator")
+	}
+}
+
 // RFC 3181: the priority of a policy goes along, for the receiver too.
 func TestPriorityOfPolicy(t *testing.T) {
 	r := &config.Reserve{}

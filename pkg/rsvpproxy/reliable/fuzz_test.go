@@ -54,10 +54,10 @@ func FuzzLayer(f *testing.F) {
 			m.SendTTL = 60 + x>>7
 			switch b[0] % 9 {
 			case 0:
-				out(l.Send(now, softstate.Send{Out: right, Src: srcHost, Dst: dstHost, TTL: m.SendTTL, RouterAlert: true, Msg: m}))
+				out(l.Send(now, softstate.Send{Out: right, Src: srcHost, Dst: dstHost, TTL: m.SendTTL, RouterAlert: true, Msg: m, Probe: x&64 != 0}))
 			case 1:
 				m = pathTear(int(x & 3))
-				out(l.Send(now, softstate.Send{Out: right, Src: srcHost, Dst: dstHost, TTL: m.SendTTL, RouterAlert: true, Msg: m}))
+				out(l.Send(now, softstate.Send{Out: right, Src: srcHost, Dst: dstHost, TTL: m.SendTTL, RouterAlert: true, Msg: m, Probe: x&64 != 0}))
 			case 2:
 				take(down, &wire.Message{Type: wire.Ack, Flags: x >> 5 & 1, SendTTL: 9, Acks: []wire.MessageIDAck{{Epoch: l.epoch, ID: uint32(x & 7), Nack: x&8 != 0}}})
 			case 3:
