@@ -100,6 +100,29 @@ func waitMessage(t *testing.T, c *traffic.Capture, kind wire.MsgType) (*wire.Mes
 	return found, frame.Data
 }
 
+// checkUnaware holds what came to a host that does not speak RSVP to what may
+// (RFC 5946 section 4.1): PATH, once or twice in a refresh period, and PathTear, in
+// the words of RFC 2205 alone.
+func checkUnaware(t *testing.T, name string, c *traffic.Capture) {
+	t.Helper()
+	frames, _ := c.Frames()
+	paths := 0
+	for _, f := range frames {
+		m, err := message(f.Data) // which knows no RFC 2961
+		switch {
+		case err != nil:
+			t.Errorf("an RSVP message came to %s: %v", name, err)
+		case m.Type == wire.Path:
+			paths++
+		case m.Type != wire.PathTear:
+			t.Errorf("%s came to %s", m.Type, name)
+		}
+	}
+	if paths == 0 {
+		t.Errorf("no PATH came to %s", name)
+	}
+}
+
 // waitFrame waits for a frame that is as wanted.
 func waitFrame(t *testing.T, c *traffic.Capture, what string, want func([]byte) bool) []byte {
 	t.Helper()
