@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -137,5 +138,23 @@ func TestReceiversBoxLeavesReliableAlone(t *testing.T) {
 	d := r.flows.first(time.Now(), tcpPacket(t, "10.2.0.2:204", "10.1.0.2:5000", packet.FlagSYN), wan, lan)
 	if d.shard >= 0 {
 		t.Errorf("decision = %+v", d)
+	}
+}
+
+// The engine keeps a paced source to p. Its own queue pushes together what came
+// apart, so the policer behind it compares with r and b; once nobody paces any
+// more, with p again.
+func TestPeakIsNotPolicedBehindThePacer(t *testing.T) {
+	r := pacedControl(t)
+	key := packet.MakeKey(packet.ProtoTCP, netip.MustParseAddrPort("10.1.0.2:4000"), netip.MustParseAddrPort("10.2.0.2:104"))
+	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+	r.reserved(t, 1, key, lan, wan)
+	if put := r.fake.have[key]; put.HasPeak() || !put.Policed() || put.Rate != 1e6 {
+		t.Errorf("paced: %+v", put)
+	}
+	r.flows.update(key, func(c *conn, _ *flow) { c.shard = -1 })
+	r.reprogram(t.Context(), key)
+	if put := r.fake.have[key]; put.Peak != 1e7 || !put.Policed() {
+		t.Errorf("not paced any more: %+v", put)
 	}
 }

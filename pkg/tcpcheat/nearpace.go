@@ -1,6 +1,7 @@
 package tcpcheat
 
 import (
+	"math"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -45,10 +46,21 @@ const (
 	noLag    = 200 * time.Millisecond // where no round trip was measured yet
 )
 
-func (n *near) paceParams() paceParams {
+// paceParams says how a source is paced whose window moves in steps of unit.
+func (n *near) paceParams(unit int) paceParams {
 	q := paceParams{rate: n.Rate * paceShare, depth: n.Bucket * depthShare, factor: n.PaceFactor, mss: n.mss, header: n.header}
+	share := paceShare
 	if n.PaceLoose {
-		q.rate, q.depth, q.factor = n.Rate*loosePaceShare, n.Bucket*looseDepthShare, n.PaceFactor*looseWindow
+		share = loosePaceShare
+		q.rate, q.depth, q.factor = n.Rate*share, n.Bucket*looseDepthShare, n.PaceFactor*looseWindow
+	}
+	// Few ACKs cannot keep a peak rate: with thin_acks that is left to the box at
+	// the source's side.
+	if !math.IsInf(n.Peak, 1) && !n.Thin {
+		q.peak = n.Peak * share
+		// M is a segment. What is let through at once must fit into the bucket, and
+		// no timer is finer than quantumTime.
+		q.burst = max(float64(n.mss+n.header), q.peak*quantumTime.Seconds(), float64(unit+n.header))
 	}
 	return q
 }
@@ -59,7 +71,7 @@ func (e *Engine) setPace(c *conn) {
 	if n == nil || n.Mode != Pace {
 		return
 	}
-	n.pace.set(n.paceParams())
+	n.pace.set(n.paceParams(1 << c.shiftRcv()))
 	if n.pace.at == 0 {
 		n.pace.begin(e.now, c.src.max, c.rcv.ack, c.offered)
 		n.pace.real = c.edge
@@ -167,12 +179,12 @@ func (e *Engine) waits(c *conn, ack, edge packet.Seq) bool {
 	case p.asked:
 		return false
 	case p.spaces || c.midway:
-		return p.tokens < p.cost(ack.Diff(c.passed))
+		return p.free() < p.cost(ack.Diff(c.passed))
 	case e.paceBound(c).Diff(edge) < p.mss:
 		return false // it waits for the receiver, or for data to arrive
 	}
 	unit := 1 << c.shiftRcv()
-	if surplus := -edge.Diff(ack) & (unit - 1); surplus > p.mss && p.tokens < p.cost(surplus) {
+	if surplus := -edge.Diff(ack) & (unit - 1); surplus > p.mss && p.free() < p.cost(surplus) {
 		return true // rounding would give more than was let through
 	}
 	return edge.Diff(ack) < p.mss
@@ -209,6 +221,7 @@ func (e *Engine) paceDue(c *conn) {
 	if c.near.Mode != Pace {
 		return
 	}
+	p.woken(e.now)
 	p.refill(e.now, e.lag(c), c.offered)
 	if p.held.on {
 		if e.now >= e.heldAt(c) {
@@ -247,7 +260,7 @@ func (e *Engine) releaseHeld(c *conn) {
 	ack := p.held.ack
 	if p.spaces && !c.midway && e.now < p.held.since+paceHold {
 		unit := 1 << c.shiftRcv()
-		left := ack.Diff(c.passed) - p.worth(p.tokens+0.5)
+		left := ack.Diff(c.passed) - p.worth(p.free()+0.5)
 		part := ack.Add(-(max(left, 0) + unit - 1) / unit * unit)
 		if part.After(c.passed) && part != ack {
 			ack = part
@@ -298,15 +311,15 @@ func (e *Engine) heldAt(c *conn) instant {
 	n := p.step()
 	switch gain := p.held.ack.Diff(c.passed); {
 	case c.midway:
-		n = min(gain, max(p.worth(p.depth)-1, 1))
+		n = min(gain, max(p.most()-1, 1))
 	case p.spaces:
-		n = min(gain, max(n, 1<<c.shiftRcv()), max(p.worth(p.depth)-1, 1))
+		n = min(gain, max(n, 1<<c.shiftRcv()), max(p.most()-1, 1))
 	case e.paceBound(c).Diff(c.offered) < p.mss:
 		return e.now // nothing to wait for any more
 	default:
 		unit := 1 << c.shiftRcv()
 		if surplus := -c.offered.Diff(p.held.ack) & (unit - 1); surplus > p.mss {
-			n = min(max(n, surplus), p.worth(p.depth))
+			n = min(max(n, surplus), p.most())
 		}
 	}
 	return min(p.ready(n), p.held.since+paceHold)
@@ -344,9 +357,13 @@ func (e *Engine) paceAt(c *conn) instant {
 		return never
 	}
 	if p.held.on {
-		return e.heldAt(c)
+		p.due = e.heldAt(c)
+		return p.due
 	}
 	at := e.updateAt(c)
+	if p.due = at; at == never {
+		p.due = 0
+	}
 	if p.again.on {
 		at = min(at, p.again.at)
 	}

@@ -19,6 +19,10 @@ import (
 // than the depth. Of what it was given within the last round trip the source
 // cannot have used anything yet, so that does not count.
 //
+// Where a peak rate p is declared, a second bucket with that rate lets the edge
+// move by little at a time (RFC 2215 section 3.6), and the source is never ahead
+// of what it has used by more than it would send at p until that is seen.
+//
 // There is one case in which the edge clocks nobody: the receiver offered more
 // than the bucket is deep before the reservation came, and an edge that was
 // given stays (RFC 9293 section 3.8.6). Until the source has used that up,
@@ -26,6 +30,9 @@ import (
 type pacer struct {
 	paceParams
 	tokens float64 // IP bytes; negative: debt
+	fast   float64 // the same of the peak rate's bucket
+	due    instant // when the box wanted to be woken; 0: it need not be
+	late   instant // by how much it is woken later than that, smoothed
 	at     instant // of tokens
 	sent   packet.Seq
 	room   float64    // what the tokens may grow to
@@ -40,6 +47,8 @@ type pacer struct {
 type paceParams struct {
 	rate   float64 // IP bytes/s
 	depth  float64 // IP bytes
+	peak   float64 // IP bytes/s; 0: none
+	burst  float64 // depth of its bucket, IP bytes
 	factor float64 // of the window, in round trips
 	mss    int
 	header int
@@ -65,18 +74,23 @@ const (
 	// Each is held for hardly longer than the one before, so the source's
 	// timer, which each restarts, does not fire.
 	paceHold = time.Second
+	// maxLate bounds what late timers are made up for.
+	maxLate = 10 * time.Millisecond
 )
 
 func (p *pacer) set(q paceParams) {
 	q.depth = max(q.depth, float64(q.mss+q.header))
+	if p.peak == 0 {
+		p.fast = q.burst
+	}
 	p.paceParams = q
-	p.tokens = min(p.tokens, p.depth)
+	p.tokens, p.fast = min(p.tokens, p.depth), min(p.fast, p.top())
 }
 
 // begin starts with a source that has sent up to sent, of which up to acked is
 // acknowledged, and was given a window up to edge.
 func (p *pacer) begin(now instant, sent, acked, edge packet.Seq) {
-	p.at, p.sent = now, sent
+	p.at, p.sent, p.fast = now, sent, p.burst
 	if sent == acked {
 		p.tokens = p.depth
 		if p.cost(edge.Diff(sent)) > p.depth {
@@ -95,13 +109,34 @@ func (p *pacer) worth(tokens float64) int {
 }
 
 // spend may leave a debt, of one depth at most.
-func (p *pacer) spend(tokens float64) { p.tokens = max(p.tokens-tokens, -p.depth) }
+func (p *pacer) spend(tokens float64) {
+	p.tokens = max(p.tokens-tokens, -p.depth)
+	p.fast = max(p.fast-tokens, -p.depth)
+}
+
+// free is what may be let through now.
+func (p *pacer) free() float64 {
+	if p.peak > 0 {
+		return min(p.tokens, p.fast)
+	}
+	return p.tokens
+}
+
+// most is the largest payload that the buckets ever let through at once.
+func (p *pacer) most() int {
+	n := p.depth
+	if p.peak > 0 {
+		n = min(n, p.burst)
+	}
+	return p.worth(n + 0.5)
+}
 
 // refill brings the bucket up to date. lag is the time that the source may take
 // to use an edge, and edge what it was given.
 func (p *pacer) refill(now, lag instant, edge packet.Seq) {
 	if now > p.at {
 		p.tokens = min(p.depth, p.tokens+(now-p.at).Seconds()*p.rate)
+		p.fast = min(p.top(), p.fast+(now-p.at).Seconds()*p.peak)
 		p.at = now
 	}
 	p.past.note(now, lag, edge, p.sent)
@@ -134,13 +169,37 @@ func (p *pacer) window(rtt time.Duration) int {
 	return max(p.worth(max(w, p.rate*paceTime.Seconds())), minPaceWindow*p.mss)
 }
 
+// woken notes how late the box is woken. What it could not let through then it
+// lets through at once: else late timers, each of which loses what does not fit
+// into a bucket of a segment, would be felt as a lower rate.
+func (p *pacer) woken(now instant) {
+	if p.due != 0 && now >= p.due {
+		p.late += (min(now-p.due, maxLate) - p.late) / 4
+		p.due = 0
+	}
+}
+
+// top is the depth of the peak rate's bucket, with room for late timers.
+func (p *pacer) top() float64 { return p.burst + p.peak*(2*p.late).Seconds() }
+
+// lead is how far the edge may be ahead of what was sent: a bucket's worth,
+// which the source may send at once, and no more than it takes to send at the
+// peak rate until more can be given.
+func (p *pacer) lead(lag instant) int {
+	n := p.depth
+	if p.peak > 0 {
+		n = min(n, p.burst+p.peak*lag.Seconds())
+	}
+	return max(p.worth(n), p.mss)
+}
+
 // bound is how far the edge may be whatever the bucket says: W ahead of what is
-// acknowledged, and ahead of what was sent by no more than a bucket's worth,
-// which the source may send at once, and by what is under way between here and
-// there. The latter is known of a source that sends all that it may: it uses
-// what it is given in the order and at the pace in which it is given.
+// acknowledged, and ahead of what was sent by no more than its lead and by what
+// is under way between here and there. The latter is known of a source that
+// sends all that it may: it uses what it is given in the order and at the pace
+// in which it is given.
 func (p *pacer) bound(now, lag instant, acked packet.Seq, rtt time.Duration) packet.Seq {
-	lead := max(p.worth(p.depth), p.mss)
+	lead := p.lead(lag)
 	if p.greedy {
 		lead += p.sent.Diff(packet.MaxSeq(p.since, p.past.find(now-lag).sent))
 	}
@@ -149,14 +208,14 @@ func (p *pacer) bound(now, lag instant, acked packet.Seq, rtt time.Duration) pac
 
 // judge looks whether the source sends all that it may: what it sends now was
 // allowed a round trip ago, so it has waited for that. It is not so any more
-// when it leaves half a bucket.
+// when it leaves half of its lead.
 func (p *pacer) judge(now, lag instant, end packet.Seq) {
 	switch took := now - p.past.given(end); {
 	case took <= lag:
 		if !p.greedy {
 			p.greedy, p.since = true, p.sent
 		}
-	case took > 2*lag, p.unused > p.worth(p.depth)/2:
+	case took > 2*lag, p.unused > p.lead(lag)/2:
 		p.greedy = false
 	}
 }
@@ -168,32 +227,43 @@ func (p *pacer) grant(edge, bound packet.Seq) int {
 	if room <= 0 || p.spaces {
 		return 0
 	}
-	n := p.worth(p.tokens + 0.5)
+	n := p.worth(p.free() + 0.5)
 	if n >= room {
 		return room
 	}
-	return n - n%p.mss
+	n -= n % p.mss
+	if p.peak > 0 && n > 0 {
+		// What rounding has given beyond whole segments counts, or it would
+		// become a segment of its own beside another.
+		n -= max(edge.Diff(p.sent), 0) % p.mss
+	}
+	return n
 }
 
 // ready is when n bytes can be granted; never, if the bucket cannot hold that.
 func (p *pacer) ready(n int) instant {
-	short := p.cost(n) - p.tokens
-	if short <= 0 {
+	cost := p.cost(n)
+	if cost <= p.free() {
 		return p.at
 	}
-	if p.cost(n) > p.room+0.5 {
+	if cost > p.room+0.5 {
 		return never
 	}
+	wait := (cost - p.tokens) / p.rate
+	if p.peak > 0 {
+		wait = max(wait, (min(cost, p.burst)-p.fast)/p.peak)
+	}
 	// A nanosecond more, so that rounding does not make the timer fire early.
-	return p.at + time.Duration(short/p.rate*1e9) + 1
+	return p.at + time.Duration(max(wait, 0)*1e9) + 1
 }
 
 // step is the least that is worth a segment of the box's own: two segments, or
 // a millisecond's worth at high rates, and half as many ACKs as a receiver
-// sends, so that the box speaks only where the receiver does not.
+// sends, so that the box speaks only where the receiver does not. With a peak
+// rate it speaks as often as that takes.
 func (p *pacer) step() int {
 	n := 2 * min(max(2*p.mss, int(p.rate*quantumTime.Seconds())), maxQuantum)
-	whole := p.worth(p.depth)
+	whole := p.most()
 	return max(min(n, whole-whole%p.mss), p.mss)
 }
 
