@@ -43,13 +43,14 @@ func keys(m *wire.Message) []stateKey {
 	}
 }
 
-// sentKey is the key of what is sent. Where there is one neighbour for it at a
-// time, a message to another one takes the place of that to the first.
+// sentKey is the key of what is sent. PATH of a unicast session goes one way at a
+// time: on another one it takes the place of that on the first. RESV may go to
+// several previous hops (RFC 2205 section 3.1.3).
 func sentKey(k stateKey, out softstate.IfIndex, dst netip.Addr) stateKey {
 	switch {
 	case k.kind == wire.Path && k.session.Dst.IsMulticast():
 		k.out = out
-	case k.kind == wire.Resv && (k.filter == wire.Filter{} || k.session.Dst.IsMulticast()):
+	case k.kind == wire.Resv:
 		k.out, k.dst = out, dst
 	}
 	return k

@@ -31,6 +31,19 @@ func (n *Node) check() error {
 				nb.senders++
 				neighbors[k] = nb
 			}
+			if len(p.others) > maxOthers || p.local && len(p.others) > 0 {
+				return fmt.Errorf("%v: %d other hops, local %v", id, len(p.others), p.local)
+			}
+			for i, h := range p.others {
+				nb := neighbors[h.key()]
+				nb.refs++
+				nb.senders++
+				neighbors[h.key()] = nb
+				live[&h.life] = true
+				if h.p != p || !h.life.Armed() || h.is(p.in, p.phop) || p.otherAt(h.rx.Iface, *h.rx.Msg.Hop) != p.others[i] {
+					return fmt.Errorf("%v: hop %v: without a timer, or twice", id, h.key())
+				}
+			}
 			if p.local == p.life.Armed() {
 				return fmt.Errorf("%v: local %v but lifetime timer %v", id, p.local, p.life.Armed())
 			}

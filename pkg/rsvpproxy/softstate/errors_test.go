@@ -56,7 +56,7 @@ var errorCases = []conformance{
 	{"RFC2205/3.5/all-blockaded-nothing-at-once", "path S1; resv c R1 WF *{4}; resv d R2 WF *{4}", "resverr P1 WF *{3} 1", "R1 resverr 1 WF *{3}; R2 resverr 1 WF *{3}", ""},
 	{"RFC2205/3.5/other-codes-make-no-blockade", "path S1; resv c R1 WF *{4}; resv d R2 WF *{2}", "resverr P1 WF *{4} 2", "R1 resverr 2 WF *{4}; R2 resverr 2 WF *{4}", ""},
 	{"RFC2205/3.5/new-sender-of-a-blockaded-hop", "path S2; resv c R1 WF *{4}; resv d R2 WF *{2}; resverr P2 WF *{4} 1", "path S3", "c path S3; d path S3", "-"},
-	{"RFC2205/3.5/blockade-goes-with-the-hop", "path S1; resv c R1 WF *{4}; resv d R2 WF *{2}; resverr P1 WF *{4} 1; home S1 a P4", "path S1", "c path S1; d path S1; P4 resv WF *{4}", "-"},
+	{"RFC2205/3.5/blockade-goes-with-the-hop", "path S1; resv c R1 WF *{4}; resv d R2 WF *{2}; resverr P1 WF *{4} 1; home S1 a P4", "path S1", "c path S1; d path S1; P1 resv WF *{4} [S1]; P4 resv WF *{4} [S1]", "-"},
 	// Confirmation.
 	{"RFC2205/3.1.4/confirm-of-the-first-goes-on", "path S1; path S2", "resv c R1 WF *{4} confirm", "P1 resv WF *{4} [S1] confirm; P2 resv WF *{4} [S2] confirm", "-"},
 	{"RFC2205/3.1.4/confirm-of-the-largest-goes-on", "path S1; resv d R2 SE S1{2}", "resv c R1 SE S1{4} confirm", "P1 resv SE S1{4} confirm", "-"},

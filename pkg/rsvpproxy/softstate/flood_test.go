@@ -80,7 +80,7 @@ func TestFloodOfHopsStaysOnItsInterface(t *testing.T) {
 			if s := onlySend(t, es, wire.Resv); s.Dst != addr("203.0.113.9") {
 				t.Errorf("%s", dump(es))
 			}
-			for i := range neighbors/16 - 1 { // neighbours that were not there before
+			for i := range neighbors/16 - 2 { // neighbours that were not there before
 				onlySend(t, f.other(40_000+i, fmt.Sprintf("203.0.113.%d", 100+i)), wire.Path)
 			}
 			for range 10 {

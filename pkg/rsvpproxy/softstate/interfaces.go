@@ -3,6 +3,8 @@ package softstate
 import (
 	"slices"
 	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // SetInterfaces tells which interfaces take part: the limits are shared out among
@@ -28,9 +30,11 @@ func (n *Node) InterfacesChanged(now time.Time, list ...IfIndex) {
 			if len(p.outs) == 0 || slices.ContainsFunc(p.outs, func(b branch) bool { return slices.Contains(list, b.out) }) {
 				sooner(&p.refresh)
 			}
-			if slices.Contains(list, p.in) {
-				sooner(&p.up.timer)
-			}
+			p.hops(func(in IfIndex, _ wire.Hop) {
+				if slices.Contains(list, in) {
+					sooner(&p.up.timer)
+				}
+			})
 		}
 		for _, u := range s.ups {
 			if slices.Contains(list, u.in) {

@@ -205,6 +205,8 @@ func (n *Node) Advance(now time.Time) []Effect {
 			n.touch(o.p)
 		case timerLimit:
 			n.unlimit(now, o.p)
+		case timerHopLife:
+			n.hopExpired(now, o.p, t)
 		}
 	}
 	return n.flush()

@@ -34,47 +34,73 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 		n.refusePath(rx, refusal)
 		return
 	}
+	n.pathCame(now, rx, arrival{until: now.Add(n.lifetime(m.TimeValues)), nonRSVP: n.nonRSVP(rx), said: said})
+}
+
+// arrival is what is found out of a PATH, and what it is for the state here.
+type arrival struct {
+	until   time.Time // end of the state, unless it is refreshed
+	nonRSVP bool
+	said    policy
+
+	created bool // there was no state
+	moved   bool // another previous hop has it
+	fresh   bool // ... that had none, and no RESV
+}
+
+// pathCame takes a PATH that can be understood.
+func (n *Node) pathCame(now time.Time, rx *Received, a arrival) {
+	m := rx.Msg
 	p := n.lookup(m.Session, *m.SenderTemplate)
 	if p != nil && p.local && p.in != rx.Iface && (p.in != 0 || p.routes(rx.Iface)) {
 		n.drop(DropLoop)
 		return
 	}
-	if p != nil && p.strays(n, rx) {
-		n.drop(DropInterface)
-		return
-	}
-	created := p == nil
-	if created {
+	if p == nil {
+		var refusal *Refusal
 		if n.overShare(neighborKey{rx.Iface, m.Hop.Addr}, m.Session) {
 			n.drop(DropShare)
 			refusal = &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "the neighbour holds its share of sessions"}
 		} else {
 			p, refusal = n.newPSB(now, m.Session, *m.SenderTemplate, rx.Iface)
 		}
+		if refusal == nil && !n.holdSender(neighborKey{rx.Iface, m.Hop.Addr}, false) {
+			n.deletePSB(now, p)
+			n.drop(DropLimitPath)
+			refusal = &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"}
+		}
 		if refusal != nil {
 			n.refusePath(rx, refusal)
 			return
 		}
-	}
-	if was, is := p.prev(), (neighborKey{rx.Iface, m.Hop.Addr}); was != is {
-		n.unholdSender(was)
-		// What is there stays, whatever the table of neighbours holds.
-		if !n.holdSender(is, !created) {
-			n.deletePSB(now, p)
-			n.drop(DropLimitPath)
-			n.refusePath(rx, &Refusal{Code: wire.ErrRSVPSystem, Value: systemLimit, Text: "too many neighbours"})
+		a.created = true
+	} else if p.in != rx.Iface || p.phop != *m.Hop {
+		if !p.local && n.beside(p, rx, a) {
 			return
 		}
+		a.moved, a.fresh = true, true
+		if p.local {
+			n.holdSender(neighborKey{rx.Iface, m.Hop.Addr}, true) // what is there stays
+		} else {
+			a.fresh = n.replace(p, rx)
+		}
 	}
+	n.adopt(now, p, rx, a)
+	n.reverse(now, p)
+	if a.created {
+		n.catchUp(now, p.s.id)
+	}
+}
 
-	moved := !created && (p.phop != *m.Hop || p.in != rx.Iface)
-	if moved && !p.local {
-		p.left = &leftHop{in: p.in, phop: p.phop, until: p.life.At()}
-	}
-	changed := p.take(rx, n.nonRSVP(rx)) || created
-	p.said = said
+// adopt makes what a PATH tells p's state. Its previous hop has been counted.
+func (n *Node) adopt(now time.Time, p *psb, rx *Received, a arrival) {
+	changed := p.take(rx, a.nonRSVP) || a.created || a.fresh
+	p.said = a.said
 	n.recount(p)
-	n.timers.Set(&p.life, now.Add(n.lifetime(m.TimeValues)))
+	n.timers.Set(&p.life, a.until)
+	if !a.moved && n.follow(now, p) {
+		return
+	}
 	if n.reroute(p) {
 		changed = true
 	}
@@ -86,16 +112,12 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 	if changed {
 		p.reservations(func(t *tcsb) { n.updateTC(now, t, false) })
 	}
-	if moved && p.failure != nil && p.failure.Upstream {
+	if a.moved && p.failure != nil && p.failure.Upstream {
 		p.failure, p.blockade = nil, nil // of the path that was left
 		n.timers.Stop(&p.failureTime)
 	}
-	if moved || created {
-		n.joinHop(now, p, moved)
-	}
-	n.reverse(now, p)
-	if created {
-		n.catchUp(now, p.s.id)
+	if a.moved || a.created {
+		n.joinHop(now, p, a)
 	}
 	n.touch(p)
 }
@@ -103,13 +125,14 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 // joinHop follows a new or changed previous hop: it gets the RESV immediately
 // (RFC 2205 section 3.6). In a shared style it may have one already, with a
 // blockade; the hop that was left is not told.
-func (n *Node) joinHop(now time.Time, p *psb, moved bool) {
+func (n *Node) joinHop(now time.Time, p *psb, a arrival) {
 	style, reserved := p.s.style()
 	switch {
 	case !reserved:
 	case style == wire.FF:
-		if moved {
-			n.forwardResv(now, &p.up)
+		if a.moved {
+			p.up.quick = n.quick(p.phop.Addr, p.in)
+			n.resvSend(now, &p.up, true, a.fresh)
 		}
 	default:
 		if style == wire.WF {
@@ -127,19 +150,8 @@ func (n *Node) joinHop(now time.Time, p *psb, moved bool) {
 	}
 }
 
-// strays says whether a multicast PATH came in where routing does not expect
-// the sender's packets, while there is one that came in rightly (RFC 2205
-// section 3.9).
-func (p *psb) strays(n *Node, rx *Received) bool {
-	if !p.s.id.Dst.IsMulticast() || p.in == rx.Iface || p.local {
-		return false
-	}
-	outs, _ := n.env.Routes(p.s.id.Dst, p.sender.Src, rx.Iface)
-	return len(outs) == 0
-}
-
-// take copies a PATH into p and says whether it told anything new. The caller
-// has counted a new previous hop.
+// take copies a PATH into p and says whether it told anything new, but for the
+// previous hop.
 func (p *psb) take(rx *Received, nonRSVP bool) bool {
 	m := rx.Msg
 	old := *p
@@ -155,7 +167,7 @@ func (p *psb) take(rx *Received, nonRSVP bool) bool {
 			p.control = wire.ProxyControlOf(p.policy)
 		}
 	}
-	return p.phop != old.phop || p.in != old.in || p.tspec != old.tspec || p.flags != old.flags ||
+	return p.tspec != old.tspec || p.flags != old.flags ||
 		p.nonRSVP != old.nonRSVP || old.local || !samePath(p.adspec, old.adspec) ||
 		!sameObject(p.rawTSpec, old.rawTSpec) || !sameObjects(p.policy, old.policy) ||
 		!sameObjects(p.unknown, old.unknown)
@@ -211,6 +223,7 @@ func (n *Node) deletePSB(now time.Time, p *psb) {
 		n.detach(p, b.out)
 	}
 	p.outs = outs
+	n.leaveOthers(p)
 	n.unholdSender(p.prev())
 	n.room.senders.Give(int(p.room), 1)
 	n.showGone(p)

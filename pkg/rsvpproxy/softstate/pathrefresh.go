@@ -102,6 +102,9 @@ func (n *Node) quickPath(p *psb) int {
 
 // pathRefresh is the same for the timer.
 func (n *Node) pathRefresh(now time.Time, p *psb) {
+	if n.follow(now, p) && p.refresh.Armed() {
+		return // PATH has gone on
+	}
 	moved := n.reroute(p)
 	if moved {
 		p.pathQ = n.quickPath(p)
@@ -220,14 +223,25 @@ func (n *Node) pathExpired(now time.Time, p *psb) {
 	n.pathEnded(now, p, nil)
 }
 
-// pathEnded follows the end of a neighbour's PATH: by the sender proxy where it
-// is to speak for the sender, else by a PathTear.
+// pathEnded follows the end of a neighbour's PATH: by the state of another hop, or
+// by the sender proxy where it is to speak for the sender, else by a PathTear.
 func (n *Node) pathEnded(now time.Time, p *psb, unknown []wire.Object) {
+	if h := n.successor(p); h != nil {
+		n.unholdSender(p.prev())
+		n.succeed(now, p, h)
+		return
+	}
+	rest := n.leaveOthers(p)
 	if p.own != nil {
 		n.speakAgain(now, p)
 		return
 	}
 	n.teardown(now, p, unknown)
+	for _, h := range rest { // it may serve some day (RFC 2205 section 3.9)
+		a := arrival{until: h.life.At(), nonRSVP: h.nonRSVP}
+		a.said, _ = n.readPolicy(h.rx.Msg.Policy) // it could be read when it came
+		n.pathCame(now, &h.rx, a)
+	}
 }
 
 // teardown sends PathTear downstream and removes the path state.
@@ -256,18 +270,25 @@ func (n *Node) handlePathTear(now time.Time, rx *Received) {
 		return
 	}
 	p := n.lookup(m.Session, *m.SenderTemplate)
-	switch {
-	case p == nil || p.local:
+	if p == nil || p.local {
 		n.drop(DropNoState)
-	case m.Session.Dst.IsMulticast() && p.in != rx.Iface:
-		n.drop(DropInterface) // RFC 2205 section 3.1.5
-	case p.phop != *m.Hop:
-		if p.left != nil && p.left.phop == *m.Hop {
-			p.left = nil
+		return
+	}
+	multicast, mine := m.Session.Dst.IsMulticast(), p.phop == *m.Hop
+	h := p.otherAt(rx.Iface, *m.Hop)
+	if h == nil && !mine && !multicast {
+		if i := slices.IndexFunc(p.others, func(o *otherHop) bool { return *o.rx.Msg.Hop == *m.Hop }); i >= 0 {
+			h = p.others[i]
 		}
-		n.drop(DropWrongHop) // RFC 2205 section 3.1.5: neither matched nor forwarded
-	case n.fallBack(now, p):
-	default:
+	}
+	switch { // RFC 2205 section 3.1.5
+	case mine && (p.in == rx.Iface || !multicast && h == nil):
 		n.pathEnded(now, p, m.Unknown)
+	case h != nil:
+		n.hopEnded(now, h)
+	case multicast && p.in != rx.Iface:
+		n.drop(DropInterface)
+	default:
+		n.drop(DropWrongHop) // neither matched nor forwarded
 	}
 }

@@ -193,7 +193,7 @@ func (n *Node) upOf(p *psb) *upstream {
 		return &p.up
 	}
 	for _, u := range p.s.ups {
-		if u.serves(p) {
+		if u.ofOwn(p) {
 			return u
 		}
 	}

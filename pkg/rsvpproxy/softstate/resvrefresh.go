@@ -19,7 +19,11 @@ func (n *Node) forwardResv(now time.Time, u *upstream) {
 // resvRefresh is RESV REFRESH of RFC 2209 section 2 for one previous hop, in a
 // distinct style for one sender: one message per sender is permitted, packing
 // several is an economy (RFC 2205 section 3.1.4).
-func (n *Node) resvRefresh(now time.Time, u *upstream) {
+func (n *Node) resvRefresh(now time.Time, u *upstream) { n.resvSend(now, u, false, false) }
+
+// resvSend does it, if wanted only for the hop that u goes to first of all; fresh:
+// that has nothing from us.
+func (n *Node) resvSend(now time.Time, u *upstream, first, fresh bool) {
 	o, ok := u.offer()
 	if !ok {
 		n.timers.Stop(&u.timer)
@@ -42,15 +46,38 @@ func (n *Node) resvRefresh(now time.Time, u *upstream) {
 	m.ResvConfirm = u.confirm
 	u.confirm = netip.Addr{} // forwarded once; a proxy asks until it is told
 	u.senders(func(p *psb) {
-		if p.confirm.IsValid() {
+		if p.confirm.IsValid() && u.ofOwn(p) {
 			m.ResvConfirm = p.confirm
 		}
 	})
 	o.from = nil
-	fresh := !u.sent
+	fresh = fresh || !u.sent
 	u.sent, u.last = true, o
 	m.SendTTL = n.cfg.TTL
 	n.transmit(Send{Out: out, Src: n.addr(out, hop.Addr), Dst: hop.Addr, TTL: n.cfg.TTL, Msg: m, Fresh: fresh})
+	if first {
+		return
+	}
+	n.copies(u, m, fresh)
+}
+
+// copies sends what has gone to a sender's previous hop to the others that it
+// has, but for the wish to have it confirmed.
+func (n *Node) copies(u *upstream, m *wire.Message, fresh bool) {
+	if u.p == nil || len(u.p.others) == 0 {
+		return
+	}
+	own := true
+	u.each(func(out IfIndex, hop wire.Hop) {
+		if own {
+			own = false
+			return
+		}
+		c := *m
+		c.Hop = &wire.Hop{Addr: n.addr(out, u.s.id.Dst), LIH: hop.LIH}
+		c.ResvConfirm, c.SendTTL = netip.Addr{}, n.cfg.TTL
+		n.transmit(Send{Out: out, Src: n.addr(out, hop.Addr), Dst: hop.Addr, TTL: n.cfg.TTL, Msg: &c, Fresh: fresh})
+	})
 }
 
 // upMessage begins a message to a previous hop.
@@ -109,6 +136,7 @@ func (n *Node) sendResvTear(u *upstream, style wire.Style, filters []wire.Filter
 	}
 	out, hop := u.to()
 	n.send(out, hop.Addr, m)
+	n.copies(u, m, false)
 }
 
 // syncShared brings the previous hops of a session with a shared style up to
@@ -132,7 +160,7 @@ func (n *Node) syncShared(now time.Time, s *session, unknown []wire.Object, loud
 			continue
 		}
 		if _, _, covered := p.merged(); covered {
-			n.needUp(p).live = true
+			p.hops(func(in IfIndex, hop wire.Hop) { n.upTo(s, in, hop).live = true })
 		}
 	}
 	s.ups = slices.DeleteFunc(s.ups, func(u *upstream) bool {

@@ -38,8 +38,9 @@ type psb struct {
 	in    IfIndex   // where PATH, or the data, comes in
 	room  IfIndex   // whose part of the limit on senders it takes: in
 	phop  wire.Hop  // zero if local
-	left  *leftHop  // nil: there was no other previous hop, or it has torn its state down
-	ttl   uint8     // as received
+	// others is the state of further previous hops.
+	others []*otherHop
+	ttl    uint8 // as received
 
 	nonRSVP bool // a hop without RSVP was crossed to get here
 	ePolice bool // the sender could not police

@@ -120,7 +120,7 @@ var styleCases = []conformance{
 	{"RFC2209/path/new-sender-does-not-join-se", "path S1; resv c R1 SE S1{4}", "path S2", "c path S2; d path S2", ""},
 	{"RFC2209/path/new-sender-does-not-join-ff", "path S1; resv c R1 FF S1{4}", "path S2", "c path S2; d path S2", ""},
 	{"RFC2209/path/tspec-grows-under-wf", "path S1{2}; resv c R1 WF *{4}", "path S1{3}", "c path S1; d path S1", "c S1{3}"},
-	{"RFC2205/3.6/new-previous-hop-gets-the-wf-resv", "path S1; resv c R1 WF *{4}; home S1 a P4", "path S1", "c path S1; d path S1; P4 resv WF *{4}", ""},
+	{"RFC2205/3.6/new-previous-hop-gets-the-wf-resv", "path S1; resv c R1 WF *{4}; home S1 a P4", "path S1", "c path S1; d path S1; P1 resv WF *{4} [S1]; P4 resv WF *{4} [S1]", ""},
 	{"RFC2205/3.6/new-previous-hop-gets-the-se-resv", "path S1; resv c R1 SE S1{4}; home S1 a P4", "path S1", "c path S1; d path S1; P4 resv SE S1{4}", ""},
 	{"RFC2205/3.6/new-previous-hop-gets-the-ff-resv", "path S1; resv c R1 FF S1{4}; home S1 a P4", "path S1", "c path S1; d path S1; P4 resv FF S1{4}", ""},
 	{"RFC2205/3.1.5/pathtear-ff-releases", threePaths + "resv c R1 FF S1{4},S2{5}", "pathtear S1", "c pathtear S1; d pathtear S1", "release"},

@@ -27,6 +27,7 @@ func (n *Node) speakAgain(now time.Time, p *psb) {
 	n.timers.Stop(&p.life)
 	n.timers.Stop(&p.up.timer)
 	n.timers.Stop(&p.failureTime)
+	n.leaveOthers(p)
 	n.unholdSender(p.prev())
 	p.phop, p.ttl, p.local, p.in = wire.Hop{}, p.own.ttl, true, p.own.in
 	n.recount(p)

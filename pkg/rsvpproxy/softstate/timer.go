@@ -11,6 +11,7 @@ const (
 	timerResvLife
 	timerFailure
 	timerLimit
+	timerHopLife
 )
 
 // timer is embedded in the state that it belongs to.

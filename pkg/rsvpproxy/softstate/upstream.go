@@ -39,7 +39,7 @@ func (o *offer) same(x *offer) bool {
 	return o.flow == x.flow && slices.Equal(o.filters, x.filters) && slices.Equal(o.scope, x.scope)
 }
 
-// to is where the RESV goes.
+// to is where the RESV goes, in a distinct style first of all.
 func (u *upstream) to() (IfIndex, wire.Hop) {
 	if u.p != nil {
 		return u.p.in, u.p.phop
@@ -60,7 +60,21 @@ func (u *upstream) senders(f func(*psb)) {
 	}
 }
 
-func (u *upstream) serves(p *psb) bool { return !p.local && p.in == u.in && p.phop == u.hop }
+func (u *upstream) serves(p *psb) bool { return p.cameBy(u.in, u.hop) }
+
+// ofOwn says whether what goes to u's hop goes to p's own, not to one of the
+// others that stand beside it.
+func (u *upstream) ofOwn(p *psb) bool { return u.p != nil || u.in == p.in && u.hop == p.phop }
+
+// each calls f for each hop that it goes to: in a distinct style to all that the
+// sender's PATHs came from.
+func (u *upstream) each(f func(IfIndex, wire.Hop)) {
+	if u.p != nil {
+		u.p.hops(f)
+		return
+	}
+	f(u.in, u.hop)
+}
 
 // offer merges what goes to the hop (RESV REFRESH of RFC 2209 section 2).
 func (u *upstream) offer() (o offer, ok bool) {
@@ -112,13 +126,17 @@ func (u *upstream) unchanged() bool {
 // needScope says whether wildcard reservations have to carry SCOPE: where there
 // is more than one previous hop, and onwards from there (RFC 2205 section 3.4).
 func (s *session) needScope() bool {
-	var first *psb
+	var first *wire.Hop
+	var at IfIndex
+	several := false
 	for _, p := range s.order {
-		switch {
-		case p.local:
-		case first == nil:
-			first = p
-		case p.phop != first.phop || p.in != first.in:
+		p.hops(func(in IfIndex, hop wire.Hop) {
+			if first == nil {
+				first, at = &hop, in
+			}
+			several = several || in != at || hop != *first
+		})
+		if several {
 			return true
 		}
 	}
@@ -174,13 +192,18 @@ func (n *Node) needUp(p *psb) *upstream {
 	if style, _ := p.s.style(); style == wire.FF {
 		return &p.up
 	}
-	for _, u := range p.s.ups {
-		if u.serves(p) {
+	return n.upTo(p.s, p.in, p.phop)
+}
+
+// upTo does it for a hop in a shared style.
+func (n *Node) upTo(s *session, in IfIndex, hop wire.Hop) *upstream {
+	for _, u := range s.ups {
+		if u.in == in && u.hop == hop {
 			return u
 		}
 	}
-	u := &upstream{s: p.s, in: p.in, hop: p.phop}
+	u := &upstream{s: s, in: in, hop: hop}
 	u.timer = timer{Owner: owner{kind: timerResvRefresh, u: u}}
-	p.s.ups = append(p.s.ups, u)
+	s.ups = append(s.ups, u)
 	return u
 }
