@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -699,6 +700,48 @@ func TestNackOfStrangerRFC2961Section5_4(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	if c := r.l.Counters(); c.Neighbors != 1 || c.NacksOut != 2 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// RFC 2205 section 3.1.3: a sender's PATHs came from two previous hops, and both
+// get RESV. Each has its own identifier: the one's refresh is no news to the other.
+func TestResvToTwoHops(t *testing.T) {
+	r := newRig(t, Config{})
+	hops := []netip.Addr{prev, linkAddr(1, 9)}
+	send := func(to netip.Addr) []softstate.Send {
+		x, f := sender(0), intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: tspec}
+		return r.checked(r.l.Send(r.now, softstate.Send{Out: left, Src: linkAddr(1, 2), Dst: to, TTL: 255, Msg: &wire.Message{
+			Type: wire.Resv, SendTTL: 255, Session: x.Session, Hop: &wire.Hop{Addr: linkAddr(1, 2), LIH: 1},
+			TimeValues: &wire.TimeValues{Refresh: 30000}, Style: wire.FF,
+			Flows: []wire.FlowDescriptor{{FlowSpec: &f, Filters: []wire.Filter{x.Filter}}},
+		}}))
+	}
+	for _, to := range hops {
+		s := send(to)
+		if len(s) != 1 || s[0].Msg.MessageID == nil {
+			t.Fatalf("%+v", s)
+		}
+		id := s[0].Msg.MessageID
+		a := &wire.Message{Type: wire.Ack, Flags: 1, SendTTL: 255, Acks: []wire.MessageIDAck{{Epoch: id.Epoch, ID: id.ID}}}
+		r.in(left, to, linkAddr(1, 2), a)
+	}
+	for range 4 {
+		for _, to := range hops {
+			if s := send(to); len(s) != 0 {
+				t.Fatalf("a refresh to %v is sent as %+v", to, s[0].Msg)
+			}
+		}
+		list, _ := r.run(10 * time.Second)
+		for _, s := range list {
+			if s.Msg.Type != wire.Srefresh {
+				t.Fatalf("%+v", s.Msg)
+			}
+			id := s.Msg.MessageID
+			r.in(left, s.Dst, linkAddr(1, 2), &wire.Message{Type: wire.Ack, Flags: 1, SendTTL: 255, Acks: []wire.MessageIDAck{{Epoch: id.Epoch, ID: id.ID}}})
+		}
+	}
+	if c := r.l.Counters(); c.Triggers-c.SummariesOut != 2 || c.Suppressed != 8 || c.SummariesOut < 2 {
 		t.Errorf("%+v", c)
 	}
 }

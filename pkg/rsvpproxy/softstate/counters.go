@@ -24,7 +24,7 @@ const (
 	DropLimitPath              // a limit on sessions, senders or neighbours was reached by a PATH
 	DropLimitResv              // a limit on neighbours or requests was reached by a RESV
 	DropLateResult             // ReserveResult for a reservation that is gone
-	DropInterface              // multicast PATH or PathTear that came where routing does not expect it (RFC 2205 section 3.9)
+	DropInterface              // multicast PathTear, or PATH beyond what is kept, that came where routing does not expect it (RFC 2205 section 3.9)
 	DropShare                  // a PATH of a neighbour that holds its share of sessions and senders ([Limits.Share])
 	dropCount                  // number of reasons
 )

@@ -25,10 +25,8 @@ type session struct {
 	several bool
 }
 
-// psb is a path state block (RFC 2209 section 1). The previous hop is not part
-// of its key: for a unicast session it flips among the candidates while a route
-// changes (RFC 2205 section 3.1.3, first choice); for a multicast session only
-// the PATH that came in where routing expects it counts (section 3.9).
+// psb is the path state of a sender: the forwarding PSB of RFC 2209 section 1,
+// and the state of the sender's other previous hops: hops.go.
 type psb struct {
 	s      *session
 	sender wire.Filter
