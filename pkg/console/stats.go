@@ -163,12 +163,24 @@ type CheatStats struct {
 	TailProbes    uint64            `json:"tail_probes"`
 	TooBig        uint64            `json:"too_big"`         // ICMP errors that were learnt from
 	TooBigRefused uint64            `json:"too_big_refused"` // and those that fit nothing on its way
+	Echoes        EchoStats         `json:"echoes"`
 	Withdrawn     uint64            `json:"predictions_withdrawn"`
 	FilledBytes   uint64            `json:"filled_bytes"`
 	FillsAgain    uint64            `json:"fills_again"`
 	FillsGivenUp  uint64            `json:"fills_given_up"`
 	BufferedBytes uint64            `json:"buffered_bytes"` // held now
 	LeftAlone     map[string]uint64 `json:"left_alone"`     // by reason
+}
+
+// EchoStats counts what sources were asked by ICMP echo.
+type EchoStats struct {
+	Sent       uint64 `json:"sent"`
+	Answered   uint64 `json:"answered"`
+	Unanswered uint64 `json:"unanswered"` // within a second
+	Shared     uint64 `json:"shared"`     // asked for, and told by another's answer
+	Limited    uint64 `json:"limited"`    // asked for, and not sent because of a limit
+	Stray      uint64 `json:"stray"`      // answers to nothing that was asked
+	Errors     uint64 `json:"errors"`
 }
 
 // ClassifyStats counts first packets.

@@ -24,6 +24,7 @@ type cheatHandler struct {
 	inject injector
 	events func([]tcpcheat.Event) // takes a copy; must not block
 	wake   func()                 // of the queue
+	ask    func(tcpcheat.Echo)    // wants the round trip to a source; must not block
 
 	mu      sync.Mutex
 	letters []func(now time.Time, e *tcpcheat.Engine)
@@ -100,6 +101,9 @@ func (h *cheatHandler) BatchEnd(time.Time) {
 		if err := h.inject.Send(s.Packet); err != nil {
 			h.count.injectErrors.add() // as if it were lost on the way
 		}
+	}
+	for _, q := range h.engine.TakeEchoes() {
+		h.ask(q)
 	}
 	if ev := h.engine.TakeEvents(); len(ev) > 0 {
 		h.events(ev)

@@ -13,6 +13,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/echo"
 	"github.com/qosproxy/qosproxy/pkg/inject"
 	"github.com/qosproxy/qosproxy/pkg/nfq"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
@@ -58,6 +59,7 @@ type Daemon struct {
 	kernel *countedKernel
 	table  atomic.Pointer[nft.QueueTable]
 	sender *inject.Sender
+	echo   *echo.Pinger
 	rsvp   *rsvpproxy.Proxy
 	tc     *trafficControl
 	hands  *hands
@@ -101,8 +103,11 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	if d.sender, err = inject.New(inject.Config{Mark: plan.DefaultMark}); err != nil {
 		return nil, fmt.Errorf("sockets for our own packets: %w", err)
 	}
-	if d.shape, err = shaper.New(shaper.Options{Log: log.Named("shaper"), OnCrash: c.OnCrash}); err != nil {
+	if d.echo, err = echo.New(echo.Config{Mark: plan.DefaultMark}); err != nil {
 		return nil, errors.Join(err, d.sender.Close())
+	}
+	if d.shape, err = shaper.New(shaper.Options{Log: log.Named("shaper"), OnCrash: c.OnCrash}); err != nil {
+		return nil, errors.Join(err, d.echo.Close(), d.sender.Close())
 	}
 	d.kernel = &countedKernel{treater: d.shape}
 	d.cheat = &cheatWorkers{first: queueCheat, failed: d.cheatFailed}
@@ -132,7 +137,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 		},
 	}
 	if err := d.openQueues(c, shards); err != nil {
-		return nil, errors.Join(err, d.shape.Close(false), d.sender.Close())
+		return nil, errors.Join(err, d.shape.Close(false), d.echo.Close(), d.sender.Close())
 	}
 	return d, nil
 }
@@ -170,6 +175,7 @@ func (d *Daemon) openQueues(c *config.Config, shards int) error {
 			}),
 			inject: d.sender, events: d.news.add,
 		}
+		h.ask = func(q tcpcheat.Echo) { askSource(d.flows, d.echo, h, q) }
 		var q *nfq.Queue
 		if q, err = open(queueCheat+uint16(i), "cheat", false, h); err == nil {
 			h.wake = q.Wake

@@ -344,7 +344,7 @@ func (t *trafficControl) cheatParams(key packet.FlowKey, p *config.Policy, ts in
 	c := t.config()
 	if !speaks {
 		f, _, _ := t.flows.get(key)
-		out := tcpcheat.Params{Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak}
+		out := tcpcheat.Params{Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak, Echo: f.role == roleSender}
 		if f.role == roleReceiver {
 			// A source whose own box paces it repairs its losses itself, and its
 			// ACKs have passed the narrow way.
@@ -359,7 +359,7 @@ func (t *trafficControl) cheatParams(key packet.FlowKey, p *config.Policy, ts in
 	}
 	out := tcpcheat.Params{
 		Mode: tcpcheat.Realtime, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
-		Predict: c.TCP.Window == config.WindowPredict,
+		Predict: c.TCP.Window == config.WindowPredict, Echo: true,
 	}
 	fillParams(&out, p, c)
 	if p.TCP == config.TCPReliable {

@@ -80,7 +80,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if err != nil {
 		// What an earlier process left is not ours to remove.
 		clean := c.OnStop == config.OnStopClean && len(d.shape.Adopted()) == 0
-		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.sender.Close(), d.hands.file.close())
+		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.echo.Close(), d.sender.Close(), d.hands.file.close())
 		if ctx.Err() != nil {
 			return nil // told to stop before it began
 		}
@@ -96,6 +96,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		queues.start("queue "+q.role, q.q.Run)
 	}
 	rsvp.start("rsvp", d.rsvp.Run)
+	tasks.start("echo", d.echo.Run)
 	err = d.openRules(want.Queue)
 	if err == nil {
 		d.hands.restore(alive)

@@ -140,6 +140,9 @@ func (d *Daemon) cheatStats() console.CheatStats {
 	s := console.CheatStats{
 		Started: d.ended.started.get(), Ended: d.ended.ended.get(), LeftAlone: d.reasons.all(),
 	}
+	if d.echo != nil {
+		s.Echoes = console.EchoStats(d.echo.Counters())
+	}
 	for _, h := range d.cheat.handlers {
 		list, t, err := h.snapshot(workerTimeout)
 		if err != nil {

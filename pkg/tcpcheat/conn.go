@@ -67,6 +67,8 @@ type conn struct {
 	echoAt         instant
 	echoing        bool
 
+	ask        asking
+	serial     uint64  // of the connection, from the first time that its source is asked
 	early      []early // sent before the reservation and not acknowledged
 	earlyBytes int
 	tooMuch    bool // more than is kept
@@ -192,6 +194,7 @@ type rtt struct {
 	smooth, dev, min time.Duration
 	now, before      time.Duration // lowest of this span of time, and of the one before
 	turn             instant       // of the spans
+	borrowed         bool          // from ICMP: the first sample of TCP's own takes its place
 }
 
 // rttSpan is how long a round trip counts as one without congestion.
@@ -214,6 +217,9 @@ func (r *rtt) lowest(now instant) time.Duration {
 func (r *rtt) sample(d time.Duration) {
 	if d < 0 {
 		return
+	}
+	if r.borrowed {
+		*r = rtt{}
 	}
 	d = max(d, time.Microsecond)
 	if r.now == 0 || d < r.now {

@@ -35,6 +35,8 @@ type Engine struct {
 	out    outbox
 	events []Event
 	spare  []Event
+	echoes []Echo
+	serial uint64
 	totals Totals
 
 	stripECN bool
@@ -161,6 +163,7 @@ func (e *Engine) Start(now time.Time, key packet.FlowKey, p Params) error {
 // begin sets a watched connection up for what its reservation allows.
 func (e *Engine) begin(c *conn, p Params) {
 	c.state, c.reason = Cheated, ""
+	e.setEcho(c, p.Echo)
 	if p.near() {
 		c.near = newNear(c, p)
 		e.setPace(c)
@@ -181,6 +184,7 @@ func (e *Engine) begin(c *conn, p Params) {
 
 // change takes over new parameters of a connection that is in treatment.
 func (e *Engine) change(c *conn, p Params) {
+	e.setEcho(c, p.Echo)
 	switch {
 	case c.ch != nil:
 		p.Mode = c.ch.Mode

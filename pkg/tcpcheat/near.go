@@ -155,7 +155,7 @@ func (e *Engine) pumpNear(c *conn) {
 		e.silent(c)
 		return
 	}
-	e.timers.schedule(c, max(min(at, c.contradictedAt(), e.nearAt(c)), e.now+1))
+	e.timers.schedule(c, max(min(at, c.contradictedAt(), c.askAt(), e.nearAt(c)), e.now+1))
 }
 
 // pickUp follows a connection from the middle. Its window scale is not known,

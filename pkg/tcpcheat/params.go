@@ -62,6 +62,9 @@ type Params struct {
 	FillForce   bool
 	FillAfter   time.Duration
 	FillPattern []byte
+	// Echo allows to ask the source for an ICMP echo where nothing else tells the
+	// round trip to it. See TakeEchoes.
+	Echo bool
 	// MaxUnacked bounds what was acknowledged to the source but not yet by the
 	// receiver, in bytes; 0 takes Limits.MaxUnacked.
 	MaxUnacked int

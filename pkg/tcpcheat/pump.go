@@ -12,6 +12,7 @@ func (e *Engine) pump(c *conn) {
 	if e.now >= c.contradictedAt() {
 		e.contradicted(c)
 	}
+	e.askSource(c)
 	switch {
 	case c.ch == nil && c.near == nil:
 		e.expire(c)
@@ -98,7 +99,7 @@ func (c *conn) waits() bool { return c.passed.After(c.rcv.ack) || !c.ch.flight.e
 // wake sets the deadline of a cheated flow.
 func (e *Engine) wake(c *conn, waiting bool) {
 	ch := c.ch
-	at := min(c.last+e.patience(c), c.giveUpAt(e.lim.NoProgress), c.contradictedAt())
+	at := min(c.last+e.patience(c), c.giveUpAt(e.lim.NoProgress), c.contradictedAt(), c.askAt())
 	if ch.active {
 		at = min(at, c.agesAt(), c.stallAt(), c.probeAt(), c.rescueAt())
 		if waiting {

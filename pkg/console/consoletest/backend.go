@@ -327,7 +327,7 @@ func exampleStats() console.Stats {
 		},
 		Cheat: console.CheatStats{
 			Flows: 1, Started: 2, Ended: 1, FakeAcks: 40_617, AbsorbedAcks: 20_301, AcksThinned: 301, Rewritten: 12, Retransmits: 83, Timeouts: 2,
-			TailProbes: 5, TooBig: 6, TooBigRefused: 1, Withdrawn: 3, FillsAgain: 4, FillsGivenUp: 1,
+			TailProbes: 5, TooBig: 6, TooBigRefused: 1, Echoes: console.EchoStats{Sent: 4, Answered: 3, Unanswered: 1, Shared: 2}, Withdrawn: 3, FillsAgain: 4, FillsGivenUp: 1,
 			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
 		},
 		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
