@@ -68,6 +68,9 @@ func (c *conn) narrow(now instant, path int) {
 	ch.path, ch.pathAt = path, now
 	c.stats.PathMTU = path + ch.header
 	ch.bucket.set(now, &ch.Params, float64(ch.cost(ch.quantum())))
+	if c.near != nil && c.near.fill != nil {
+		c.near.fill.mss = min(c.near.fill.mss, path)
+	}
 }
 
 // inPiecesNow sends data of the source's in pieces, and with a FIN the last of

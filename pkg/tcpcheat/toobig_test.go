@@ -57,7 +57,10 @@ func TestRFC1191_TooBigAboutWhatIsHeld(t *testing.T) {
 		v6        bool
 		mtu, want int
 	}{
-		{false, 1400, 1400 - 52}, {true, 1400, 1400 - 72}, {false, 100, 576 - 52}, {true, 1280, 1280 - 72},
+		{false, 1400, 1400 - 52},
+		{true, 1400, 1400 - 72},
+		{false, 100, 576 - 52},
+		{true, 1280, 1280 - 72},
 		{false, 0, 1492 - 52}, // an old router: RFC 1191 section 7.1
 	} {
 		l := newLab(t)
@@ -192,6 +195,35 @@ func TestTooBigOfOthers(t *testing.T) {
 	}), 1400))
 	if st := l.stats(); st.TooBig != 0 || st.PathMTU != 0 {
 		t.Errorf("the other direction: %+v", st)
+	}
+}
+
+// With fill beside realtime, what is made for holes fits the path too.
+func TestTooBigBesideFill(t *testing.T) {
+	l := newLab(t)
+	p := labParams
+	p.Mode, p.Fill, p.FillAfter = Realtime, true, 20*time.Millisecond
+	l.start(p)
+	l.src(ack, 0, 1448, l.opts())
+	l.src(ack, 1448, 1448, l.opts())
+	l.src(ack, 2*1448, 1000, l.opts())
+	l.pass(20 * time.Millisecond)
+	l.quote(0, 1448, 700)
+	for range 3 {
+		l.rcv(ack, 0, 65000, 0, 0, sackOpt(l, 2*1448, 2*1448+1000))
+		l.now = l.now.Add(10 * time.Millisecond)
+	}
+	filled := 0
+	for _, s := range append(l.take(), l.pass(2*time.Second)...) {
+		if s.to == ToReceiver {
+			filled += len(s.Payload())
+			if len(s.Payload()) > 700-52 {
+				t.Errorf("%d bytes at %d are made up at once", len(s.Payload()), s.off)
+			}
+		}
+	}
+	if filled < 2*1448 {
+		t.Errorf("%d bytes filled: %+v", filled, l.stats())
 	}
 }
 
