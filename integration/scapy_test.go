@@ -260,6 +260,33 @@ func TestScapyToProxies(t *testing.T) {
 		if row := box.waitSession(t, portVoice, console.SessionReserved); row.Role != "receiver-proxy" || row.PrevHop != addrB.String() {
 			t.Errorf("session %+v", row)
 		}
+		before := r.Flows[0].FlowSpec.TSpec
+		// A neighbour that fails a larger request, which is not this receiver's (RFC
+		// 2205 section 3.11.1), and then leaves half of what this one asked for (RFC
+		// 4495 section 5.3), in the words of an implementation that is not ours.
+		e := spoken{
+			Type: "resverr", Src: addrB.String(), Dst: boxDown, TTL: 255, Session: p.Session, Hop: p.Hop, Style: "wf",
+			Error: []any{addrB.String(), wire.InPlace, wire.ErrAdmission, wire.AdmissionBandwidth},
+			Flows: []flowSaid{{FlowSpec: []any{9e6, 9e5, 9e7, 64, 400}}},
+		}
+		n.down.say(t, e)
+		eventually(t, 8*time.Second, "the error is another's", func() error {
+			row := box.waitSession(t, portVoice, console.SessionReserved)
+			if !row.NotGuilty || !row.InPlace {
+				return fmt.Errorf("%+v", row)
+			}
+			return nil
+		})
+		e.Error[2], e.Error[3] = wire.ErrPolicy, wire.PolicyPartialPreempted
+		e.Flows[0].FlowSpec = []any{before.Rate / 2, before.Bucket, before.Peak, 64, 400}
+		begin = time.Now()
+		n.down.say(t, e)
+		if r, _ = n.down.hears(t, wire.Resv, begin, nil); r.Flows[0].FlowSpec.TSpec.Rate != before.Rate/2 {
+			t.Errorf("RESV %+v after the reduction", r)
+		}
+		if row := box.waitSession(t, portVoice, console.SessionReserved); row.FlowSpec.R != before.Rate/2 || row.NotGuilty {
+			t.Errorf("session %+v", row)
+		}
 		p.Type, p.Refresh = "pathtear", 0
 		n.down.say(t, p)
 		box.waitNoSession(t, portVoice)

@@ -88,6 +88,11 @@ func TestUsageIsExitCode2(t *testing.T) {
 		{"rsvp", "trace", "10.2.0.9", "x"},
 		{"rsvp", "trace", "here"},
 		{"rsvp", "trace", "10.2.0.9", "--proto", "x"},
+		{"rsvp", "reduce", "--rate", "1mbit"},
+		{"rsvp", "reduce", "10.2.0.9"},
+		{"rsvp", "reduce", "here", "--rate", "1mbit"},
+		{"rsvp", "reduce", "10.2.0.9", "--rate", "1mbit", "--proto", "x"},
+		{"rsvp", "reduce", "10.2.0.9", "--rate", "1mbit", "--dport", "70000"},
 	} {
 		got := all.exec(t, nil, args...)
 		if got.code != exitUsage || got.out != "" || !strings.HasPrefix(got.err, "qosproxy: ") || !strings.Contains(got.err, "--help") {
@@ -254,6 +259,31 @@ func TestRSVPViews(t *testing.T) {
 		if got.code != exitOK || strings.TrimSpace(got.out) != strings.TrimSpace(string(golden)) {
 			t.Errorf("%s --json: %+v", verb, got)
 		}
+	}
+}
+
+func TestRSVPReduce(t *testing.T) {
+	b := consoletest.Example()
+	sock := daemon(t, b)
+	golden, err := os.ReadFile("../../pkg/console/testdata/rsvp-reduce.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := run(t, "rsvp", "reduce", "10.2.0.8", "--rate", "120kbit", "--proto", "udp", "--dport", "5006", "--interface", "wan0", "-s", sock)
+	if want := "udp 10.1.0.7:5006 -> 10.2.0.8:5006 on wan0: 120 kbit/s left of 212 kbit/s; it may be asked for in full again in 120 s\n"; got.code != exitOK || got.out != want || got.err != "" {
+		t.Errorf("%+v", got)
+	}
+	want := console.ReductionRequest{Dst: "10.2.0.8", Protocol: console.Text("udp"), Dport: 5006, Interface: "wan0", Rate: console.Text("120kbit")}
+	if b.ReduceAsked != want {
+		t.Errorf("asked for %+v", b.ReduceAsked)
+	}
+	got = run(t, "rsvp", "reduce", "10.2.0.8", "--rate", "120kbit", "-s", sock, "--json")
+	if got.code != exitOK || strings.TrimSpace(got.out) != strings.TrimSpace(string(golden)) {
+		t.Errorf("%+v", got)
+	}
+	b.ReduceErr = &console.Error{Status: 409, Code: "not_less", Message: "not less than what is in place"}
+	if got = run(t, "rsvp", "reduce", "10.2.0.8", "--rate", "120kbit", "-s", sock); got.code != exitFailed || !strings.Contains(got.err, "not less") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -18,7 +18,7 @@ func (a *app) rsvpCommand() *cobra.Command {
 			if len(args) > 0 {
 				return fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
 			}
-			return errors.New("name what to show")
+			return errors.New("name what to show or do")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -29,6 +29,7 @@ func (a *app) rsvpCommand() *cobra.Command {
 		view(a, "interface", "What RSVP does on each interface", (*console.Client).RSVPInterfaces, table.RSVPInterfaces),
 		view(a, "counters", "Messages received and sent, and those that were not taken", (*console.Client).RSVPCounters, table.RSVPCounters),
 		a.traceCommand(),
+		a.reduceCommand(),
 	)
 	return group
 }

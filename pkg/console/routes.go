@@ -31,6 +31,7 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/events", s.events)
 	get("/healthz", s.healthz)
 	s.route(mux, "/v1/reload", map[string]handler{http.MethodPost: s.reload})
+	s.route(mux, "/v1/rsvp/reduce", map[string]handler{http.MethodPost: s.reduce})
 	s.route(mux, "/v1/reservations", map[string]handler{http.MethodGet: s.reservations, http.MethodPost: s.reserve})
 	s.route(mux, "/v1/reservations/{id}", map[string]handler{http.MethodGet: s.reservation, http.MethodDelete: s.releaseReservation})
 	if s.metrics != nil {

@@ -40,6 +40,9 @@ type Backend interface {
 	// Trace asks the boxes on a session's way. Its errors are *Error with the HTTP
 	// status, or faults of the daemon.
 	Trace(ctx context.Context, q TraceQuery) (Trace, error)
+	// Reduce takes bandwidth away from a reservation in place. Its errors are *Error
+	// with the HTTP status, or faults of the daemon.
+	Reduce(ctx context.Context, r ReductionRequest) (Reduction, error)
 	// Events is where changes of sessions and reservations are told.
 	Events() *Hub
 	// Reload reads the config file again. After an error the old config is

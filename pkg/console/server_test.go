@@ -214,6 +214,8 @@ func TestKeysAreDocumented(t *testing.T) {
 		console.RSVPReservationRow{},
 		console.RSVPInterfaceRow{},
 		console.Trace{},
+		console.ReductionRequest{},
+		console.Reduction{},
 		console.SessionEvent{},
 		console.ReservationEvent{},
 		console.LostEvent{},

@@ -283,19 +283,6 @@ func (p *Proxy) ReceiverChanged(session wire.Session, sender wire.Filter) error 
 	})
 }
 
-// Reduce takes bandwidth away from a reservation in place, for another one (RFC
-// 4495). Traffic control is asked for the smaller one as for any other change;
-// refused is called in the event loop if there is nothing to reduce.
-func (p *Proxy) Reduce(id uint64, limit intserv.FlowSpec, refused func(error)) error {
-	return p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
-		effects, err := n.Reduce(now, id, limit)
-		if err != nil {
-			refused(err)
-		}
-		return effects
-	})
-}
-
 // Abandon has Run leave all state at its end: neighbours and kernel keep what
 // they have for the process that comes next.
 func (p *Proxy) Abandon() { p.abandoned.Store(true) }

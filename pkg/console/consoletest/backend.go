@@ -25,7 +25,10 @@ type Backend struct {
 	TraceValue    console.Trace
 	TraceErr      error
 	TraceAsked    console.TraceQuery // the last one
-	Hub           *console.Hub       // nil: made by Events
+	ReducedValue  console.Reduction
+	ReduceErr     error
+	ReduceAsked   console.ReductionRequest // the last one
+	Hub           *console.Hub             // nil: made by Events
 	// ReservationRows answer Reservations; Reserve appends AddedRow unless
 	// ReserveErr is set, and notes what was asked for.
 	ReservationRows []console.ReservationRow
@@ -64,6 +67,13 @@ func (b *Backend) Trace(_ context.Context, q console.TraceQuery) (console.Trace,
 	b.before()
 	b.TraceAsked = q
 	return b.TraceValue, b.TraceErr
+}
+
+// Reduce returns ReducedValue and ReduceErr.
+func (b *Backend) Reduce(_ context.Context, r console.ReductionRequest) (console.Reduction, error) {
+	b.before()
+	b.ReduceAsked = r
+	return b.ReducedValue, b.ReduceErr
 }
 
 // Reload counts and returns ReloadErr.
@@ -296,6 +306,10 @@ func Example() *Backend {
 		},
 		StatsValue: exampleStats(),
 		TraceValue: exampleTrace(),
+		ReducedValue: console.Reduction{
+			Dst: "10.2.0.8", Protocol: "udp", Dport: 5006, Senders: []console.TraceHost{{Src: "10.1.0.7", Sport: 5006}}, Interface: "wan0", Service: "guaranteed",
+			Before: &console.FlowSpec{TSpec: voice, Rate: 26_500, Slack: 1200}, FlowSpec: &console.FlowSpec{TSpec: voice, Rate: 15_000, Slack: 1200}, LastsS: 120,
+		},
 	}
 }
 

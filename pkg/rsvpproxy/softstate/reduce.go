@@ -54,6 +54,35 @@ func (n *Node) Reduce(now time.Time, id uint64, limit intserv.FlowSpec) ([]Effec
 	return n.flush(), nil
 }
 
+// Left is what a reduction by hand leaves to a reservation, in bytes/s.
+type Left struct {
+	Bandwidth float64 // as admission counts it: R of guaranteed service, else r
+	Peak      float64 // 0: as it is
+}
+
+// Reduction tells what became of a reservation.
+type Reduction struct {
+	Was, Left intserv.FlowSpec
+	Lasts     time.Duration // before it may be asked for in full again
+}
+
+// ReduceTo is [Node.Reduce] to a bandwidth: what else the next hops ask for stays.
+func (n *Node) ReduceTo(now time.Time, id uint64, left Left) (Reduction, []Effect, error) {
+	t := n.byID[id]
+	if t == nil || t.installed == nil {
+		return Reduction{}, nil, fmt.Errorf("reservation %d: %w", id, ErrNoReservation)
+	}
+	limit := t.installed.merged
+	limit.TSpec.Rate = min(limit.TSpec.Rate, left.Bandwidth)
+	limit.RSpec.Rate = min(limit.RSpec.Rate, left.Bandwidth)
+	if left.Peak > 0 {
+		limit.TSpec.Peak = min(limit.TSpec.Peak, left.Peak)
+	}
+	r := Reduction{Was: t.installed.flow, Left: t.installed.flow.AtMost(limit.Wire()), Lasts: n.patience()}
+	effects, err := n.Reduce(now, id, limit)
+	return r, effects, err
+}
+
 // patience is how long a reduction holds, as a blockade does.
 func (n *Node) patience() time.Duration { return time.Duration(n.cfg.Kb) * n.cfg.Refresh }
 

@@ -105,6 +105,43 @@ func TestReductionMessageRFC4495Section5(t *testing.T) {
 	}
 }
 
+// By hand it is a bandwidth that is left, which is R where there is one, and r is
+// then no more than that (RFC 2212); what else was asked for stays (RFC 4495
+// section 5.2).
+func TestReduceToRFC4495Section5_2(t *testing.T) {
+	r := newRig(t, Config{})
+	r.env.guaranteed = true
+	r.path(guaranteedPath(1500, 1000))
+	ask := intserv.FlowSpec{Service: intserv.Guaranteed, TSpec: tspec, RSpec: intserv.RSpec{Rate: 5e4, Slack: 9}}
+	id := only[Reserve](t, r.grant(r.resv(func(m *wire.Message) { m.Flows[0].FlowSpec = &ask }))).ID
+	for _, tt := range []struct {
+		left          Left
+		r, p, service float64
+	}{
+		{Left{Bandwidth: 3e4}, tspec.Rate, tspec.Peak, 3e4},
+		{Left{Bandwidth: 8000, Peak: 9000}, 8000, 9000, 8000},
+	} {
+		done, es, err := r.n.ReduceTo(r.now, id, tt.left)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := onlySend(t, r.checked(es), wire.ResvErr).Msg.Flows[0].FlowSpec
+		if f.TSpec.Rate != tt.r || f.TSpec.Peak != tt.p || f.RSpec.Rate != tt.service || f.TSpec.Bucket != tspec.Bucket || f.RSpec.Slack != 9 {
+			t.Errorf("%+v: the receiver is told %v", tt.left, f)
+		}
+		if v := only[Reserve](t, es).FlowSpec; v != done.Left || done.Left.RSpec.Rate != tt.service || done.Was.RSpec.Rate <= tt.service || done.Lasts != DefaultKb*DefaultRefresh {
+			t.Errorf("%+v, traffic control has %v", done, v)
+		}
+		r.grant(es)
+	}
+	if _, es, err := r.n.ReduceTo(r.now, id, Left{Bandwidth: 8000}); !errors.Is(err, ErrNoReduction) || len(es) != 0 {
+		t.Errorf("no less: %v", err)
+	}
+	if _, _, err := r.n.ReduceTo(r.now, 99, Left{Bandwidth: 8000}); !errors.Is(err, ErrNoReservation) {
+		t.Errorf("%v", err)
+	}
+}
+
 // What the receiver's box shows, and that it asks for all again later (the
 // reduction may have ended, RFC 2205 section 3.5 in spirit).
 func TestReducedReceiverProxy(t *testing.T) {
