@@ -15,11 +15,11 @@ import (
 var program string
 
 // atOnce is how many scenarios run side by side, of those that mostly wait for
-// soft state: each is busy for a third of its time, on one of two processors.
+// soft state: three of them keep half a processor busy, of two.
 // Each has its own namespaces, directory and sockets. Without t.Parallel, and
 // before the others, run those that look at what is left on the whole machine or
 // measure delays and rates.
-const atOnce = "3"
+const atOnce = "4"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
