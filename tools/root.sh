@@ -5,7 +5,7 @@
 # some look at what is left on the whole machine.
 #
 # Beside each other run only the demonstration and the experiments of `make
-# paper`, `compare` and `scale`: they wait for most of their time, each in
+# paper` and `compare`: they wait for most of their time, each in
 # namespaces of its own, and what they want of a figure leaves wide margins.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,10 +42,10 @@ export -f run beside
 list=$("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' "$@" | sed "s|^$PWD/||")
 [ -n "$list" ] || { echo "no tests in $*" >&2; exit 1; }
 export whole='^TestAsymmetric$' experiments
-experiments=$(grep -E '^integration/(compare|paper|scale)$' <<<"$list" || true)
+experiments=$(grep -E '^integration/(compare|paper)$' <<<"$list" || true)
 "$GO" test -race -c -o "$work/" "$@" | grep -v 'no test files' || true
 failed=0
-for dir in $(grep -vE '^integration/(compare|paper|scale)$' <<<"$list" || true); do
+for dir in $(grep -vE '^integration/(compare|paper)$' <<<"$list" || true); do
 	if [ "$dir" = integration/demo ]; then
 		run "$dir" -test.skip "$whole" || failed=1
 	else
