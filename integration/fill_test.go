@@ -111,7 +111,6 @@ func differ(t *testing.T, sent, got []byte, rows ...console.FlowRow) (filled int
 // receiver gets a stream of the right length, in time, that differs in the
 // reported ranges only.
 func TestFillUnderLoss(t *testing.T) {
-	t.Parallel()
 	for _, tt := range []fillCase{
 		{"both boxes", "1", 0.01, "both"},
 		{"without SACK", "0", 0.01, "both"},
