@@ -45,7 +45,7 @@ func (b *box) cheatedSoon(t *testing.T, src netip.Addr, port uint16) error {
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
-	return fmt.Errorf("%s: the flow with port %d is not cheated: %+v, %v", b.name, port, row, err)
+	return errors.Join(fmt.Errorf("%s: the flow with port %d is not cheated: %+v", b.name, port, row), err)
 }
 
 // Programs talk over connections that are treated in either direction, in each
