@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -26,6 +25,7 @@ import (
 //	              +----- box6 ----+
 type chain struct {
 	*lab
+	family
 	loss *loss
 }
 
@@ -58,59 +58,35 @@ func (l *loss) script(seed uint64) wire.Script {
 }
 
 // newChain builds a chain whose inner links are emulated, of 1 ms each way.
-func newChain(t *testing.T) *chain {
+func newChain(t *testing.T, f family) *chain {
 	t.Helper()
-	c := &chain{loss: &loss{}}
+	c := &chain{family: f, loss: &loss{}}
 	seed := rand.Uint64()
 	t.Logf("seed of the losses: %d", seed)
 	c.lab = newLabOf(t, chainBoxes, func(i int) *wire.Config {
 		p := emulator.Params{Delay: time.Millisecond}
 		return &wire.Config{AB: p, BA: p, Seed: seed + uint64(i), Script: c.loss.script(seed + uint64(i))}
 	})
-	c.knowAll(t)
+	c.linkRoutes(t) // where a box does not speak RSVP, its neighbours speak to each other
 	c.watch(t, leftWAN, rightWAN, altIface)
 	return c
 }
 
-// knowAll gives the boxes routes to each other's links: where a box between them
-// does not speak RSVP, its neighbours speak to each other.
-func (c *chain) knowAll(t *testing.T) {
-	t.Helper()
-	for i, b := range c.boxes {
-		for j := range len(c.boxes) - 1 {
-			net := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 9, byte(j), 0}), 24)
-			var err error
-			switch {
-			case j < i-1:
-				left, _ := hop(i-1, 1)
-				err = b.ns.Route(net, left)
-			case j > i:
-				right, _ := hop(i, 2)
-				err = b.ns.Route(net, right)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 // newDetour makes a chain with plain cables and the second path.
-func newDetour(t *testing.T) *chain {
+func newDetour(t *testing.T, f family) *chain {
 	t.Helper()
-	c := &chain{lab: newLabOf(t, chainBoxes, func(int) *wire.Config { return nil })}
+	c := &chain{family: f, lab: newLabOf(t, chainBoxes, func(int) *wire.Config { return nil })}
 	ns, err := c.Namespace("box6")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.boxes = append(c.boxes, newBox(t, c.lab, ns, chainBoxes))
 	second, fourth := c.boxes[1].ns, c.boxes[3].ns
-	a := netip.MustParseAddr
 	err = errors.Join(
-		ns.Sysctl("net/ipv4/ip_forward", "1"),
-		netns.Veth(netns.End{NS: second, Name: altIface, Addrs: on("10.9.100.1/24")}, netns.End{NS: ns, Name: leftWAN, Addrs: on("10.9.100.2/24")}),
-		netns.Veth(netns.End{NS: ns, Name: rightWAN, Addrs: on("10.9.101.1/24")}, netns.End{NS: fourth, Name: altIface, Addrs: on("10.9.101.2/24")}),
-		ns.Route(toB, a("10.9.101.2")), ns.Route(toA, a("10.9.100.1")),
+		ns.Sysctl("net/ipv4/ip_forward", "1"), ns.Sysctl("net/ipv6/conf/all/forwarding", "1"),
+		netns.Veth(netns.End{NS: second, Name: altIface, Addrs: both(100, 1)}, netns.End{NS: ns, Name: leftWAN, Addrs: both(100, 2)}),
+		netns.Veth(netns.End{NS: ns, Name: rightWAN, Addrs: both(101, 1)}, netns.End{NS: fourth, Name: altIface, Addrs: both(101, 2)}),
+		ns.Route(f.link(f.dst), f.added(101, 2)), ns.Route(f.link(f.src), f.added(100, 1)),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -119,20 +95,14 @@ func newDetour(t *testing.T) *chain {
 	return c
 }
 
-var (
-	toA = netip.MustParsePrefix("10.1.0.0/24")
-	toB = netip.MustParsePrefix("10.2.0.0/24")
-)
-
 // detour leads both directions by the sixth box, or by the third again.
 func (c *chain) detour(t *testing.T, around bool) {
 	t.Helper()
-	right, left := netip.MustParseAddr("10.9.100.2"), netip.MustParseAddr("10.9.101.1")
+	right, left := c.added(100, 2), c.added(101, 1)
 	if !around {
-		right, _ = hop(1, 2)
-		left, _ = hop(2, 1)
+		right, left = c.hop(1, 2), c.hop(2, 1)
 	}
-	if err := errors.Join(c.boxes[1].ns.Reroute(toB, right), c.boxes[3].ns.Reroute(toA, left)); err != nil {
+	if err := errors.Join(c.boxes[1].ns.Reroute(c.link(c.dst), right), c.boxes[3].ns.Reroute(c.link(c.src), left)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -156,7 +126,7 @@ func (c *chain) config(i int, refresh string, reliable bool) string {
 	cfg := config{network: []string{leftWAN, rightWAN}, capacity: "19mbit", policies: "  []\n"}
 	switch {
 	case i == 0, i == chainBoxes-1:
-		cfg = c.edge(i, voicePolicy, "")
+		cfg = c.edge(i, c.policies(voicePolicy), "")
 	case c.boxes[i].ns.Has(altIface):
 		cfg.network = append(cfg.network, altIface)
 	}
@@ -168,10 +138,10 @@ func (c *chain) config(i int, refresh string, reliable bool) string {
 // if it was not there within a bound.
 func (c *chain) setUp(t *testing.T, port uint16, bound time.Duration) (time.Duration, bool) {
 	t.Helper()
-	end := c.talk(t, port, bound+2*time.Second)
+	end := c.callOver(t, c.family, port, bound+2*time.Second)
 	defer end()
 	for deadline := time.Now().Add(bound); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if row, err := c.boxes[0].flow(t, port); err == nil && row.SetupUS > 0 {
+		if row, err := c.boxes[0].flowFrom(t, c.src, port); err == nil && row.SetupUS > 0 {
 			return time.Duration(row.SetupUS) * time.Microsecond, true
 		}
 	}
@@ -187,39 +157,43 @@ func median(list []time.Duration) time.Duration {
 // directions: by RFC 2961 a reservation is there within a second, where without
 // it a lost message waits for its refresh.
 func TestChainSetUpUnderLoss(t *testing.T) {
-	const share = 0.2
-	for _, reliable := range []bool{true, false} {
-		t.Run(fmt.Sprintf("reliable %t", reliable), func(t *testing.T) {
-			c := newChain(t)
-			c.run(t, "30s", reliable)
-			c.loss.set(share)
-			// The first message to a new neighbour is repeated after 0.5, 1, 2, 4 and 8 s
-			// (RFC 2961 section 6.2): one set-up in a hundred needs more than the first 8.
-			bound := 20 * time.Second
-			if !reliable {
-				bound = soak(4*time.Second, 100*time.Second)
+	for _, f := range inSoak() {
+		for _, reliable := range []bool{true, false} {
+			if !reliable && f.v6 {
+				continue // plain RFC 2205 is the same for both
 			}
-			var took []time.Duration
-			missing := 0
-			for i := range soak(9, 17) {
-				if !reliable && i >= soak(3, 15) {
-					break // each may take as long as it is waited for
-				}
-				d, up := c.setUp(t, uint16(portVoice+i), bound)
-				took = append(took, d)
-				if !up {
-					missing++
-				}
-			}
-			m := median(slices.Clone(took))
-			t.Logf("set-up with %.0f%% loss on each of 4 links: median %s of %v, %d not within %s; %d messages lost",
-				100*share, m.Round(time.Millisecond), took, missing, bound, c.loss.lost.Load())
-			if reliable && (m > time.Second || missing > 0) {
-				t.Errorf("the median set-up takes %s, %d of %d none: want less than a second", m, missing, len(took))
-			}
-			c.loss.set(0) // what says good-bye may arrive
-		})
+			t.Run(fmt.Sprintf("%s reliable %t", f, reliable), func(t *testing.T) { chainSetUpUnderLoss(t, f, reliable) })
+		}
 	}
+}
+
+func chainSetUpUnderLoss(t *testing.T, f family, reliable bool) {
+	const share = 0.2
+	c := newChain(t, f)
+	c.run(t, "30s", reliable)
+	c.loss.set(share)
+	// The first message to a new neighbour is repeated after 0.5, 1, 2, 4 and 8 s
+	// (RFC 2961 section 6.2): one set-up in a hundred needs more than the first 8.
+	bound, calls := 20*time.Second, soak(9, 17)
+	if !reliable { // each may take as long as it is waited for
+		bound, calls = soak(4*time.Second, 100*time.Second), soak(3, 15)
+	}
+	var took []time.Duration
+	missing := 0
+	for i := range calls {
+		d, up := c.setUp(t, uint16(portVoice+i), bound)
+		took = append(took, d)
+		if !up {
+			missing++
+		}
+	}
+	m := median(slices.Clone(took))
+	t.Logf("set-up with %.0f%% loss on each of 4 links: median %s of %v, %d not within %s; %d messages lost",
+		100*share, m.Round(time.Millisecond), took, missing, bound, c.loss.lost.Load())
+	if reliable && (m > time.Second || missing > 0) {
+		t.Errorf("the median set-up takes %s, %d of %d none: want less than a second", m, missing, len(took))
+	}
+	c.loss.set(0) // what says good-bye may arrive
 }
 
 // held watches that a session is reserved on some boxes for a while.
@@ -256,14 +230,15 @@ func (c *chain) torn(t *testing.T) (timeouts uint64, tears uint64) {
 // Under the same loss the reservation stays for many refresh periods, with no
 // false teardown, and the data are treated all the time. With loss of every
 // packet alike, ARP and data included, it stays as well.
-func TestChainStaysUpUnderLoss(t *testing.T) {
-	t.Parallel()
-	c := newChain(t)
+func TestChainStaysUpUnderLoss(t *testing.T) { overBoth(t, chainStaysUpUnderLoss) }
+
+func chainStaysUpUnderLoss(t *testing.T, f family) {
+	c := newChain(t, f)
 	c.run(t, "1s", true)
 	onWire := capture(t, c.boxes[2].ns, rightWAN, toPort(portVoice))
 	c.loss.set(0.2)
 	period := soak(4*time.Second, 2*time.Minute)
-	end := c.talk(t, portVoice, 3*period)
+	end := c.callOver(t, c.family, portVoice, 3*period)
 	for _, b := range c.boxes {
 		b.waitSession(t, portVoice, console.SessionReserved)
 	}
@@ -306,13 +281,14 @@ func unmarked(t *testing.T, c *traffic.Capture, from int, mark uint8) (wrong, al
 // A transit box that is killed and comes back within its neighbours' patience:
 // nobody else loses the reservation, the data are treated all the time, and its
 // own state is told to it again.
-func TestChainTransitRestarts(t *testing.T) {
-	t.Parallel()
-	c := newChain(t)
+func TestChainTransitRestarts(t *testing.T) { overBothInSoak(t, chainTransitRestarts) }
+
+func chainTransitRestarts(t *testing.T, f family) {
+	c := newChain(t, f)
 	c.run(t, "1s", true)
 	killed := c.boxes[2]
 	onWire := capture(t, killed.ns, rightWAN, toPort(portVoice))
-	end := c.talk(t, portVoice, 30*time.Second)
+	end := c.callOver(t, c.family, portVoice, 30*time.Second)
 	for _, b := range c.boxes {
 		b.waitSession(t, portVoice, console.SessionReserved)
 	}
@@ -340,19 +316,20 @@ func TestChainTransitRestarts(t *testing.T) {
 // speak RSVP: what it held for its neighbours times out, PATH passes through it,
 // and the reservation is made again between those who are left, who see that
 // there is a hop without RSVP.
-func TestChainTransitAbsent(t *testing.T) {
-	t.Parallel()
-	c := newChain(t)
+func TestChainTransitAbsent(t *testing.T) { overBothInSoak(t, chainTransitAbsent) }
+
+func chainTransitAbsent(t *testing.T, f family) {
+	c := newChain(t, f)
 	c.run(t, "1s", true)
-	end := c.talk(t, portVoice, 40*time.Second)
+	end := c.callOver(t, c.family, portVoice, 40*time.Second)
 	for _, b := range c.boxes {
 		b.waitSession(t, portVoice, console.SessionReserved)
 	}
 	c.boxes[2].kill(t)
 	died := time.Now()
 	second, fourth := c.boxes[1], c.boxes[3]
-	right, _ := hop(2, 2) // of the fourth box
-	left, _ := hop(1, 1)  // of the second
+	right := c.hop(2, 2) // of the fourth box
+	left := c.hop(1, 1)  // of the second
 	eventually(t, 20*time.Second, "the neighbours find each other", func() error {
 		one, err := second.session(t, portVoice)
 		two, err2 := fourth.session(t, portVoice)
@@ -400,11 +377,12 @@ func (b *box) session(t *testing.T, port uint16) (console.SessionRow, error) {
 // A link fails, and routing leads around it: local repair (RFC 2205 section 3.6)
 // has the reservation on the new path W = 2 s and a round trip later, the edges
 // never lose it, and the old branch is given back.
-func TestChainLinkFails(t *testing.T) {
-	t.Parallel()
-	c := newDetour(t)
+func TestChainLinkFails(t *testing.T) { overBothInSoak(t, chainLinkFails) }
+
+func chainLinkFails(t *testing.T, f family) {
+	c := newDetour(t, f)
 	c.run(t, "1s", true)
-	end := c.talk(t, portVoice, 40*time.Second)
+	end := c.callOver(t, c.family, portVoice, 40*time.Second)
 	for _, b := range c.boxes[:chainBoxes] {
 		b.waitSession(t, portVoice, console.SessionReserved)
 	}
@@ -442,11 +420,12 @@ func TestChainLinkFails(t *testing.T) {
 
 // A route that flaps leaves the reservation where the route ends up, and no
 // remains elsewhere; the edges do not lose it.
-func TestChainRouteFlaps(t *testing.T) {
-	t.Parallel()
-	c := newDetour(t)
+func TestChainRouteFlaps(t *testing.T) { overBothInSoak(t, chainRouteFlaps) }
+
+func chainRouteFlaps(t *testing.T, f family) {
+	c := newDetour(t, f)
 	c.run(t, "1s", true)
-	end := c.talk(t, portVoice, 40*time.Second)
+	end := c.callOver(t, c.family, portVoice, 40*time.Second)
 	for _, b := range c.boxes[:chainBoxes] {
 		b.waitSession(t, portVoice, console.SessionReserved)
 	}

@@ -92,6 +92,9 @@ func packetOf(t *testing.T, m *wire.Message, src, dst netip.Addr) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if dst.Is6() {
+		return packet6Of(m.Type.NeedsRouterAlert(), payload, src, dst)
+	}
 	header := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 46, 0, 0}
 	if m.Type.NeedsRouterAlert() {
 		header[0] = 0x46
@@ -105,6 +108,19 @@ func packetOf(t *testing.T, m *wire.Message, src, dst netip.Addr) []byte {
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 	binary.BigEndian.PutUint16(b[10:], packet.Checksum(b[:len(header)]))
 	return b
+}
+
+// packet6Of is packetOf over IPv6.
+func packet6Of(alert bool, payload []byte, src, dst netip.Addr) []byte {
+	if alert { // RFC 2711 section 2.1
+		payload = append([]byte{46, 0, 5, 2, 0, 0, 1, 0}, payload...)
+	}
+	b := []byte{0x60, 0, 0, 0, 0, 0, 46, 64}
+	if alert {
+		b[6] = 0
+	}
+	binary.BigEndian.PutUint16(b[4:], uint16(len(payload)))
+	return append(append(append(b, src.AsSlice()...), dst.AsSlice()...), payload...)
 }
 
 // path is a PATH of a peer's own to B.
@@ -324,6 +340,13 @@ func (n *ring) longestGap(p *peer, kind wire.MsgType, from, to time.Time) (longe
 
 // payloadOf is what an IPv4 frame carries.
 func payloadOf(f []byte) []byte {
+	if isIPv6(f) {
+		v, err := packet.Parse(f[ethernet:])
+		if err != nil {
+			return nil
+		}
+		return v.Transport()
+	}
 	header := int(f[ethernet]&15) * 4
 	total := int(binary.BigEndian.Uint16(f[ethernet+2:]))
 	return f[ethernet+header : ethernet+total]

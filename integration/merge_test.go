@@ -28,6 +28,7 @@ import (
 // The test plays the multicast routing daemons.
 type orchard struct {
 	*lab
+	family
 	group     netip.Addr
 	receivers []*listener
 }
@@ -57,13 +58,16 @@ type listener struct {
 	says map[uint16][]byte // by port, what it refreshes
 }
 
-func newOrchard(t *testing.T) *orchard {
+func newOrchard(t *testing.T, f family) *orchard {
 	t.Helper()
-	o := &orchard{lab: newLab(t, 2, nil), group: netip.MustParseAddr("239.9.8.7")}
+	o := &orchard{lab: newLab(t, 2, nil), family: f, group: netip.MustParseAddr("239.9.8.7")}
+	if f.v6 {
+		o.group = netip.MustParseAddr("ff3e::239:9")
+	}
 	for i := 2; i < 4; i++ {
 		ns, err := o.Namespace(fmt.Sprintf("box%d", i+1))
 		if err == nil {
-			err = ns.Sysctl("net/ipv4/ip_forward", "1")
+			err = errors.Join(ns.Sysctl("net/ipv4/ip_forward", "1"), ns.Sysctl("net/ipv6/conf/all/forwarding", "1"))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -75,13 +79,11 @@ func newOrchard(t *testing.T) *orchard {
 		t.Fatal(err)
 	}
 	root, third, fourth := o.boxes[1].ns, o.boxes[2].ns, o.boxes[3].ns
-	a := netip.MustParseAddr
-	left, _ := hop(0, 1)
 	err = errors.Join(
-		netns.Veth(netns.End{NS: root, Name: branch3, Addrs: on("10.9.3.1/24")}, netns.End{NS: third, Name: leftWAN, Addrs: on("10.9.3.2/24")}),
-		netns.Veth(netns.End{NS: root, Name: branch4, Addrs: on("10.9.4.1/24")}, netns.End{NS: fourth, Name: leftWAN, Addrs: on("10.9.4.2/24")}),
-		netns.Veth(netns.End{NS: third, Name: "leaf", Addrs: on("10.20.0.1/24")}, netns.End{NS: segment, Name: "box"}),
-		third.Route(toA, a("10.9.3.1")), fourth.Route(toA, a("10.9.4.1")), root.Reroute(toA, left),
+		netns.Veth(netns.End{NS: root, Name: branch3, Addrs: both(3, 1)}, netns.End{NS: third, Name: leftWAN, Addrs: both(3, 2)}),
+		netns.Veth(netns.End{NS: root, Name: branch4, Addrs: both(4, 1)}, netns.End{NS: fourth, Name: leftWAN, Addrs: both(4, 2)}),
+		netns.Veth(netns.End{NS: third, Name: "leaf", Addrs: on("10.20.0.1/24", "fd00:20:0::1/64")}, netns.End{NS: segment, Name: "box"}),
+		third.Route(f.link(f.src), f.added(3, 1)), fourth.Route(f.link(f.src), f.added(4, 1)), root.Reroute(f.link(f.src), f.hop(0, 1)),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +95,7 @@ func newOrchard(t *testing.T) *orchard {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = r.Close() })
-		if r.heard, err = traffic.StartCapture(o.Lookup(fmt.Sprintf("r%d", i)), hostIface, isRSVP); err != nil {
+		if r.heard, err = traffic.StartCapture(o.Lookup(fmt.Sprintf("r%d", i)), hostIface, f.isRSVP()); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = r.heard.Close() })
@@ -118,17 +120,25 @@ func (o *orchard) plant(i int, segment *netns.NetNS) (*listener, error) {
 	}
 	r := &listener{says: map[uint16][]byte{}}
 	far := netns.End{NS: segment, Name: fmt.Sprintf("p%d", i)}
-	r.addr, r.router = netip.AddrFrom4([4]byte{10, 20, 0, byte(10 + i)}), netip.MustParseAddr("10.20.0.1")
+	r.addr, r.router = o.leaf(0, 10+i), o.leaf(0, 1)
 	if i >= perLeaf {
-		r.addr, r.router = netip.AddrFrom4([4]byte{10, 30, byte(i), 2}), netip.AddrFrom4([4]byte{10, 30, byte(i), 1})
-		far = netns.End{NS: o.boxes[3].ns, Name: leafName(i), Addrs: []netip.Prefix{netip.PrefixFrom(r.router, 24)}}
+		r.addr, r.router = o.leaf(i, 2), o.leaf(i, 1)
+		far = netns.End{NS: o.boxes[3].ns, Name: leafName(i), Addrs: []netip.Prefix{netip.PrefixFrom(r.router, o.link(r.router).Bits())}}
 	}
-	near := netns.End{NS: ns, Name: hostIface, Addrs: []netip.Prefix{netip.PrefixFrom(r.addr, 24)}}
+	near := netns.End{NS: ns, Name: hostIface, Addrs: []netip.Prefix{netip.PrefixFrom(r.addr, o.link(r.addr).Bits())}}
 	if err := netns.Veth(near, far); err != nil {
 		return nil, err
 	}
 	r.Raw, err = traffic.OpenRaw(ns)
 	return r, err
+}
+
+// leaf is an address of a link with receivers; 0 is the segment with ten of them.
+func (f family) leaf(link, end int) netip.Addr {
+	if f.v6 {
+		return netip.MustParseAddr(fmt.Sprintf("fd00:20:%x::%x", link, end))
+	}
+	return netip.AddrFrom4([4]byte{10, 20, byte(link), byte(end)})
 }
 
 func leafName(i int) string { return fmt.Sprintf("leaf%d", i) }
@@ -144,7 +154,7 @@ func (o *orchard) route(t *testing.T) {
 		in   string
 		outs []string
 	}{{lanIface, []string{rightWAN}}, {leftWAN, []string{branch3, branch4}}, {leftWAN, []string{"leaf"}}, {leftWAN, leaves}} {
-		router, err := mroute.New(o.boxes[i].ns, false, 1, append([]string{r.in}, r.outs...)...)
+		router, err := mroute.New(o.boxes[i].ns, o.v6, 1, append([]string{r.in}, r.outs...)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +163,7 @@ func (o *orchard) route(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if err := router.Set(mroute.Route{Source: addrA, Group: o.group, In: r.in, Out: r.outs}); err != nil {
+		if err := router.Set(mroute.Route{Source: o.src, Group: o.group, In: r.in, Out: r.outs}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -200,9 +210,13 @@ func (o *orchard) speak(t *testing.T, port uint16) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	level, option := unix.IPPROTO_IP, unix.IP_MULTICAST_TTL
+	if o.v6 {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS
+	}
 	var set error
 	if err := errors.Join(raw.Control(func(fd uintptr) {
-		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 9)
+		set = unix.SetsockoptInt(int(fd), level, option, 9)
 	}), set, c.SetDeadline(time.Time{})); err != nil {
 		t.Fatal(err)
 	}
@@ -328,10 +342,11 @@ func (o *orchard) wantMerged(t *testing.T, what string, port uint16, rows int, r
 // the largest (RFC 2205 section 2.2), those that leave are merged out again, and
 // one that asks for more than there is takes nothing from the others (section
 // 3.5): in fixed filter style, and in wildcard style with two senders.
-func TestTwentyReceiversMerge(t *testing.T) {
-	t.Parallel()
-	o := newOrchard(t)
-	resvs := capture(t, o.boxes[0].ns, rightWAN, isRSVP)
+func TestTwentyReceiversMerge(t *testing.T) { overBoth(t, twentyReceiversMerge) }
+
+func twentyReceiversMerge(t *testing.T, f family) {
+	o := newOrchard(t, f)
+	resvs := capture(t, o.boxes[0].ns, rightWAN, f.isRSVP())
 	o.start(t)
 	o.speak(t, portFixed)
 	for i, r := range o.receivers {

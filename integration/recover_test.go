@@ -13,8 +13,9 @@ const af31 = 26 // RFC 2597
 
 // slowly has the boxes of a row refresh only twice a minute, with RFC 2961: what
 // comes back sooner was asked for.
-func (l *lab) slowly(onCrash string) (out []string) {
+func (l *lab) slowly(f family, onCrash string) (out []string) {
 	for _, c := range l.threeBoxes("19mbit") {
+		c = f.policies(c)
 		c = strings.Replace(c, "refresh: 1s, reliable: false", "refresh: 30s, reliable: true", 1)
 		out = append(out, strings.Replace(c, "on_crash: 5s", "on_crash: "+onCrash, 1))
 	}
@@ -34,13 +35,14 @@ func (b *box) reserved(t *testing.T, iface string) uint64 {
 // Boxes of a row are killed and come back, the middle one and the edges: the
 // reserved flow keeps its marking and its class, the ledger counts it at all
 // times, and its session is there again long before the next refresh.
-func TestKilledBoxRecovers(t *testing.T) {
-	t.Parallel()
+func TestKilledBoxRecovers(t *testing.T) { overBoth(t, killedBoxRecovers) }
+
+func killedBoxRecovers(t *testing.T, f family) {
 	l := newLab(t, 3, nil)
-	configs := l.slowly("20s")
+	configs := l.slowly(f, "20s")
 	l.startAll(t, configs...)
 	onWire := capture(t, l.boxes[1].ns, rightWAN, toPort(portVoice))
-	end := l.talk(t, portVoice, 60*time.Second)
+	end := l.callOver(t, f, portVoice, 60*time.Second)
 	for _, b := range l.boxes {
 		b.waitSession(t, portVoice, console.SessionReserved)
 	}
@@ -51,12 +53,12 @@ func TestKilledBoxRecovers(t *testing.T) {
 		b.kill(t)
 		b.start(t, configs[i])
 		begin := time.Now()
-		if i < 2 && b.reserved(t, rightWAN) != 80_000 {
-			t.Errorf("%s comes back and grants %d bit/s, want 80000", b.name, b.reserved(t, rightWAN))
+		if i < 2 && b.reserved(t, rightWAN) != f.voiceRate() {
+			t.Errorf("%s comes back and grants %d bit/s, want %d", b.name, b.reserved(t, rightWAN), f.voiceRate())
 		}
 		eventually(t, 10*time.Second, b.name+": its session", func() error {
 			if i < 2 {
-				if got := b.reserved(t, rightWAN); got != 80_000 {
+				if got := b.reserved(t, rightWAN); got != f.voiceRate() {
 					t.Fatalf("%s grants %d bit/s meanwhile", b.name, got)
 				}
 			}
@@ -94,7 +96,7 @@ func TestKilledBoxRecovers(t *testing.T) {
 func TestUnclaimedReservationEnds(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 3, nil)
-	configs := l.slowly("6s")
+	configs := l.slowly(ipv4, "6s")
 	l.startAll(t, configs...)
 	end := l.talk(t, portVoice, 20*time.Second)
 	b := l.boxes[1]

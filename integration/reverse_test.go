@@ -17,12 +17,13 @@ const bothWaysPolicy = `
 
 // A policy claims a flow and its other direction, of which no packet is sent:
 // both are reserved, and both end together (RFC 5945 section 4.2).
-func TestReverseDirectionRFC5945Section4_2(t *testing.T) {
-	t.Parallel()
+func TestReverseDirectionRFC5945Section4_2(t *testing.T) { overBoth(t, reverseDirection) }
+
+func reverseDirection(t *testing.T, f family) {
 	l := newLab(t, 2, nil)
-	l.startEdges(t, bothWaysPolicy, "")
+	l.startEdges(t, f.policies(bothWaysPolicy), "")
 	one, two := l.boxes[0], l.boxes[1]
-	end := l.talk(t, portVoice, 30*time.Second)
+	end := l.callOver(t, f, portVoice, 30*time.Second)
 	roles := func(b *box) (map[string]string, error) {
 		rows, err := b.Sessions(t.Context())
 		out := map[string]string{}
@@ -37,17 +38,17 @@ func TestReverseDirectionRFC5945Section4_2(t *testing.T) {
 	for b, w := range want {
 		eventually(t, 10*time.Second, b.name+": both directions", func() error {
 			got, err := roles(b)
-			if err == nil && (len(got) != 2 || got[addrA.String()] != w[0] || got[addrB.String()] != w[1]) {
+			if err == nil && (len(got) != 2 || got[f.src.String()] != w[0] || got[f.dst.String()] != w[1]) {
 				err = fmt.Errorf("roles by sender: %v", got)
 			}
 			return err
 		})
 	}
 	// Each box has reserved the direction that leaves by its own WAN.
-	if got := one.reserved(t, rightWAN); got != 80_000 {
+	if got := one.reserved(t, rightWAN); got != f.voiceRate() {
 		t.Errorf("box 1 has %d bit/s reserved", got)
 	}
-	if got := two.reserved(t, leftWAN); got != 80_000 {
+	if got := two.reserved(t, leftWAN); got != f.voiceRate() {
 		t.Errorf("box 2 has %d bit/s reserved", got)
 	}
 	end().check(t)

@@ -124,13 +124,19 @@ func TestKill(t *testing.T) {
 // A box that comes back within on_crash adopts what it finds: no packet of a
 // reserved flow is lost, and what it does not want any more ends.
 func TestRestartAdopts(t *testing.T) {
+	for _, f := range inSoak() {
+		t.Run(f.String(), func(t *testing.T) { restartAdopts(t, f) })
+	}
+}
+
+func restartAdopts(t *testing.T, f family) {
 	l := newLab(t, 2, nil)
 	before := l.snapshot(t)
-	one := l.edge(0, usualPolicies, "").String()
-	l.startAll(t, one, l.edge(1, usualPolicies, "").String())
+	one := l.edge(0, f.policies(usualPolicies), "").String()
+	l.startAll(t, one, l.edge(1, f.policies(usualPolicies), "").String())
 	b := l.boxes[0]
 	onWire := capture(t, b.ns, rightWAN, toPort(portVoice))
-	end := l.talk(t, portVoice, 13*time.Second)
+	end := l.callOver(t, f, portVoice, 13*time.Second)
 	b.waitSession(t, portVoice, console.SessionReserved)
 	time.Sleep(100 * time.Millisecond)
 	marked, _ := onWire.Frames()

@@ -24,17 +24,19 @@ func (l *lab) linkRoutes(t *testing.T) {
 	t.Helper()
 	for i, b := range l.boxes {
 		for link := range len(l.boxes) - 1 {
-			var via netip.Addr
-			switch {
-			case link+1 < i:
-				via, _ = hop(i-1, 1)
-			case link > i:
-				via, _ = hop(i, 2)
-			default:
-				continue
-			}
-			if err := b.ns.Route(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 9, byte(link), 0}), 24), via); err != nil {
-				t.Fatal(err)
+			for _, f := range []family{ipv4, ipv6} {
+				var via netip.Addr
+				switch {
+				case link+1 < i:
+					via = f.hop(i-1, 1)
+				case link > i:
+					via = f.hop(i, 2)
+				default:
+					continue
+				}
+				if err := b.ns.Route(f.link(f.hop(link, 1)), via); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -43,11 +45,12 @@ func (l *lab) linkRoutes(t *testing.T) {
 // Three boxes with a router in between that knows nothing of RSVP, and a
 // reservation through all of them: from each box `rsvp trace` tells the same of
 // every hop (RFC 2745), straight and hop by hop.
-func TestTraceFromEveryBox(t *testing.T) {
-	t.Parallel()
+func TestTraceFromEveryBox(t *testing.T) { overBoth(t, traceFromEveryBox) }
+
+func traceFromEveryBox(t *testing.T, f family) {
 	l := newLab(t, 4, nil) // the second stays a plain router
 	l.linkRoutes(t)
-	fixed := strings.Replace(voicePolicy, "service: controlled-load", "service: controlled-load, style: ff", 1)
+	fixed := strings.Replace(f.policies(voicePolicy), "service: controlled-load", "service: controlled-load, style: ff", 1)
 	first, last := l.edge(0, fixed, ""), l.edge(3, fixed, "")
 	first.reliable, last.reliable = true, true
 	boxes := []*box{l.boxes[0], l.boxes[2], l.boxes[3]}
@@ -57,50 +60,54 @@ func TestTraceFromEveryBox(t *testing.T) {
 	for _, b := range boxes {
 		b.wait(t)
 	}
-	end := l.talk(t, portVoice, 3*time.Minute)
+	end := l.callOver(t, f, portVoice, 3*time.Minute)
 	var row console.SessionRow
 	for _, b := range boxes {
 		row = b.waitSession(t, portVoice, console.SessionReserved)
 	}
-	at := func(i, end int) string { a, _ := hop(i, end); return a.String() }
+	at := func(i, end int) string { return f.hop(i, end).String() }
+	lanA, lanB := "10.1.0.1", "10.2.0.1"
+	if f.v6 {
+		lanA, lanB = "fd00:1::1", "fd00:2::1"
+	}
 	want := []console.TraceHop{
-		{Hop: 1, Out: "10.2.0.1", In: at(2, 2), PrevHop: at(2, 1)},
+		{Hop: 1, Out: lanB, In: at(2, 2), PrevHop: at(2, 1)},
 		{Hop: 2, Out: at(2, 1), In: at(1, 2), PrevHop: at(0, 1)},
-		{Hop: 3, Out: at(0, 1), In: "10.1.0.1", PrevHop: "", DTTL: 1},
+		{Hop: 3, Out: at(0, 1), In: lanA, PrevHop: "", DTTL: 1},
 	}
 	for i := range want {
 		h := &want[i]
 		h.K, h.RefreshS, h.Style, h.Service = 3, 1, row.Style, row.Service
 		h.TSpec, h.FlowSpec = row.TSpec, row.FlowSpec
-		h.Errors, h.Filters = []string{}, []console.TraceHost{{Src: addrA.String(), Sport: row.Sport}}
+		h.Errors, h.Filters = []string{}, []console.TraceHost{{Src: f.src.String(), Sport: row.Sport}}
 	}
 	for i, b := range boxes {
 		for _, route := range []bool{false, true} {
-			q := console.TraceQuery{Dst: addrB, HopByHop: route, Timeout: 3 * time.Second}
+			q := console.TraceQuery{Dst: f.dst, HopByHop: route, Timeout: 3 * time.Second}
 			got, err := b.Trace(t.Context(), q)
 			if err != nil {
 				t.Fatalf("%s: %v", b.name, err)
 			}
-			if got.Outcome != console.TraceSender || !got.Complete || got.Dport != portVoice || got.Src != addrA.String() || got.Sport != row.Sport || (got.Reply == "hop-by-hop") != route && got.Attempts == 1 {
+			if got.Outcome != console.TraceSender || !got.Complete || got.Dport != portVoice || got.Src != f.src.String() || got.Sport != row.Sport || (got.Reply == "hop-by-hop") != route && got.Attempts == 1 {
 				t.Errorf("%s: %+v", b.name, got)
 			}
 			checkTrace(t, b.name, want, got.Hops, i)
 		}
 	}
 	// One hop alone, from the middle; and a session that nobody knows.
-	got, err := boxes[1].Trace(t.Context(), console.TraceQuery{Dst: addrB, MaxHops: 1, Timeout: 3 * time.Second})
+	got, err := boxes[1].Trace(t.Context(), console.TraceQuery{Dst: f.dst, MaxHops: 1, Timeout: 3 * time.Second})
 	if err != nil || got.Outcome != console.TraceMaxHops || len(got.Hops) != 1 {
 		t.Errorf("%+v %v", got, err)
 	}
-	got, err = boxes[0].Trace(t.Context(), console.TraceQuery{Dst: addrB, Src: addrA, Protocol: 6, Dport: 1, Sport: 2, Timeout: 3 * time.Second})
-	if err != nil || got.Outcome != console.TraceNoPath || got.Complete || len(got.Hops) != 1 || got.Hops[0].Out != "10.2.0.1" {
+	got, err = boxes[0].Trace(t.Context(), console.TraceQuery{Dst: f.dst, Src: f.src, Protocol: 6, Dport: 1, Sport: 2, Timeout: 3 * time.Second})
+	if err != nil || got.Outcome != console.TraceNoPath || got.Complete || len(got.Hops) != 1 || got.Hops[0].Out != lanB {
 		t.Errorf("%+v %v", got, err)
 	}
 	if _, err = boxes[0].Trace(t.Context(), console.TraceQuery{Dst: netip.MustParseAddr("10.7.7.7")}); err == nil || !strings.Contains(err.Error(), "no session") {
 		t.Errorf("%v", err)
 	}
 	// The command prints the same.
-	out, err := exec.CommandContext(t.Context(), program, "-s", boxes[2].socket(), "rsvp", "trace", addrB.String(), "--json").Output()
+	out, err := exec.CommandContext(t.Context(), program, "-s", boxes[2].socket(), "rsvp", "trace", f.dst.String(), "--json").Output()
 	var printed console.Trace
 	if jsonErr := json.Unmarshal(out, &printed); err != nil || jsonErr != nil || len(printed.Hops) != 3 {
 		t.Errorf("%v, %v: %s", err, jsonErr, out)
