@@ -91,7 +91,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	d := &Daemon{opts: opts, log: log, started: time.Now(), news: newNews(), events: console.NewHub()}
 	d.state.Store("starting")
 	d.cfg.Store(c)
-	l, err := readLinks(c)
+	l, err := readLinks(c, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -22,14 +22,18 @@ type link struct {
 }
 
 // readLinks asks the kernel for each interface of the configuration, and reads
-// its keys.
-func readLinks(c *config.Config) (*links, error) {
+// its keys. was is what was known before: addresses that the box is known by stay;
+// nil: nothing.
+func readLinks(c *config.Config, was *links) (*links, error) {
 	list := make([]link, 0, len(c.Interfaces))
 	for i := range c.Interfaces {
 		cfg := c.Interfaces[i]
 		got, err := route.ByName(cfg.Name)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w: create it or correct its name", c.File, cfg.Line, err)
+		}
+		if was != nil && was.named(cfg.Name) != nil {
+			got = got.Since(&was.named(cfg.Name).Link)
 		}
 		security, err := readSecurity(c, &cfg)
 		if err != nil {

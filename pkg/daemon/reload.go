@@ -66,7 +66,7 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	if err := reloadable(old, c); err != nil {
 		return err
 	}
-	l, err := readLinks(c)
+	l, err := readLinks(c, d.links.Load())
 	if err != nil {
 		return err
 	}

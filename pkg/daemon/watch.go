@@ -92,6 +92,8 @@ func rereadLinks(c *config.Config, old *links) (*links, error) {
 			got = route.Link{Index: was.Index, Name: was.Name, MTU: was.MTU}
 		case err != nil:
 			return nil, err
+		default:
+			got = got.Since(&was.Link)
 		}
 		list = append(list, link{Link: got, cfg: cfg, security: was.security})
 	}
@@ -112,5 +114,5 @@ func (l *links) same(o *links) bool {
 
 func sameLink(a, b *link) bool {
 	return a.Index == b.Index && a.Name == b.Name && a.MTU == b.MTU && a.Up == b.Up && a.Addr4 == b.Addr4 && a.Addr6 == b.Addr6 &&
-		slices.Equal(a.Addrs, b.Addrs)
+		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Own, b.Own)
 }

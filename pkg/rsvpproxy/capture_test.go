@@ -51,6 +51,32 @@ func TestCaptureTakesWhatIsForThisHop(t *testing.T) {
 	}
 }
 
+// What comes to any address of any of the interfaces is ours, whichever it comes
+// by (RFC 2205 section 3.3).
+func TestCaptureOfEveryAddressRFC2205Section3_3(t *testing.T) {
+	p := New(Config{}, Hooks{})
+	a := netip.MustParseAddr
+	set := func(addrs ...netip.Addr) {
+		p.SetInterfaces([]Interface{
+			{Link: route.Link{Index: 1, Addr4: addrs[0], Addrs: addrs}},
+			{Link: route.Link{Index: 2, Addr4: a("10.8.0.1"), Addrs: []netip.Addr{a("10.8.0.1"), a("10.8.1.1")}}},
+		})
+	}
+	taken := func(dst string) bool { return p.Capture(time.Now(), message(t, wire.Resv, dst), 1) }
+	set(a("10.9.0.1"))
+	if !taken("10.9.0.1") || !taken("10.8.1.1") || taken("10.9.1.1") {
+		t.Error("RESV to our addresses is not taken, or one to another is")
+	}
+	set(a("10.9.0.1"), a("10.9.1.1")) // an address comes
+	if !taken("10.9.1.1") {
+		t.Error("RESV to an address that came is not taken")
+	}
+	set(a("10.9.1.1")) // and one goes
+	if taken("10.9.0.1") {
+		t.Error("RESV to an address that went is taken")
+	}
+}
+
 // RFC 3175 section 2.2: end-to-end messages that cross an aggregation region are
 // not for its interior.
 func TestCapturePassesE2EIgnore(t *testing.T) {

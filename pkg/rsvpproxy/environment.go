@@ -103,6 +103,28 @@ func (e *environment) Addr(i softstate.IfIndex) netip.Addr {
 	return e.p.ifaces.Load().byIndex[int(i)].Addr4
 }
 
+// AddrTowards is our address on an interface in the network of the next hop
+// towards to, if it has several; else the one of Addr or Addr6.
+func (e *environment) AddrTowards(i softstate.IfIndex, to netip.Addr) netip.Addr {
+	link := e.p.ifaces.Load().byIndex[int(i)].Link
+	a, on := link.AddrTowards(to)
+	if on || !link.Multihomed(to) || to.IsMulticast() {
+		return a
+	}
+	if hop, ok := e.NextHop(to, i); ok {
+		a, _ = link.AddrTowards(near(hop, to))
+	}
+	return a
+}
+
+// near is a next hop of the same family; a gateway may be of the other.
+func near(hop, to netip.Addr) netip.Addr {
+	if hop.Is4() == to.Is4() {
+		return hop
+	}
+	return to
+}
+
 // Local says whether a is ours.
 func (e *environment) Local(a netip.Addr) bool { return e.p.ifaces.Load().local[a] }
 

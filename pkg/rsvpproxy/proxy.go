@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,7 +155,7 @@ func (s *interfaces) indices() []softstate.IfIndex {
 func (s *interfaces) changes(old *interfaces) (list []softstate.IfIndex) {
 	for index, i := range s.byIndex {
 		if was, ok := old.byIndex[index]; !ok || was.Addr4 != i.Addr4 || was.Addr6 != i.Addr6 || was.Up != i.Up || was.MTU != i.MTU || was.Refresh != i.Refresh ||
-			was.Discover != i.Discover {
+			!slices.Equal(was.Own, i.Own) || was.Discover != i.Discover {
 			list = append(list, softstate.IfIndex(index))
 		}
 	}

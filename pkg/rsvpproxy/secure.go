@@ -292,10 +292,7 @@ func (p *Proxy) grows(out softstate.IfIndex) int {
 
 // sendHandshake sends a message of the integrity handshake.
 func (p *Proxy) sendHandshake(iface int, m integrity.Packet) {
-	src := p.env.Addr(softstate.IfIndex(iface))
-	if m.To.Is6() {
-		src = p.env.Addr6(softstate.IfIndex(iface))
-	}
+	src := p.env.AddrTowards(softstate.IfIndex(iface), m.To)
 	p.sent("handshake", m.To, p.emit(softstate.Send{
 		Out: softstate.IfIndex(iface), Src: src, Dst: m.To, TTL: handshakeTTL,
 	}, m.Msg))

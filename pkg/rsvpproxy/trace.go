@@ -156,15 +156,15 @@ func (q *TraceQuery) names(s wire.Session, f wire.Filter) bool {
 // that does not answer this box, if it is on the way.
 func (p *Proxy) startTrace(q TraceQuery, plan tracePlan) (tracePlan, error) {
 	v, here := p.node.Inspect(plan.session, plan.sender, 0)
-	own := p.env.addressed(v.In, q.Dst)
+	own := p.env.AddrTowards(v.In, q.Dst)
 	if !own.IsValid() && len(v.Outs) > 0 {
-		own = p.env.addressed(v.Outs[0], q.Dst)
+		own = p.env.AddrTowards(v.Outs[0], q.Dst)
 	}
 	self := traceStart{lastHop: own, from: own, mtu: p.env.MTU(v.In)}
 	far := func(a netip.Addr) {
 		if out, local, ok := p.env.Route(a); ok && local {
 			plan.starts = append(plan.starts, traceStart{lastHop: a, from: a})
-		} else if from := p.env.addressed(out, a); ok && from.IsValid() {
+		} else if from := p.env.AddrTowards(out, a); ok && from.IsValid() {
 			plan.starts = append(plan.starts, traceStart{lastHop: a, from: from, mtu: p.env.MTU(out)})
 		}
 	}
@@ -188,14 +188,6 @@ func (p *Proxy) startTrace(q TraceQuery, plan tracePlan) (tracePlan, error) {
 		return plan, ErrNoWay
 	}
 	return plan, nil
-}
-
-// addressed is our address on an interface, of the family of like.
-func (e *environment) addressed(i softstate.IfIndex, like netip.Addr) netip.Addr {
-	if like.Is4() {
-		return e.Addr(i)
-	}
-	return e.Addr6(i)
 }
 
 // traceFrom asks from one start on, and puts the answer into r.

@@ -81,6 +81,13 @@ func (b *box) Addr(i softstate.IfIndex) netip.Addr {
 	return netip.Addr{}
 }
 
+func (b *box) AddrTowards(i softstate.IfIndex, to netip.Addr) netip.Addr {
+	if to.Is4() {
+		return b.Addr(i)
+	}
+	return b.Addr6(i)
+}
+
 func (b *box) Addr6(i softstate.IfIndex) netip.Addr {
 	if a := b.at(i); a.Is6() {
 		return a

@@ -32,8 +32,7 @@ type State interface {
 // [softstate.Environment].
 type Network interface {
 	Route(dst netip.Addr) (out softstate.IfIndex, local, ok bool)
-	Addr(softstate.IfIndex) netip.Addr
-	Addr6(softstate.IfIndex) netip.Addr
+	AddrTowards(i softstate.IfIndex, to netip.Addr) netip.Addr // see [softstate.Multihomed]
 	Local(netip.Addr) bool
 	Aware(dst netip.Addr, out softstate.IfIndex) bool
 	MTU(softstate.IfIndex) int
@@ -133,19 +132,15 @@ func (n *Node) allow(now time.Time) bool {
 	return true
 }
 
-// addr is our address on an interface, of the family of like; zero if there is
-// none, as the objects of RFC 2745 have it.
-func (n *Node) addr(i softstate.IfIndex, like netip.Addr) netip.Addr {
+// addr is our address on an interface towards dst, and of its family; zero if
+// there is none, as the objects of RFC 2745 have it.
+func (n *Node) addr(i softstate.IfIndex, dst netip.Addr) netip.Addr {
 	a, zero := netip.Addr{}, netip.IPv6Unspecified()
-	if like.Is4() {
+	if dst.Is4() {
 		zero = netip.IPv4Unspecified()
 	}
-	switch {
-	case i == 0:
-	case like.Is4():
-		a = n.net.Addr(i)
-	default:
-		a = n.net.Addr6(i)
+	if i != 0 {
+		a = n.net.AddrTowards(i, dst)
 	}
 	if !a.IsValid() {
 		return zero

@@ -131,6 +131,9 @@ func (v *visit) inspect(now time.Time, rx *Received, fresh bool) {
 	}
 	in := v.found.In
 	v.resp.In, v.resp.Merged = v.addr(in, like), v.found.Merged
+	if hop := v.found.PrevHop.Addr; hop.IsValid() && hop.Is4() == like.Is4() {
+		v.resp.In = v.addr(in, hop)
+	}
 	v.resp.K = uint8(min(max(v.found.K, 0), 15))
 	v.resp.Timer = uint16(min(max(v.found.Refresh.Round(time.Second)/time.Second, 1), math.MaxUint16))
 	if hop := v.found.PrevHop.Addr; hop.IsValid() {
@@ -206,7 +209,7 @@ func (v *visit) cutRoute() {
 // forward is step 9.
 func (v *visit) forward() []Send {
 	d, in, hop := v.d, v.found.In, v.found.PrevHop
-	own := v.addr(in, d.Session.Dst)
+	own := v.addr(in, hop.Addr)
 	if d.Route != nil && len(d.Route.Nodes) >= maxByte {
 		v.cutRoute()
 	}

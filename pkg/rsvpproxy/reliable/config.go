@@ -61,9 +61,9 @@ type Limits struct {
 
 // Environment is what a [Layer] has to know about the machine.
 type Environment interface {
-	// Addr and Addr6 return our IPv4 and IPv6 address on an interface.
-	Addr(softstate.IfIndex) netip.Addr
-	Addr6(softstate.IfIndex) netip.Addr
+	// AddrTowards returns our address on an interface for what is said to a
+	// neighbour, see [softstate.Multihomed].
+	AddrTowards(i softstate.IfIndex, neighbor netip.Addr) netip.Addr
 	// MTU returns an interface's MTU in bytes, 0 if it is not known.
 	MTU(softstate.IfIndex) int
 	// NextHop returns the address of the next hop towards dst, which is dst

@@ -118,12 +118,9 @@ func (l *Layer) jitter(d time.Duration) time.Duration {
 	return time.Duration((0.5 + l.rng.Float64()) * float64(d))
 }
 
-// addr is our address on an interface, of the family of like.
-func (l *Layer) addr(i softstate.IfIndex, like netip.Addr) netip.Addr {
-	if like.Is4() {
-		return l.env.Addr(i)
-	}
-	return l.env.Addr6(i)
+// addr is our address on an interface, as a neighbour is to know it.
+func (l *Layer) addr(i softstate.IfIndex, neighbor netip.Addr) netip.Addr {
+	return l.env.AddrTowards(i, neighbor)
 }
 
 const (

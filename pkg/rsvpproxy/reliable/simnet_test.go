@@ -89,6 +89,13 @@ func linkAddr(i, side int) netip.Addr { return netip.AddrFrom4([4]byte{172, 16, 
 
 func (n *node) Addr6(softstate.IfIndex) netip.Addr { return netip.Addr{} }
 
+func (n *node) AddrTowards(i softstate.IfIndex, to netip.Addr) netip.Addr {
+	if to.Is4() {
+		return n.Addr(i)
+	}
+	return n.Addr6(i)
+}
+
 func (n *node) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.IfIndex, bool) {
 	return nil, false
 }

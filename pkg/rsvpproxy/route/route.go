@@ -16,11 +16,12 @@ type Link struct {
 	Index int
 	Name  string
 	MTU   int        // bytes
-	Addr4 netip.Addr // first global IPv4 address; invalid if there is none
+	Addr4 netip.Addr // the global IPv4 address to be known by; invalid if there is none
 	// Addr6 is the IPv6 address to be known by: a global one, else the link-local
 	// one; invalid if there is none.
 	Addr6 netip.Addr
 	Addrs []netip.Addr // all addresses
+	Own   []Own        // those that it may be known by, in the networks of several neighbours
 	Up    bool
 	// Tunnel is what the interface is the end of; nil: none, or it does not tell.
 	Tunnel *Tunnel
@@ -46,38 +47,11 @@ func ByName(name string) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("addresses of %s: %w", name, err)
 	}
-	best := 0
-	for _, addr := range addrs {
-		ip, ok := netip.AddrFromSlice(addr.IP)
-		if !ok {
-			continue
-		}
-		ip = ip.Unmap()
-		out.Addrs = append(out.Addrs, ip)
-		switch {
-		case ip.Is6() && merit(addr) > best:
-			out.Addr6, best = ip, merit(addr)
-		case ip.Is4() && addr.Scope == unix.RT_SCOPE_UNIVERSE && !out.Addr4.IsValid():
-			out.Addr4 = ip
+	for i := range addrs {
+		if ip, ok := netip.AddrFromSlice(addrs[i].IP); ok {
+			out.Addrs = append(out.Addrs, ip.Unmap())
 		}
 	}
-	return out, nil
-}
-
-// merit ranks IPv6 addresses to be known by, 0: not at all. Neighbours keep the
-// address and answer to it, so that it has to last.
-func merit(a netlink.Addr) int {
-	const short = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE
-	switch {
-	case a.Flags&unix.IFA_F_DADFAILED != 0:
-		return 0
-	case a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&short == 0:
-		return 3
-	case a.Scope == unix.RT_SCOPE_UNIVERSE:
-		return 2
-	case a.Scope == unix.RT_SCOPE_LINK:
-		return 1
-	default:
-		return 0
-	}
+	out.Own = ownOf(addrs)
+	return out.known(), nil
 }

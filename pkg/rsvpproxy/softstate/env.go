@@ -78,6 +78,15 @@ type Crosser interface {
 	Crossed(in IfIndex, routers int) bool
 }
 
+// Multihomed is an [Environment] of a machine whose interfaces may have several
+// addresses of a family.
+type Multihomed interface {
+	// AddrTowards is Addr or Addr6, whichever is of the family of to, for what is
+	// said to a neighbour at to, or by way of the route to it: the address that we
+	// have in the neighbour's network, since it may know no way to the others.
+	AddrTowards(i IfIndex, to netip.Addr) netip.Addr
+}
+
 // PathInfo is what is known of a sender when its PATH ends here.
 type PathInfo struct {
 	Session wire.Session

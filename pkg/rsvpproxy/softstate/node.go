@@ -19,6 +19,7 @@ type Node struct {
 	sure    Assurer                   // likewise
 	crosser Crosser                   // likewise
 	find    Discoverer                // likewise
+	home    Multihomed                // likewise
 	own     map[IfIndex]time.Duration // R of interfaces that have their own
 
 	sessions  map[wire.Session]*session
@@ -54,9 +55,10 @@ func New(cfg Config, env Environment, rng *rand.Rand) *Node {
 	sure, _ := env.(Assurer)
 	crosser, _ := env.(Crosser)
 	find, _ := env.(Discoverer)
+	home, _ := env.(Multihomed)
 	cfg = cfg.withDefaults()
 	return &Node{
-		cfg: cfg, env: env, rng: rng, rev: rev, sure: sure, crosser: crosser, find: find, room: newRooms(cfg.Limits),
+		cfg: cfg, env: env, rng: rng, rev: rev, sure: sure, crosser: crosser, find: find, home: home, room: newRooms(cfg.Limits),
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
 		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{
@@ -91,12 +93,26 @@ func (n *Node) family(a netip.Addr) bool {
 	return a.Is4() || n.cfg.IPv6 && a.Is6() && !a.Is4In6()
 }
 
-// addr is our address on an interface, of the family of like.
-func (n *Node) addr(i IfIndex, like netip.Addr) netip.Addr {
-	if like.Is4() {
+// addr is our address on an interface, for what is said to a neighbour or by the
+// route to dst, and of the same family.
+func (n *Node) addr(i IfIndex, dst netip.Addr) netip.Addr {
+	switch {
+	case n.home != nil:
+		return n.home.AddrTowards(i, dst)
+	case dst.Is4():
 		return n.env.Addr(i)
+	default:
+		return n.env.Addr6(i)
 	}
-	return n.env.Addr6(i)
+}
+
+// near is where what is said to a neighbour in a session with dst goes, as far
+// as our own address depends on it.
+func near(neighbor, dst netip.Addr) netip.Addr {
+	if neighbor.Is4() == dst.Is4() && neighbor.IsValid() {
+		return neighbor
+	}
+	return dst
 }
 
 // Handle takes a message in.

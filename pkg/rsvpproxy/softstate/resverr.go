@@ -53,8 +53,8 @@ func (n *Node) sendResvErr(s wire.Session, out IfIndex, to netip.Addr, c complai
 		c.policy = c.why.policy()
 	}
 	m := &wire.Message{
-		Type: wire.ResvErr, Session: s.Key(), Hop: n.hop(out, s.Dst), Style: c.style, Scope: c.scope,
-		ErrorSpec: &wire.ErrorSpec{Node: n.addr(out, s.Dst), Flags: c.flags, Code: c.why.Code, Value: c.why.Value},
+		Type: wire.ResvErr, Session: s.Key(), Hop: n.hop(out, near(to, s.Dst)), Style: c.style, Scope: c.scope,
+		ErrorSpec: &wire.ErrorSpec{Node: n.addr(out, near(to, s.Dst)), Flags: c.flags, Code: c.why.Code, Value: c.why.Value},
 		Policy:    c.policy,
 	}
 	if c.flow != nil {
@@ -247,7 +247,7 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 		case t.style == wire.SE && len(filters) == 0:
 		default:
 			n.send(t.key.out, r.hop.Addr, &wire.Message{
-				Type: wire.ResvErr, Session: t.s.id, Hop: n.hop(t.key.out, t.s.id.Dst), ErrorSpec: e, Style: m.Style, Scope: scope,
+				Type: wire.ResvErr, Session: t.s.id, Hop: n.hop(t.key.out, near(r.hop.Addr, t.s.id.Dst)), ErrorSpec: e, Style: m.Style, Scope: scope,
 				Flows:  []wire.FlowDescriptor{{FlowSpec: fd.FlowSpec, Raw: fd.Raw, Filters: filters, Unknown: fd.Unknown}},
 				Policy: m.Policy, Unknown: m.Unknown,
 			})

@@ -85,7 +85,7 @@ func (n *Node) upMessage(u *upstream, t wire.MsgType, style wire.Style) *wire.Me
 	in, hop := u.to()
 	return &wire.Message{
 		Type: t, Session: u.s.id, Style: style,
-		Hop: &wire.Hop{Addr: n.addr(in, u.s.id.Dst), LIH: hop.LIH},
+		Hop: &wire.Hop{Addr: n.addr(in, near(hop.Addr, u.s.id.Dst)), LIH: hop.LIH},
 	}
 }
 

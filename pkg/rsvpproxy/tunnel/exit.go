@@ -250,7 +250,7 @@ func (t *Table) message(e *end, typ wire.MsgType) *wire.Message {
 	session, sender := e.home()
 	x := &e.exit
 	return &wire.Message{
-		Type: typ, Session: session, Style: wire.FF, Hop: &wire.Hop{Addr: t.addr(x.iface, x.hop.Addr), LIH: x.hop.LIH},
+		Type: typ, Session: session, Style: wire.FF, Hop: &wire.Hop{Addr: t.net.AddrTowards(x.iface, x.hop.Addr), LIH: x.hop.LIH},
 		Flows: []wire.FlowDescriptor{{Filters: []wire.Filter{sender}}},
 	}
 }

@@ -59,8 +59,15 @@ func (b *box) Route(dst netip.Addr) (softstate.IfIndex, bool, bool) {
 func (b *box) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.IfIndex, bool) {
 	return nil, false
 }
-func (b *box) Addr(i softstate.IfIndex) netip.Addr            { return b.addrs[i] }
-func (b *box) Addr6(softstate.IfIndex) netip.Addr             { return netip.Addr{} }
+func (b *box) Addr(i softstate.IfIndex) netip.Addr { return b.addrs[i] }
+func (b *box) Addr6(softstate.IfIndex) netip.Addr  { return netip.Addr{} }
+
+func (b *box) AddrTowards(i softstate.IfIndex, to netip.Addr) netip.Addr {
+	if to.Is4() {
+		return b.Addr(i)
+	}
+	return b.Addr6(i)
+}
 func (b *box) Aware(_ netip.Addr, out softstate.IfIndex) bool { return out != ifLAN }
 func (b *box) Hop(softstate.IfIndex) intserv.Hop {
 	return intserv.Hop{Bandwidth: 1e6, MTU: 1500, Latency: 100, ControlledLoad: &intserv.ServiceHop{}}

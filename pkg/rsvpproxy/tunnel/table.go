@@ -48,8 +48,7 @@ const (
 
 // Network is what a [Table] has to know about its machine.
 type Network interface {
-	Addr(softstate.IfIndex) netip.Addr
-	Addr6(softstate.IfIndex) netip.Addr
+	AddrTowards(i softstate.IfIndex, neighbor netip.Addr) netip.Addr // see [softstate.Multihomed]
 }
 
 // Effect is one thing that the owner of a [Table] has to do, in order.
@@ -289,13 +288,6 @@ func (t *Table) flush() []Effect {
 	out := t.out
 	t.out = nil
 	return out
-}
-
-func (t *Table) addr(i softstate.IfIndex, like netip.Addr) netip.Addr {
-	if like.Is4() {
-		return t.net.Addr(i)
-	}
-	return t.net.Addr6(i)
 }
 
 // lifetime is L of RFC 2205 section 3.7 for state that is announced with R.
