@@ -179,6 +179,9 @@ func (w *cheatWorkers) start(shard int, key packet.FlowKey, p tcpcheat.Params) {
 		case errors.Is(err, tcpcheat.ErrDraining), errors.Is(err, tcpcheat.ErrClosing):
 			// It is asked again when the engine has given the connection back;
 			// and one that closes needs no help any more.
+		case errors.Is(err, tcpcheat.ErrUnknownFlow):
+			// The reservation was faster than the letter that has the connection
+			// followed: who writes that one has it asked again.
 		default:
 			w.failed(key, err)
 		}
