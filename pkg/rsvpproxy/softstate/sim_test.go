@@ -8,8 +8,9 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
-// The longest that state can live on after its last refresh: one lifetime at
-// each node, as each passes the end on (RFC 2205 section 3.7 (2)).
+// cleanup is how long state lives after its last refresh at a node (RFC 2205
+// section 3.7 (2)). The end of a path may be lost with its PathTear at each node in
+// turn: then they add up. What holds for each node is in strict_test.go.
 const cleanup = time.Duration(3.5 * 1.5 * float64(DefaultRefresh))
 
 // RFC 2205 section 3.7: loss, duplication and reordering delay the reservation,

@@ -29,6 +29,7 @@ type sim struct {
 	delay     time.Duration // a message takes up to this: so they overtake
 	messages  int
 	encode    bool // each message goes through the codec
+	strict    bool // nothing may outlive its last refresh by more than L: strict_test.go
 	// deliver finds whom a message reaches and where; nil: the nodes are a line.
 	deliver func(from *simNode, e Send) (to int, in IfIndex)
 }
@@ -42,6 +43,7 @@ type simNode struct {
 	refuse func(Reserve) *Refusal
 	seen   func(Effect) // is told of every effect first
 	dead   bool         // takes and sends nothing
+	heard  heard
 }
 
 type ledgerState uint8
@@ -155,6 +157,9 @@ func (n *simNode) do(es []Effect) {
 			}
 		}
 	}
+	if s.strict {
+		s.checkLives()
+	}
 	if n.n.room.senders.All() < 50 {
 		if err := n.n.check(); err != nil {
 			s.t.Fatalf("node %d: %v", n.i, err)
@@ -261,6 +266,7 @@ func (n *simNode) receive(rx Received) {
 	if !n.n.Mine(rx.Msg.Type, rx.Dst) {
 		n.sim.t.Fatalf("node %d got %v for %v", n.i, rx.Msg.Type, rx.Dst)
 	}
+	n.heard.note(n, &rx)
 	n.do(n.n.Handle(n.sim.now, rx))
 }
 
