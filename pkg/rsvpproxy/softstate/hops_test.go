@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -312,4 +313,68 @@ func TestPathTearBesideLocalOnlyRFC2205Section3_9(t *testing.T) {
 	if c := l.n.Counters(); c.Senders+c.Neighbors != 0 {
 		t.Errorf("left over: %+v", c)
 	}
+}
+
+// RFC 2205 sections 3.1.3, 3.1.5 and 3.7 at random: there is path state exactly as
+// long as any of the hops has some, and a PathTear goes out exactly when the last
+// one's ends. The reservation lasts as long.
+func TestHopsProperty(t *testing.T) {
+	seeds(t, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		r := newRig(t, Config{})
+		hops := []neighborKey{{left, prevHop}, {left, secondHop}, {other, addr("203.0.113.8")}, {other, addr("203.0.113.9")}}
+		until, tears := map[neighborKey]time.Time{}, 0
+		life := r.n.lifetime(timeValues(DefaultRefresh))
+		for range 3000 {
+			k := hops[rng.IntN(len(hops))]
+			before := len(until)
+			var es []Effect
+			switch op := rng.IntN(10); {
+			case op < 4:
+				m := pathMsg()
+				via(k.addr)(m)
+				if rng.IntN(4) == 0 {
+					m.SenderTSpec.Rate = float64(9000 + 1000*rng.IntN(3))
+				}
+				es = r.grant(r.in(k.iface, srcHost, dstHost, m))
+				until[k] = r.now.Add(life)
+				if before == 0 {
+					es = append(es, r.grant(r.resv())...)
+					before = len(until)
+				}
+			case op < 6:
+				m := pathTear()
+				via(k.addr)(m)
+				es = r.grant(r.in(k.iface, srcHost, dstHost, m))
+				delete(until, k)
+			default:
+				es = r.grant(r.run(time.Duration(rng.Int64N(int64(life / 3)))))
+				for k, at := range until {
+					if !at.After(r.now) {
+						delete(until, k)
+					}
+				}
+				if len(until) > 0 {
+					es = append(es, r.grant(r.resv())...)
+				}
+			}
+			if before > 0 && len(until) == 0 {
+				tears++
+			}
+			tears -= len(sends(es, wire.PathTear))
+			v, there := r.n.Session(r.now, sess, filter)
+			if there != (len(until) > 0) || tears != 0 {
+				t.Fatalf("hops %v, state %v, %d PathTears too few", until, there, tears)
+			}
+			noSend(t, es, wire.PathErr, wire.ResvErr, wire.ResvTear)
+			if there {
+				if _, ok := until[neighborKey{v.In, v.PrevHop}]; !ok || v.State != Reserved {
+					t.Fatalf("hops %v, previous hop %v, %v", until, v.PrevHop, v.State)
+				}
+				if c := r.n.Counters(); c.Neighbors != len(until)+1 {
+					t.Fatalf("hops %v, %d neighbours", until, c.Neighbors)
+				}
+			}
+		}
+	})
 }
