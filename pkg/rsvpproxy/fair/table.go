@@ -128,11 +128,10 @@ func (t *Table) Know(now time.Time, k Key) {
 		n.seen = now
 		return
 	}
-	if !t.places.Take(k.Iface) && !(t.makeRoom(now, k.Iface) && t.places.Take(k.Iface)) {
-		return
+	if t.places.Take(k.Iface) || t.makeRoom(now, k.Iface) && t.places.Take(k.Iface) {
+		t.neighbors[k] = &neighbor{seen: now}
+		t.group(k.Iface).known++
 	}
-	t.neighbors[k] = &neighbor{seen: now}
-	t.group(k.Iface).known++
 }
 
 // Known is how many neighbours have a share of their own.

@@ -12,10 +12,11 @@ import (
 // the new one join, or all the time on a multicast tree. One of these hops is the
 // one that path state is of and that PATH is sent on for: the newest, since a
 // route change brings it, or for a group one that is where routing expects the
-// packets. The state of the others stands beside it. Which of them the data come
-// from cannot be told, so that all get RESV (the second of the choices that the
-// section leaves for unicast); for a group only those on the expected interface do
-// (section 3.9).
+// packets. It stands back for one that has something new to tell, or if it is
+// silent for as long as another one would live that refreshes. The state of the
+// others stands beside it. Which of them the data come from cannot be told, so
+// that all get RESV (the second of the choices that the section leaves for
+// unicast); for a group only those on the expected interface do (section 3.9).
 
 // maxOthers bounds the previous hops of a sender beside the one that counts.
 const maxOthers = 3
@@ -25,6 +26,7 @@ type otherHop struct {
 	p       *psb
 	rx      Received // its last PATH
 	nonRSVP bool
+	heard   time.Time
 	life    timer
 }
 
@@ -96,13 +98,13 @@ func (n *Node) standBack(p *psb) {
 	if len(p.others) >= maxOthers {
 		n.dropOther(slices.MinFunc(p.others, func(a, b *otherHop) int { return a.life.At().Compare(b.life.At()) }))
 	}
-	n.addOther(p, p.last(), p.nonRSVP, p.life.At())
+	n.addOther(p, p.last(), arrival{until: p.life.At(), nonRSVP: p.nonRSVP, heard: p.heard})
 }
 
-func (n *Node) addOther(p *psb, rx Received, nonRSVP bool, until time.Time) {
-	h := &otherHop{p: p, rx: rx, nonRSVP: nonRSVP}
+func (n *Node) addOther(p *psb, rx Received, a arrival) {
+	h := &otherHop{p: p, rx: rx, nonRSVP: a.nonRSVP, heard: a.heard}
 	h.life = timer{Owner: owner{kind: timerHopLife, p: p}}
-	n.timers.Set(&h.life, until)
+	n.timers.Set(&h.life, a.until)
 	p.others = append(p.others, h)
 }
 
@@ -146,7 +148,8 @@ func (n *Node) hopEnded(now time.Time, h *otherHop) {
 
 // beside takes a PATH of a hop other than p's own, and says whether all is done
 // with that. It is not if that hop takes over: as the new one, as the one with
-// something new to tell, or as the one that routing expects.
+// something new to tell, as the one that is heard, or as the one that routing
+// expects.
 func (n *Node) beside(p *psb, rx *Received, a arrival) bool {
 	in, hop := rx.Iface, *rx.Msg.Hop
 	stray := in != p.in && !n.expects(p, in)
@@ -160,13 +163,14 @@ func (n *Node) beside(p *psb, rx *Received, a arrival) bool {
 			n.drop(DropInterface)
 			return true
 		}
-		n.addOther(p, *rx, a.nonRSVP, a.until)
+		n.addOther(p, *rx, a)
 		return true
 	}
 	news := h.nonRSVP != a.nonRSVP || !samePathMessage(h.rx.Msg, rx.Msg)
-	h.rx, h.nonRSVP = *rx, a.nonRSVP
+	h.rx, h.nonRSVP, h.heard = *rx, a.nonRSVP, a.heard
 	n.timers.Set(&h.life, a.until)
-	return stray || !news && (in == p.in || n.expects(p, p.in))
+	silent := a.heard.Sub(p.heard) >= a.until.Sub(a.heard)
+	return stray || !news && !silent && (in == p.in || n.expects(p, p.in))
 }
 
 // replace has the hop that a PATH came from take the place of p's own, which
@@ -212,7 +216,7 @@ func (n *Node) successor(p *psb) *otherHop {
 // succeed puts h in the place of p's own hop.
 func (n *Node) succeed(now time.Time, p *psb, h *otherHop) {
 	n.takeOther(h)
-	a := arrival{until: h.life.At(), nonRSVP: h.nonRSVP, moved: true}
+	a := arrival{heard: h.heard, until: h.life.At(), nonRSVP: h.nonRSVP, moved: true}
 	a.said, _ = n.readPolicy(h.rx.Msg.Policy) // it could be read when it came
 	n.adopt(now, p, &h.rx, a)
 }

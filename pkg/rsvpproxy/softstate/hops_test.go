@@ -167,6 +167,28 @@ func TestHopWithNewsIsTheWay(t *testing.T) {
 	}
 }
 
+// One PATH that nobody repeats, whoever sent it, does not stand in front of the hop
+// that goes on to refresh until its own long life is over.
+func TestSilentHopStandsBack(t *testing.T) {
+	r := newRig(t, Config{})
+	r.reserved()
+	r.grant(r.path(via(secondHop), rate(100), func(m *wire.Message) { m.TimeValues.Refresh = 1<<32 - 1 }))
+	for i := range 20 {
+		r.run(DefaultRefresh)
+		r.grant(r.path())
+		r.grant(r.resv())
+		if v := r.view(); i >= 5 && (v.PrevHop != prevHop || v.TSpec.Rate != tspec.Rate) {
+			t.Fatalf("after %d refreshes it is still the other one: %v", i, v.PrevHop)
+		}
+	}
+	r.wantState(Reserved)
+	// It is as good as any when it is the last one.
+	noSend(t, r.grant(r.in(left, srcHost, dstHost, pathTear())), wire.PathTear)
+	if v := r.view(); v.PrevHop != secondHop {
+		t.Errorf("previous hop %v", v.PrevHop)
+	}
+}
+
 // However many hops come: what is kept is bounded, and all of it goes.
 func TestHopsAreBounded(t *testing.T) {
 	r := newRig(t, Config{})

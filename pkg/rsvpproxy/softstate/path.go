@@ -34,11 +34,12 @@ func (n *Node) handlePath(now time.Time, rx *Received) {
 		n.refusePath(rx, refusal)
 		return
 	}
-	n.pathCame(now, rx, arrival{until: now.Add(n.lifetime(m.TimeValues)), nonRSVP: n.nonRSVP(rx), said: said})
+	n.pathCame(now, rx, arrival{heard: now, until: now.Add(n.lifetime(m.TimeValues)), nonRSVP: n.nonRSVP(rx), said: said})
 }
 
 // arrival is what is found out of a PATH, and what it is for the state here.
 type arrival struct {
+	heard   time.Time // when it came
 	until   time.Time // end of the state, unless it is refreshed
 	nonRSVP bool
 	said    policy
@@ -95,7 +96,7 @@ func (n *Node) pathCame(now time.Time, rx *Received, a arrival) {
 // adopt makes what a PATH tells p's state. Its previous hop has been counted.
 func (n *Node) adopt(now time.Time, p *psb, rx *Received, a arrival) {
 	changed := p.take(rx, a.nonRSVP) || a.created || a.fresh
-	p.said = a.said
+	p.said, p.heard = a.said, a.heard
 	n.recount(p)
 	n.timers.Set(&p.life, a.until)
 	if !a.moved && n.follow(now, p) {

@@ -238,7 +238,7 @@ func (n *Node) pathEnded(now time.Time, p *psb, unknown []wire.Object) {
 	}
 	n.teardown(now, p, unknown)
 	for _, h := range rest { // it may serve some day (RFC 2205 section 3.9)
-		a := arrival{until: h.life.At(), nonRSVP: h.nonRSVP}
+		a := arrival{heard: h.heard, until: h.life.At(), nonRSVP: h.nonRSVP}
 		a.said, _ = n.readPolicy(h.rx.Msg.Policy) // it could be read when it came
 		n.pathCame(now, &h.rx, a)
 	}

@@ -38,7 +38,8 @@ type psb struct {
 	phop  wire.Hop  // zero if local
 	// others is the state of further previous hops.
 	others []*otherHop
-	ttl    uint8 // as received
+	heard  time.Time // when its PATH came last
+	ttl    uint8     // as received
 
 	nonRSVP bool // a hop without RSVP was crossed to get here
 	ePolice bool // the sender could not police
