@@ -34,7 +34,8 @@ func (b *box) reserved(t *testing.T, iface string) uint64 {
 
 // Boxes of a row are killed and come back, the middle one and the edges: the
 // reserved flow keeps its marking and its class, the ledger counts it at all
-// times, and its session is there again long before the next refresh.
+// times, and its session is there again long before the next refresh (RFC 5063
+// sections 4.5.1 and 4.5.2.2).
 func TestKilledBoxRecovers(t *testing.T) { overBoth(t, killedBoxRecovers) }
 
 func killedBoxRecovers(t *testing.T, f family) {
@@ -92,7 +93,7 @@ func killedBoxRecovers(t *testing.T, f family) {
 }
 
 // What nobody claims is counted until on_crash has passed, and then it is gone:
-// from the ledger and from the kernel.
+// from the ledger and from the kernel (RFC 5063 section 4.5.2.3).
 func TestUnclaimedReservationEnds(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 3, nil)

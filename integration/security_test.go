@@ -120,6 +120,7 @@ func keysSeen(t *testing.T, c *traffic.Capture, outgoing bool, since time.Time) 
 // implementation that is not ours reads them, and what an attacker recorded does
 // nothing when it is sent again. A box that was killed proves itself and has its
 // neighbour prove itself when it is back, and the reservation comes back.
+// RFC 2205 section 2.8.
 func TestSecuredReservationRFC2747(t *testing.T) {
 	t.Parallel()
 	roottest.Need(t)

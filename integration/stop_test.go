@@ -122,7 +122,8 @@ func TestKill(t *testing.T) {
 }
 
 // A box that comes back within on_crash adopts what it finds: no packet of a
-// reserved flow is lost, and what it does not want any more ends.
+// reserved flow is lost, and what it does not want any more ends (RFC 5063 section
+// 4.5.2.2).
 func TestRestartAdopts(t *testing.T) {
 	for _, f := range inSoak() {
 		t.Run(f.String(), func(t *testing.T) { restartAdopts(t, f) })

@@ -35,6 +35,7 @@ func usage(t *testing.T, c *Control, link string) LinkUsage {
 	return u
 }
 
+// RFC 2211 section 4: what is accepted has its bandwidth, by admission control.
 func TestAdmitUpToReservable(t *testing.T) {
 	c := New(NewMemory(), 100, wan())
 	if d := c.Admit(request("a", cl(5e5))); !d.Admitted || d.Bandwidth != 5e5 {

@@ -178,6 +178,7 @@ func TestPriorityRFC3181Section4(t *testing.T) {
 
 // RFC 2747 section 5.2: several keys at a time, each with its algorithm and its
 // lifetime, which may be without an end.
+// RFC 2747 section 2.2: all that belongs to a key.
 func TestKeysRFC2747Section5_2(t *testing.T) {
 	c := mustParse(t, secured(`integrity: [
   {id: 1, algorithm: hmac-md5, key_file: /etc/one, until: 2027-02-01T00:00:00Z},

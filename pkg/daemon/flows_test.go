@@ -74,6 +74,7 @@ func udpPacket(t *testing.T, src, dst string) packet.View {
 	return v
 }
 
+// RFC 5945 section 4.3: the flow itself is the trigger.
 func TestFirstPacketOfACheatedConnection(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {

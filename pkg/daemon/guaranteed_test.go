@@ -50,7 +50,7 @@ func TestReceiverAsksForRateByDelayRFC2212(t *testing.T) {
 	}
 }
 
-// RFC 5946 section 3.1.2: what cannot be promised is refused by code 1 value 1
+// RFC 2210 section 2.3.1, RFC 5946 section 3.1.2: what cannot be promised is refused by code 1 value 1
 // where the delay is why, and the reason is told.
 func TestReceiverRefusesWhatCannotBePromised(t *testing.T) {
 	broken, without, unaware, empty := pathTerms(3, 1000), pathTerms(3, 1000), pathTerms(3, 1000), pathTerms(3, 1000)

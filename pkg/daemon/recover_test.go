@@ -37,6 +37,7 @@ func (r rig) used(t *testing.T) admission.LinkUsage {
 
 // What an earlier process granted is counted until it is claimed, and only once
 // then: nobody else gets its place.
+// RFC 5063 section 4.5.2.2.
 func TestAdoptedIsCountedUntilClaimed(t *testing.T) {
 	r := testControl(t)
 	free := r.used(t).Free
@@ -67,6 +68,7 @@ func TestAdoptedIsCountedUntilClaimed(t *testing.T) {
 
 // A claim that is refused, or that cannot be programmed, leaves the ledger with
 // what is still in the kernel.
+// RFC 5063 section 4.5.2.2.
 func TestAdoptedStaysWhenTheClaimFails(t *testing.T) {
 	r := testControl(t)
 	free := r.used(t).Free
@@ -95,6 +97,7 @@ func TestAdoptedStaysWhenTheClaimFails(t *testing.T) {
 
 // What nobody claims goes from the ledger with its treatment: at the end of the
 // recovery time, or with its flow.
+// RFC 5063 section 4.5.2.3: the rest is deleted when the recovery period ends.
 func TestAdoptedUnclaimed(t *testing.T) {
 	r := testControl(t)
 	free := r.used(t).Free
@@ -118,6 +121,7 @@ func TestAdoptedUnclaimed(t *testing.T) {
 
 // The recovery time is the lifetime of a neighbour's state, and never longer
 // than on_crash.
+// RFC 5063 section 4.5.2.3.
 func TestRecoveryTime(t *testing.T) {
 	c := &config.Config{OnCrash: 10 * time.Minute}
 	c.RSVP.Refresh = 10 * time.Second

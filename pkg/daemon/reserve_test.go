@@ -130,6 +130,7 @@ func request(id uint64, rate float64) softstate.Reserve {
 	}
 }
 
+// RFC 2205 section 3.11.2: admission, then the classifier and scheduler.
 func TestReserveProgramsThenCheats(t *testing.T) {
 	r := testControl(t)
 	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
@@ -177,6 +178,7 @@ func TestReserveBeyondTheLinkIsRefused(t *testing.T) {
 	}
 }
 
+// RFC 2205 section 3.11.2: a flow that cannot be added leaves nothing.
 func TestKernelFailureLeavesKernelAndLedgerAsTheyWere(t *testing.T) {
 	r := testControl(t)
 	r.fake.fail = errors.New("no room in the map")

@@ -27,6 +27,7 @@ var (
 
 // What the kernel's table cannot name has no treatment: it is counted where that
 // is all there is to do, and refused by error 21 value 2 where it is not.
+// Aggregates are admitted as usual (RFC 3175 section 2.7, RFC 4860 section 3.1).
 func TestReservationsThatAreNoFlows(t *testing.T) {
 	null := func(r *softstate.Reserve) {
 		r.FlowSpec = intserv.FlowSpec{Service: intserv.Null, TSpec: intserv.TSpec{MaxPacket: 1400}}
@@ -158,6 +159,8 @@ func TestKeysWithoutPortsRFC2205Section3_2(t *testing.T) {
 }
 
 // The receiver proxy speaks for hosts' IPsec flows, and for no router's aggregates.
+// RFC 3175 sections 2.1 to 2.12 and RFC 4860 section 4 are an aggregator's; RFC 2997
+// section 3.3 is a receiver's.
 func TestReceiverProxyOfFormats(t *testing.T) {
 	r := testControl(t)
 	s := bySPI

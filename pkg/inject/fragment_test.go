@@ -42,6 +42,7 @@ func rsvp6(data []byte) []byte {
 var routerAlert = []byte{0x94, 4, 0, 0} // RFC 2113
 
 // Put together again by the rules of the RFCs, fragments are the packet.
+// RFC 2205 section 3.3: what is longer than the MTU goes in fragments.
 func TestFragmentsReassemble(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		data := rapid.SliceOfN(rapid.Byte(), 1, 5000).Draw(t, "data")

@@ -15,6 +15,7 @@ func hop() Hop {
 	}
 }
 
+// RFC 2215 sections 3.2 and 3.5 among them.
 func TestComposeRFC2215Section3(t *testing.T) {
 	a := NewAdSpec(hop())
 	second := hop()

@@ -78,6 +78,7 @@ func TestTSpecUnstatedPacketSize(t *testing.T) {
 	}
 }
 
+// RFC 2205 section 3.11.6.
 func TestTSpecLattice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, c := tspecs(t, "a"), tspecs(t, "b"), tspecs(t, "c")

@@ -30,6 +30,7 @@ func testProxy(rate int) *Proxy {
 
 // RFC 2209 section 2: Path, PathTear and ResvConf are every hop's business,
 // the rest is forwarded untouched unless it is addressed to this node.
+// That does not depend on Router Alert (RFC 2113 section 2.2).
 func TestCaptureTakesWhatIsForThisHop(t *testing.T) {
 	for _, tt := range []struct {
 		typ  wire.MsgType
@@ -77,7 +78,7 @@ func TestCaptureOfEveryAddressRFC2205Section3_3(t *testing.T) {
 	}
 }
 
-// RFC 3175 section 2.2: end-to-end messages that cross an aggregation region are
+// RFC 3175 sections 2.2 and 3.1: end-to-end messages that cross an aggregation region are
 // not for its interior.
 func TestCapturePassesE2EIgnore(t *testing.T) {
 	p := testProxy(0)

@@ -14,6 +14,7 @@ import (
 
 // RFC 2205 section 3.3: Path, PathTear and ResvConf carry the Router Alert
 // option of RFC 2113; the others do not. An independent decoder reads it.
+// RFC 2113 section 2.1: the option's four bytes, its value 0.
 func TestDatagramRouterAlert(t *testing.T) {
 	for _, alert := range []bool{true, false} {
 		d := datagram{

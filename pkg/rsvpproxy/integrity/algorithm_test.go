@@ -5,6 +5,8 @@ import (
 	"testing"
 )
 
+// RFC 2747 section 6: HMAC-MD5 has to be there.
+//
 // TestVectors are test cases 1, 2 and 4 of RFC 2202 (MD5, SHA-1) and 1, 2 and 4
 // of RFC 4231 (SHA-256).
 func TestVectors(t *testing.T) {

@@ -60,6 +60,7 @@ func TestWindowProperty(t *testing.T) {
 
 // TestSequenceRFC2747Section3: unique and increasing modulo 2^64, whatever the
 // clock does; after a restart too, as long as the clock went on.
+// RFC 2747 section 3.2: by the clock.
 func TestSequenceRFC2747Section3(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := &key{Key: testKey()}

@@ -41,8 +41,8 @@ func TestSetupWithLoss(t *testing.T) {
 		show("RFC 2961:", fast)
 		show("RFC 2205:", slow)
 		show("RFC 2205 with quick refreshes:", quick)
-		if fast[n*9/10] > time.Second {
-			t.Errorf("%d nodes: p90 is %v", nodes, fast[n*9/10])
+		if p95 := fast[n*95/100]; p95 > time.Second { // neighbours that are new to each other included
+			t.Errorf("%d nodes: p95 is %v", nodes, p95)
 		}
 		if slow[n*9/10] < 10*fast[n*9/10] {
 			t.Errorf("%d nodes: plain RSVP takes %v", nodes, slow[n*9/10])
@@ -110,7 +110,7 @@ func TestRestartRFC2961Section4_5(t *testing.T) {
 }
 
 // A node that restarts and asks its neighbours is told all at once (the recovery
-// of RFC 5063, with the means of RFC 2961).
+// of RFC 5063 sections 4.3 and 5, with the means of RFC 2961).
 func TestAskRFC2961Section4_5(t *testing.T) {
 	for _, loss := range []float64{0, 0.2} {
 		seeds(t, func(t *testing.T, seed uint64) {

@@ -13,6 +13,7 @@ import (
 // What the kernel answers is understood as another implementation understands
 // it: routes by a gateway and on the link, of both families, a gateway of the
 // other family, our own addresses, and those that lead nowhere.
+// RFC 2205 section 3.11.4, route query.
 func TestAskAgreesWithLibrary(t *testing.T) {
 	ns := pair(t)
 	parse := func(s string) *net.IPNet {

@@ -12,6 +12,7 @@ import (
 
 // The kernel's changes come, those of one moment together, and the channel
 // closes with its context.
+// RFC 2205 section 3.11.4, route change notification.
 func TestSubscribe(t *testing.T) {
 	ns := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())

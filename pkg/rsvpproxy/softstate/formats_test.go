@@ -11,6 +11,7 @@ import (
 // All that holds for sessions of ports holds for those that an SPI (RFC 2207), a
 // DSCP (RFC 3175) or a PHB (RFC 4860) names: styles, merging, errors, SCOPE,
 // blockade, reduction (RFC 4495 section 5.5).
+// RFC 2207 sections 4.2 and 4.2.2 (wildcard style) are in it by the cases of RFC 2205.
 func TestConformanceFormats(t *testing.T) {
 	for _, format := range []wire.Format{wire.FormatGPI, wire.FormatAggregate, wire.FormatGenericAggregate} {
 		t.Run(map[wire.Format]string{
@@ -58,7 +59,8 @@ func (n named) resv() func(*wire.Message) {
 	return func(m *wire.Message) { m.Session, m.Flows[0].Filters = n.session, []wire.Filter{n.sender} }
 }
 
-// A transit hop keeps state, forwards PATH and RESV with their C-Types, and ends
+// RFC 3175 sections 2.4, 2.7 and 2.10, RFC 4860 section 3.1, as far as they are an
+// interior router's: it keeps state, forwards PATH and RESV with their C-Types, and ends
 // it all with the PathTear.
 func TestTransitOfFormats(t *testing.T) {
 	for _, n := range []named{gpiSession, aggregateSession, genericSession} {
@@ -92,7 +94,8 @@ func TestTransitOfFormats(t *testing.T) {
 	}
 }
 
-// What names a session, and what does not.
+// What names a session, and what does not (RFC 3175 section 3.3, RFC 4860 section
+// 3.1).
 func TestFormatsAreSessionsApart(t *testing.T) {
 	other := func(n named, change func(*named)) named { change(&n); return n }
 	for name, list := range map[string][]named{
@@ -182,6 +185,7 @@ func TestSenderProxyOfFormats(t *testing.T) {
 }
 
 // RFC 2997: messages of the null service pass, and resources are not asked for.
+// RFC 2997 sections 2 and 2.1.2.
 func TestNullServiceRFC2997(t *testing.T) {
 	null := intserv.FlowSpec{Service: intserv.Null, TSpec: intserv.TSpec{MaxPacket: 1400}}
 	offered := func(m *wire.Message) {

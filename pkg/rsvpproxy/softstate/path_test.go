@@ -76,6 +76,7 @@ func TestPathNotOutOfArrivalInterface(t *testing.T) {
 }
 
 // RFC 2205 section 3.8: the TTL shows a hop without RSVP, the ADSPEC tells of it.
+// RFC 2205 section 2.9: the cloud is told.
 func TestPathNonRSVPHopSetsBreakBit(t *testing.T) {
 	r := newRig(t, Config{})
 	s := onlySend(t, r.path(func(m *wire.Message) { m.SendTTL = 62 }), wire.Path)

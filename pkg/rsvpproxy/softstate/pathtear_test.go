@@ -38,7 +38,7 @@ func TestPathTearMatches(t *testing.T) {
 	}
 }
 
-// RFC 2205 section 3.1.5: PathTear goes on, takes the reservations along, and
+// RFC 2205 sections 2.4 and 3.1.5: PathTear goes on, takes the reservations along, and
 // causes neither ResvErr nor ResvTear; TSPEC and ADSPEC in it are ignored.
 func TestPathTear(t *testing.T) {
 	r := newRig(t, Config{})

@@ -222,6 +222,7 @@ func TestMergeRFC3181Section5_1(t *testing.T) {
 // RFC 2750 section 4.2 and RFC 3181 section 5.2: merged RESVs carry every
 // POLICY_DATA once and unchanged, but the priorities one for each strategy;
 // those that are protected stay as they are.
+// RFC 2750 section 3.2: what is signed is left alone.
 func TestMergedPolicyRFC2750Section4_2(t *testing.T) {
 	r := newRig(t, Config{})
 	r.path()
@@ -347,6 +348,7 @@ func TestBadPolicyRFC2750AppendixA(t *testing.T) {
 // RFC 2750 section 3.2 and 4.2: what is for another policy node, of another
 // C-Type, or of an element that is not known here, is no business of ours and
 // travels unchanged. An element without contents takes the others back (3.4).
+// RFC 2750 sections 3.3 and 3.4, RFC 2205 section 2.7.
 func TestForeignPolicyRFC2750Section3_2(t *testing.T) {
 	pri := element(wire.MergeHighestQoS, 5, 5)
 	far := &wire.Hop{Addr: addr("192.0.2.77")}
@@ -466,6 +468,7 @@ func TestIdentitiesRFC3182Section3(t *testing.T) {
 
 // RFC 2996: a DCLASS in RESV is told to traffic control and shown, a new one at
 // once; it travels on, also one that cannot be read.
+// RFC 2996 section 3.
 func TestDClassRFC2996Section2(t *testing.T) {
 	dclass := func(o wire.Object) func(*wire.Message) {
 		return func(m *wire.Message) { m.Flows[0].Unknown = []wire.Object{o} }

@@ -15,7 +15,7 @@ func proxyRig(t *testing.T) *rig {
 	return r
 }
 
-// RFC 5946 section 3: the PATH is sunk, admission control is done on the
+// RFC 5945 section 4.1, RFC 5946 section 3: the PATH is sunk, admission control is done on the
 // downstream interface, then the RESV goes upstream, and is refreshed.
 func TestReceiverProxy(t *testing.T) {
 	r := proxyRig(t)
@@ -104,7 +104,8 @@ func TestReceiverProxyLocalFailure(t *testing.T) {
 	}
 }
 
-// RFC 5946 sections 3.1 and 3.1.2: a ResvErr becomes a PathErr; InPlace is copied.
+// RFC 5946 sections 3.1, 3.1.1 and 3.1.2: a ResvErr becomes a PathErr for its
+// sender; InPlace is copied, and so is POLICY_DATA (RFC 3182 section 7).
 func TestReceiverProxyResvErr(t *testing.T) {
 	for _, tt := range []struct {
 		code  wire.ErrorCode
@@ -144,7 +145,7 @@ func TestReceiverProxyResvErr(t *testing.T) {
 }
 
 // The receiver does not speak RSVP and policy does not let us answer: PATH must
-// not reach it (RFC 5945), the sender learns of it, nothing is reserved.
+// not reach it (RFC 5945 section 4.1), the sender learns of it, nothing is reserved.
 func TestReceiverProxyPolicyNo(t *testing.T) {
 	r := newRig(t, Config{})
 	r.env.unaware[dstHost] = true
@@ -182,7 +183,7 @@ func TestReceiverProxyHostSpeaksRSVP(t *testing.T) {
 	}
 }
 
-// RFC 2210 section 3.3: a service without a fragment in ADSPEC must not be used.
+// RFC 2210 sections 2.3.1 and 3.3: a service without a fragment in ADSPEC must not be used.
 func TestReceiverProxyServiceNotOffered(t *testing.T) {
 	r := proxyRig(t)
 	es := r.path(func(m *wire.Message) { m.AdSpec.ControlledLoad = nil })

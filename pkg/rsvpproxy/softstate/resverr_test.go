@@ -112,7 +112,7 @@ func TestResvConfirmMerging(t *testing.T) {
 	noSend(t, es, wire.Resv)
 }
 
-// RFC 2205 section 3.1.9, RFC 2209 RESV CONFIRM ARRIVES: hop by hop to the
+// RFC 2205 sections 2.6 and 3.1.9, RFC 2209 RESV CONFIRM ARRIVES: hop by hop to the
 // receiver; Appendix B: its destination must be the RESV_CONFIRM address.
 func TestResvConfForwarded(t *testing.T) {
 	r := newRig(t, Config{})

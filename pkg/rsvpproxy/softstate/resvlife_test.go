@@ -51,7 +51,7 @@ func TestResvTearMatches(t *testing.T) {
 	}
 }
 
-// RFC 2205 section 3.1.6 and 3.10 (1) rule 1; FLOWSPEC and SCOPE are ignored.
+// RFC 2205 sections 2.4, 3.1.6 and 3.10 (1) rule 1; FLOWSPEC and SCOPE are ignored.
 func TestResvTear(t *testing.T) {
 	r := newRig(t, Config{})
 	id := only[Reserve](t, r.reserved()).ID

@@ -144,6 +144,7 @@ func TestReduceToRFC4495Section5_2(t *testing.T) {
 
 // What the receiver's box shows, and that it asks for all again later (the
 // reduction may have ended, RFC 2205 section 3.5 in spirit).
+// RFC 4495 section 5.3.
 func TestReducedReceiverProxy(t *testing.T) {
 	r := proxyRig(t)
 	r.grant(r.path())

@@ -20,7 +20,7 @@ func (l *lab) wantState(n int, want softstate.State, boxes ...*box) {
 	}
 }
 
-// RFC 2746 sections 4.2.3, 4.2.4 and 6.4: the first end-to-end reservation makes
+// RFC 2746 sections 3.1.2, 4.1, 4.2.3, 4.2.4 and 6.4: the first end-to-end reservation makes
 // the tunnel session, further ones let it grow, their ends let it shrink, and the
 // last one ends it. Each is the sum, encapsulation included.
 func TestSoftPipeRFC2746Section4_2(t *testing.T) {
@@ -51,7 +51,7 @@ func TestSoftPipeRFC2746Section4_2(t *testing.T) {
 	}
 }
 
-// RFC 2746 sections 2.3.1, 2.3.2 and 4.2: what the ends tell each other. The
+// RFC 2746 sections 2.3.1, 2.3.2 and 4.2.1 to 4.2.4: what the ends tell each other. The
 // reservation is upstream only after the tunnel's own is there.
 func TestBindingRFC2746Section4_2(t *testing.T) {
 	l := newLab(t, true, true)
@@ -144,7 +144,7 @@ func TestOneEndOnlyRFC2746Section1(t *testing.T) {
 	}
 }
 
-// RFC 2746 section 4.2.2: the tunnel's composed ADSPEC is that of one link of the
+// RFC 2746 sections 4.2.2 and 6.3: the tunnel's composed ADSPEC is that of one link of the
 // end-to-end path; without a tunnel session the break bit is set.
 func TestAdSpecRFC2746Section4_2_2(t *testing.T) {
 	l := newLab(t, true, true)
@@ -171,7 +171,7 @@ func TestAdSpecRFC2746Section4_2_2(t *testing.T) {
 	}
 }
 
-// RFC 2746 section 4.2.4: r, b, p and R grow as if all packets were the smallest.
+// RFC 2746 sections 4.2.4 and 6.4: r, b, p and R grow as if all packets were the smallest.
 func TestEncapsulated(t *testing.T) {
 	got := Encapsulated(intserv.TSpec{Rate: 1000, Bucket: 800, Peak: 2000, MinUnit: 80, MaxPacket: 1400}, 20)
 	if want := (intserv.TSpec{Rate: 1250, Bucket: 1000, Peak: 2500, MinUnit: 100, MaxPacket: 1420}); got != want {

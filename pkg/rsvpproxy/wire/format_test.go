@@ -145,7 +145,8 @@ func TestFormatsRoundTrip(t *testing.T) {
 }
 
 // TestFormatMixRFC2207Section4_1: only the filters of its own format go with a
-// session; the contrary is a message formatting error, and dropped.
+// session; the contrary is a message formatting error, and dropped. RFC 4860
+// section 3.1 has the same of generic aggregates.
 func TestFormatMixRFC2207Section4_1(t *testing.T) {
 	ports := Session{Dst: four.dst, Protocol: 17, DstPort: 1}
 	gpi := Session{Dst: four.dst, Protocol: 50, DstPort: 1, Format: FormatGPI}

@@ -83,6 +83,7 @@ func TestTruncated(t *testing.T) {
 }
 
 // TestObjectLengthLies sets every object's length to all that it is not.
+// RFC 2205 section 3.1.2.
 func TestObjectLengthLies(t *testing.T) {
 	for name, m := range samples() {
 		b := encode(t, m)

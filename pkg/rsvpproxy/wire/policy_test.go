@@ -125,6 +125,7 @@ func TestPolicySyntaxRFC2750AppendixA(t *testing.T) {
 
 // TestPolicyOptionsRFC2750Section3_2: FILTER_SPEC and SCOPE exclude each other;
 // there are at most two RSVP_HOPs.
+// TIME_VALUES and INTEGRITY among them.
 func TestPolicyOptionsRFC2750Section3_2(t *testing.T) {
 	hop := PolicyOptions{Originating: &Hop{Addr: four.hop}}.Objects()[0]
 	filter := PolicyOptions{Filters: []Filter{{Src: four.src}}}.Objects()[0]

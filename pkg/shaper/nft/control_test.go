@@ -156,7 +156,8 @@ func TestOwnUnreachableIsSwallowed(t *testing.T) {
 }
 
 // RFC 2205 section 3.3: a message may be longer than the MTU and comes in
-// fragments. Each of them is caught; reassembly makes it one packet again.
+// fragments. Each of them is caught; reassembly makes it one packet again (RFC
+// 2205 section 3.3).
 func TestFragmentedRSVP(t *testing.T) {
 	for _, reassemble := range []bool{false, true} {
 		l := newLab(t)
