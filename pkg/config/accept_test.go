@@ -235,6 +235,12 @@ func TestTunnel(t *testing.T) {
 	if got := c.Interfaces[1].Tunnel; got == nil || *got != want || c.Interfaces[0].Tunnel != nil {
 		t.Errorf("%+v", c.Interfaces)
 	}
+	for word, proto := range map[string]uint8{"ipip": 4, "ipv6": 41, "gre": 47} {
+		c := mustParse(t, tunnelled("local: '2001:db8::1', remote: '2001:db8::9', protocol: "+word))
+		if got := c.Interfaces[1].Tunnel; got == nil || got.Protocol != proto || !got.Remote.Is6() {
+			t.Errorf("%s: %+v", word, got)
+		}
+	}
 }
 
 // RFC 5946 section 4.1: discovery is on unless it is explicitly disabled, and is a

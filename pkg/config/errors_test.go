@@ -71,6 +71,8 @@ func TestOneError(t *testing.T) {
 		"tunnel to itself":    {tunnelled("local: 192.0.2.1, remote: 192.0.2.1"), "1:98", "same as local"},
 		"tunnel, port":        {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, udp_port: 0"), "1:119", "from 1 to 65535"},
 		"tunnel, key":         {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, port: 1"), "1:109", "unknown key \"port\""},
+		"tunnel, protocol":    {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, protocol: esp"), "1:119", "write ipip or ipv6 or gre"},
+		"tunnel in UDP":       {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, udp_port: 9, protocol: gre"), "1:132", "remove protocol"},
 		"tunnel to hosts":     {"interfaces: [{name: a, zone: hosts, tunnel: {local: 192.0.2.1, remote: 192.0.2.9}}, {name: b, zone: network}]\n", "1:45", "zone: network"},
 		"admission":           {goodIfaces + "admission: {}\n", "2:1", "not in this version"},
 		"multicast":           {goodIfaces + "multicast: {heterogeneous: keep}\n", "2:1", "not in this version"},

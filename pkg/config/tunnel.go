@@ -11,12 +11,18 @@ import (
 type Tunnel struct {
 	Local, Remote netip.Addr // of the outer header
 	UDPPort       uint16     // of both ends, if that is UDP; else 0
+	// Protocol of the outer packets, if that is said; else 0.
+	Protocol uint8
 }
+
+// protocolWords are the protocols of the outer packets (RFC 2003, 2473, 2784).
+var protocolWords = []choice[uint8]{{word: "ipip", value: 4}, {word: "ipv6", value: 41}, {word: "gre", value: 47}}
 
 type rawTunnel struct {
 	block
 	local, remote opt[netip.Addr]
 	port          opt[int]
+	protocol      opt[uint8]
 }
 
 func (i *rawInterface) tunnelOf(d *decoder, n ast.Node, key string) {
@@ -25,6 +31,7 @@ func (i *rawInterface) tunnelOf(d *decoder, n ast.Node, key string) {
 		"local":    one(&t.local, parseEnd, "this end's address"),
 		"remote":   one(&t.remote, parseEnd, "the other end's address"),
 		"udp_port": number(&t.port, 1, 65535),
+		"protocol": oneOf(&t.protocol, protocolWords),
 	})
 	i.tunnel.put(t, n)
 }
@@ -61,8 +68,11 @@ func (d *decoder) tunnel(i *rawInterface) *Tunnel {
 	case t.local.v == t.remote.v:
 		d.errorf(t.remote.at, "remote is the same as local: write the other end's address")
 	}
+	if t.protocol.set && t.port.set {
+		d.errorf(t.protocol.at, "protocol and udp_port exclude each other: remove protocol, which is UDP")
+	}
 	if i.zone.set && i.zone.v != ZoneNetwork {
 		d.errorf(i.tunnel.at, "tunnel is for interfaces with zone: network: the other end speaks RSVP")
 	}
-	return &Tunnel{Local: t.local.v, Remote: t.remote.v, UDPPort: uint16(t.port.v)}
+	return &Tunnel{Local: t.local.v, Remote: t.remote.v, UDPPort: uint16(t.port.v), Protocol: t.protocol.v}
 }

@@ -10,6 +10,7 @@ import (
 // What encapsulation adds between the outer and the inner IP header, in bytes.
 const (
 	udpHeader       = 8
+	greHeader       = 4  // RFC 2784 section 2, without options
 	wireguardHeader = 32 // type, receiver, counter and tag of a data message
 )
 
@@ -24,6 +25,12 @@ func (k *link) tunnel() *tunnel.Tunnel {
 		t.Local, t.Remote = c.Local, c.Remote
 		if k.Tunnel == nil || c.UDPPort != 0 {
 			t.Protocol, t.Overhead = route.ProtoIPIP, route.HeaderOf(c.Remote)
+		}
+		if c.Protocol != 0 && k.Tunnel == nil { // the kernel knows better
+			t.Protocol = c.Protocol
+			if c.Protocol == route.ProtoGRE {
+				t.Overhead += greHeader
+			}
 		}
 		if c.UDPPort != 0 {
 			t.Protocol, t.Port = packet.ProtoUDP, c.UDPPort

@@ -1,4 +1,4 @@
-// Package tun makes IP-in-IP tunnels (RFC 2003) out of TUN devices and raw
+// Package tun makes tunnels of IPv4 in IPv4 and IPv6 in IPv6 (RFC 2003, 2473) out of TUN devices and raw
 // sockets, for kernels without tunnel devices of their own.
 package tun
 
@@ -17,15 +17,15 @@ import (
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 )
 
-// MTU of the device: Ethernet's less the outer header.
-const MTU = 1480
+// MTU of the device: Ethernet's less the longer outer header.
+const MTU = 1460
 
 // Config is one end of a tunnel.
 type Config struct {
 	NS            *netns.NetNS
 	Name          string // of the device
 	Addr          netip.Prefix
-	Local, Remote netip.Addr // outer IPv4 addresses
+	Local, Remote netip.Addr // outer addresses, of Addr's family
 }
 
 // Tunnel is a running end.
@@ -59,13 +59,18 @@ func Open(ctx context.Context, c Config) (t *Tunnel, err error) {
 		if err == nil {
 			addr, parseErr := netlink.ParseAddr(c.Addr.String())
 			if err = parseErr; err == nil {
+				addr.Flags = unix.IFA_F_NODAD
 				err = errors.Join(netlink.LinkSetMTU(link, MTU), netlink.AddrAdd(link, addr), netlink.LinkSetUp(link))
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("TUN device %s: %w", c.Name, err)
 		}
-		t.conn, err = net.ListenIP("ip4:4", &net.IPAddr{IP: c.Local.AsSlice()})
+		proto := "ip4:4"
+		if c.Local.Is6() {
+			proto = "ip6:41"
+		}
+		t.conn, err = net.ListenIP(proto, &net.IPAddr{IP: c.Local.AsSlice()})
 		return err
 	})
 	if err != nil {
