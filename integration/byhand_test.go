@@ -30,6 +30,7 @@ const (
 // startBare starts both boxes without a policy.
 func (l *lab) startBare(t *testing.T, capacity string) {
 	t.Helper()
+	l.watch(t, leftWAN, rightWAN)
 	var list []string
 	for i := range l.boxes {
 		list = append(list, l.bare(i, capacity))

@@ -37,6 +37,7 @@ func TestReserveGroupByHand(t *testing.T) {
 			atB, heardB := capture(t, tr.b, hostIface, tr.rsvpOf()), capture(t, tr.b, hostIface, toPort(portVoice))
 			first := config{hosts: []string{lanIface, branchIface}, network: []string{rightWAN}, capacity: "19mbit", policies: "  []\n"}
 			last := config{hosts: []string{lanIface}, network: []string{leftWAN, branchIface}, capacity: "19mbit", policies: "  []\n"}
+			tr.watch(t, leftWAN, rightWAN, branchIface)
 			tr.startAll(t, first.String(), last.String())
 			flow := []string{"reserve", "udp", at(tr.source, portSource).String(), at(tr.group, portVoice).String(), "--bandwidth", "1mbit", "--burst", "8kB", "--mark", "ef"}
 			by := func(more ...string) []string { return append(append([]string{}, flow...), more...) }

@@ -109,6 +109,7 @@ func TestFormatsThroughABox(t *testing.T) {
 	}
 	for _, capacity := range []string{"19mbit", ""} {
 		l := newLab(t, 1, nil)
+		l.watch(t, lanIface, rightWAN)
 		c := config{hosts: []string{lanIface}, network: []string{rightWAN}, capacity: capacity, policies: "  []\n"}
 		l.startAll(t, c.String())
 		fromA, fromB := capture(t, l.a, hostIface, isRSVP), capture(t, l.b, hostIface, isRSVP)

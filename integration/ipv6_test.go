@@ -80,7 +80,7 @@ func TestVoiceReservedIPv6(t *testing.T) {
 	frames, _ := rsvp.Frames()
 	file := filepath.Join(t.TempDir(), "rsvp6.pcap")
 	writePcap(t, file, frames)
-	t.Logf("%d messages: %v", len(frames), readByTshark(t, tshark, file, len(frames)))
+	t.Logf("%d messages: %v", len(frames), readByTshark(t, tshark, file, len(frames), 0))
 }
 
 // A TCP source over IPv6 is cheated, at the reserved rate, and every byte

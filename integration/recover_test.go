@@ -40,6 +40,7 @@ func TestKilledBoxRecovers(t *testing.T) { overBoth(t, killedBoxRecovers) }
 
 func killedBoxRecovers(t *testing.T, f family) {
 	l := newLab(t, 3, nil)
+	l.watch(t, leftWAN, rightWAN)
 	configs := l.slowly(f, "20s")
 	l.startAll(t, configs...)
 	onWire := capture(t, l.boxes[1].ns, rightWAN, toPort(portVoice))
@@ -97,6 +98,7 @@ func killedBoxRecovers(t *testing.T, f family) {
 func TestUnclaimedReservationEnds(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 3, nil)
+	l.watch(t, leftWAN, rightWAN)
 	configs := l.slowly(ipv4, "6s")
 	l.startAll(t, configs...)
 	end := l.talk(t, portVoice, 20*time.Second)

@@ -21,6 +21,7 @@ func TestReverseDirectionRFC5945Section4_2(t *testing.T) { overBoth(t, reverseDi
 
 func reverseDirection(t *testing.T, f family) {
 	l := newLab(t, 2, nil)
+	l.watch(t, leftWAN, rightWAN)
 	l.startEdges(t, f.policies(bothWaysPolicy), "")
 	one, two := l.boxes[0], l.boxes[1]
 	end := l.callOver(t, f, portVoice, 30*time.Second)

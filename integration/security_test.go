@@ -183,7 +183,7 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 	})
 	file := filepath.Join(t.TempDir(), "signed.pcap")
 	writePcap(t, file, frames)
-	types := readByTshark(t, tshark, file, len(frames))
+	types := readByTshark(t, tshark, file, len(frames), 0)
 	for _, want := range []wire.MsgType{wire.Path, wire.Resv, wire.PathTear} {
 		if types[want] == 0 {
 			t.Errorf("no %s among %v", want, types)

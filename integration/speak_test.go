@@ -165,6 +165,7 @@ func TestReceiverAnswersPathRFC5946Section4_1(t *testing.T) {
 				tr.route(t, tr.source, lanIface, lanIface)
 			} else {
 				l = newLab(t, 2, nil)
+				l.watch(t, leftWAN, rightWAN, lanIface)
 			}
 			l.startPlainEdges(t, strings.Replace(voicePolicy, "rate: 80kbit", "rate: 88kbit", 1))
 			one, two := l.boxes[0], l.boxes[1]
@@ -238,6 +239,7 @@ func TestReceiverAnswersPathRFC5946Section4_1(t *testing.T) {
 func TestHostsSpeakEndToEndRFC5946Section4_1(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2, nil)
+	l.watch(t, leftWAN, rightWAN, lanIface)
 	l.startPlainEdges(t, voicePolicy)
 	toA, toB := capture(t, l.a, hostIface, isRSVP), capture(t, l.b, hostIface, isRSVP)
 	tspec := intserv.TSpec{Rate: 10_000, Bucket: 800, Peak: 20_000, MinUnit: 64, MaxPacket: 400}
@@ -270,6 +272,7 @@ func TestHostsSpeakEndToEndRFC5946Section4_1(t *testing.T) {
 func TestSenderSpeaksAndStopsRFC5945Section2_2(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2, nil)
+	l.watch(t, leftWAN, rightWAN, lanIface)
 	l.startPlainEdges(t, voicePolicy)
 	one, two := l.boxes[0], l.boxes[1]
 	between := capture(t, two.ns, leftWAN, isRSVP)

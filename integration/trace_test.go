@@ -49,6 +49,7 @@ func TestTraceFromEveryBox(t *testing.T) { overBoth(t, traceFromEveryBox) }
 
 func traceFromEveryBox(t *testing.T, f family) {
 	l := newLab(t, 4, nil) // the second stays a plain router
+	l.watch(t, leftWAN, rightWAN)
 	l.linkRoutes(t)
 	fixed := strings.Replace(f.policies(voicePolicy), "service: controlled-load", "service: controlled-load, style: ff", 1)
 	first, last := l.edge(0, fixed, ""), l.edge(3, fixed, "")
@@ -142,6 +143,7 @@ func checkTrace(t *testing.T, from string, want, got []console.TraceHop, i int) 
 func TestTraceNamesTheSilentHop(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 3, nil)
+	l.watch(t, leftWAN, rightWAN)
 	l.linkRoutes(t)
 	first, last := l.edge(0, voicePolicy, ""), l.edge(2, voicePolicy, "")
 	for i, c := range []string{first.String(), l.transit(), last.String()} {

@@ -37,6 +37,7 @@ func tunnelRow(t *testing.T, f family) *lab {
 			t.Fatal(err)
 		}
 	}
+	l.watch(t, leftWAN, rightWAN)
 	return l
 }
 

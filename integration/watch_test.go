@@ -9,6 +9,7 @@ import (
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/roottest"
+	rsvp "github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // watch records every RSVP message that the boxes send by some interfaces. At
@@ -28,7 +29,7 @@ func (l *lab) watch(t *testing.T, interfaces ...string) {
 				t.Fatal(err)
 			}
 			c, err := traffic.StartCapture(b.ns, name, func(f []byte) bool {
-				return bytes.Equal(f[6:12], mac) && anyRSVP(f)
+				return bytes.Equal(f[6:12], mac) && anyRSVP(outOfTunnel(f))
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -49,6 +50,13 @@ func (l *lab) watch(t *testing.T, interfaces ...string) {
 			t.Error("no box sent any RSVP message")
 			return
 		}
+		foreign := 0
+		for i, f := range sent {
+			sent[i].Data = outOfTunnel(f.Data)
+			if m, err := anyMessage(sent[i].Data); isIPv4(f.Data) && err == nil && m.Session.Format != rsvp.FormatPorts {
+				foreign++
+			}
+		}
 		for _, f := range sent { // a Bundle's own, which tshark does not verify, too
 			if packet.Checksum(payloadOf(f.Data)) != 0 {
 				t.Errorf("wrong checksum in % x", f.Data)
@@ -57,8 +65,17 @@ func (l *lab) watch(t *testing.T, interfaces ...string) {
 		slices.SortStableFunc(sent, func(a, b traffic.Frame) int { return a.At.Compare(b.At) })
 		file := filepath.Join(t.TempDir(), "sent.pcap")
 		writePcap(t, file, sent)
-		t.Logf("%d messages sent, all read by tshark: %v", len(sent), readByTshark(t, tshark, file, len(sent)))
+		t.Logf("%d messages sent, all read by tshark: %v", len(sent), readByTshark(t, tshark, file, len(sent), foreign))
 	})
+}
+
+// outOfTunnel takes the packet out of one of IP in IP, if it is in one.
+func outOfTunnel(f []byte) []byte {
+	if !isIPv4(f) || f[ethernet+9] != 4 {
+		return f
+	}
+	header := int(f[ethernet]&15) * 4
+	return slices.Concat(f[:ethernet], f[min(ethernet+header, len(f)):])
 }
 
 // anyRSVP accepts RSVP over IPv4 and IPv6, there behind a hop-by-hop header
