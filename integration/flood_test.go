@@ -139,7 +139,7 @@ func (p *peer) path(t *testing.T, dport, sport uint16, change ...func(*wire.Mess
 }
 
 // resv answers a session's PATH for B.
-func (n *ring) resv(t *testing.T, src netip.Addr, dport, sport uint16, lih uint32) []byte {
+func (n *ring) resv(t *testing.T, src netip.Addr, dport, sport uint16, lih uint32, change ...func(*wire.Message)) []byte {
 	t.Helper()
 	m := &wire.Message{
 		Type: wire.Resv, Session: wire.Session{Dst: addrB, Protocol: 17, DstPort: dport},
@@ -148,6 +148,9 @@ func (n *ring) resv(t *testing.T, src netip.Addr, dport, sport uint16, lih uint3
 			FlowSpec: &intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: intserv.TSpec{Rate: 6000, Bucket: 6000, Peak: 12_000, MinUnit: 64, MaxPacket: 1500}},
 			Filters:  []wire.Filter{{Src: src, SrcPort: sport}},
 		}},
+	}
+	for _, f := range change {
+		f(m)
 	}
 	return packetOf(t, m, addrB, netip.MustParseAddr(boxDown))
 }
