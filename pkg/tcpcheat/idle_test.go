@@ -42,3 +42,21 @@ func TestIdleIsNotNoProgress(t *testing.T) {
 		}
 	}
 }
+
+// A hole in front of the box is the source's to repair, whose timer may wait for
+// two minutes: the receiver is not the one who makes no progress.
+func TestHoleInFrontIsNotTheReceivers(t *testing.T) {
+	l := newLab(t)
+	l.start(labParams)
+	l.src(ack, 1448, 1448, l.opts()) // what is before it was lost on the LAN
+	l.rcv(ack, 0, 64000, 0, 0, l.opts())
+	l.pass(115 * time.Second)
+	if l.e.Totals().Resets > 0 {
+		t.Error("the connection was reset before its source could repair a hole in front of the box")
+	}
+	l.src(ack, 0, 1448, l.opts())
+	l.pass(time.Second)
+	if got := l.stats().Unacked; got != 2896 {
+		t.Errorf("%d bytes acknowledged after the repair", got)
+	}
+}

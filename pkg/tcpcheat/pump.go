@@ -93,8 +93,12 @@ func (c *conn) giveUpAt(limit time.Duration) instant {
 	return since + limit
 }
 
-// waits tells whether there is something for the receiver to acknowledge.
-func (c *conn) waits() bool { return c.passed.After(c.rcv.ack) || !c.ch.flight.empty() }
+// waits tells whether there is something for the receiver to acknowledge. Where
+// it lacks what never passed here it is the source who has to speak, in its time.
+func (c *conn) waits() bool {
+	f := &c.ch.flight
+	return c.passed.After(c.rcv.ack) || !f.empty() && f.at(f.head).flags&sentAbsent == 0
+}
 
 // wake sets the deadline of a cheated flow.
 func (e *Engine) wake(c *conn, waiting bool) {

@@ -123,8 +123,11 @@ func (c *checks) toSource(f frame) {
 }
 
 // mayReset: late copies at an end whose connection is gone are answered so
-// (RFC 9293 section 3.5.2).
-func (c *checks) mayReset() bool { return c.resets || c.w.a.app.gone() || c.w.b.app.gone() }
+// (RFC 9293 section 3.5.2). And a box ends a connection whose receiver takes
+// nothing any more: see host.stuck.
+func (c *checks) mayReset() bool {
+	return c.resets || c.w.a.app.gone() || c.w.b.app.gone() || c.w.b.refused()
+}
 
 // toReceiver sees what the receiver gets.
 func (c *checks) toReceiver(f frame) {

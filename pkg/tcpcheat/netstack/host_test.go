@@ -158,7 +158,7 @@ func (h *host) close() {
 	h.link.Close()
 }
 
-// stuck tells of two deviations of gVisor's after which a connection stands still
+// stuck tells of deviations of gVisor's after which a connection stands still
 // for ever. No box can help that, so the schedule proves nothing about the engine.
 //
 //   - RFC 9438 section 4.4 bounds the target of the congestion window from below by
@@ -167,7 +167,14 @@ func (h *host) close() {
 //   - RFC 6298 section 5.1 has the timer run while something that was sent is not
 //     acknowledged. gVisor's does not if it counts nothing as outstanding
 //     (sender.postXmit), so the last data or a FIN may be lost and not sent again.
+//   - What waits behind a hole counts with all its overhead against the receive buffer
+//     (segmentQueue.enqueue). With small segments and a small buffer there is no room
+//     left for what fills the hole, and it is dropped although it lies in the window,
+//     each time, without an answer (RFC 9293 section 3.10.7.4).
 func (h *host) stuck() bool {
+	if h.refused() {
+		return true
+	}
 	var info tcpip.TCPInfoOption
 	if h.app.ep == nil || !h.connected() || h.app.ep.GetSockOpt(&info) != nil {
 		return false
@@ -177,6 +184,15 @@ func (h *host) stuck() bool {
 		said = &h.w.checks.b
 	}
 	return h.timers == 0 && said.max.After(h.acked) || h.drawn.cc == "cubic" && info.SndCwnd == 0
+}
+
+// refused tells whether the stack has dropped a segment for want of memory.
+func (h *host) refused() bool {
+	if h.app.ep == nil {
+		return false
+	}
+	st, ok := h.app.ep.Stats().(*tcp.Stats)
+	return ok && st.ReceiveErrors.SegmentQueueDropped.Value() > 0
 }
 
 func (h *host) connected() bool {

@@ -27,9 +27,14 @@ func (s *schedule) reliable() *tcpcheat.Params {
 
 // keepAll takes back what a box that keeps nothing cannot make good: loss behind
 // it, and reordering, since what is overtaken the receiver discards by PAWS
-// (RFC 7323 section 5).
+// (RFC 7323 section 5). A receiver may also discard what waits behind a hole, as
+// this one does when small segments fill half of its buffer: then there is no
+// loss in front of the box either.
 func (s *schedule) keepAll() {
 	s.wan.loss, s.wan.jitter, s.up.jitter = 0, 0, 0
+	if s.a.app.chunk < 1448 || s.b.drawn.buf < 128<<10 {
+		s.up.loss = 0
+	}
 }
 
 // realtime is the paper's mode, with the receiver's own edge honoured.
