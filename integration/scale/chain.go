@@ -146,11 +146,12 @@ func (c chain) build(ctx context.Context) (g, x, s *peer, closeAll func() error,
 		netns.Veth(end("a", "eth0", "10.1.0.2/16"), end("g", "lan0", "10.1.0.1/16")),
 		netns.Veth(end("g", "wan0", "10.9.1.1/24"), end("x", "left0", "10.9.1.2/24")),
 		netns.Veth(end("x", "right0", "10.9.2.1/24"), end("s", "wan0", "10.9.2.2/24")),
-		netns.Veth(end("s", "lan0", "10.2.0.1/16"), end("b", "eth0", "10.2.0.2/16")),
+		netns.Veth(end("s", "lan0", "10.3.0.1/24"), end("b", "eth0", "10.3.0.2/24")),
 	)
 	for _, w := range []struct{ name, dst, via string }{
 		{"g", "10.2.0.0/16", "10.9.1.2"},
 		{"x", "10.2.0.0/16", "10.9.2.2"},
+		{"s", "10.2.0.0/16", "10.3.0.2"}, // the receivers are behind B, which drops the PATH that comes there
 		{"x", "10.1.0.0/16", "10.9.1.1"},
 		{"s", "10.1.0.0/16", "10.9.2.1"},
 	} {

@@ -135,7 +135,7 @@ func (n *node) open() error {
 func (n *node) links() error {
 	add := func(name string, hosts bool) error {
 		l, err := route.ByName(name)
-		n.ifaces = append(n.ifaces, rsvpproxy.Interface{Link: l, Hosts: hosts, Bandwidth: 1e9})
+		n.ifaces = append(n.ifaces, rsvpproxy.Interface{Link: l, Hosts: hosts, Discover: hosts, Bandwidth: 1e9})
 		return err
 	}
 	for _, name := range n.setup.Network {
