@@ -112,10 +112,11 @@ func (b *box) Aware(_ netip.Addr, out softstate.IfIndex) bool {
 	return (out != right || b.i < len(b.c.boxes)-1) && (out != left || b.i > 0)
 }
 
+// ReceiverProxy speaks for receivers that are hosts, as the box's policies do.
 func (b *box) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
 	return softstate.ReserveSpec{
 		Style: wire.FF, FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: i.TSpec},
-	}, true
+	}, !b.Aware(i.Session.Dst, i.Out)
 }
 
 type chain struct {
