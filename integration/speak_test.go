@@ -110,9 +110,9 @@ func gapless(t *testing.T, c *traffic.Capture, before, least int) {
 // noErrors fails the test if RSVP on a wire has told of an end or an error.
 func noErrors(t *testing.T, where string, c *traffic.Capture) {
 	t.Helper()
+	ends := []wire.MsgType{wire.ResvTear, wire.PathTear, wire.ResvErr, wire.PathErr}
 	for _, kind := range kinds(c) {
-		switch kind {
-		case wire.ResvTear, wire.PathTear, wire.ResvErr, wire.PathErr:
+		if slices.Contains(ends, kind) {
 			t.Errorf("%s: %s", where, kind)
 		}
 	}
@@ -171,7 +171,7 @@ func TestReceiverAnswersPathRFC5946Section4_1(t *testing.T) {
 			one, two := l.boxes[0], l.boxes[1]
 			between, toA := capture(t, two.ns, leftWAN, rsvp), capture(t, l.a, hostIface, isICMP)
 			atHost, toB, fromB := capture(t, l.b, hostIface, toPort(portVoice)), capture(t, l.b, hostIface, rsvp), capture(t, l.b, hostIface, isICMP)
-			end := func() {}
+			var end func()
 			if tt.group {
 				tr.listen(t, l.b)
 				end = tr.talkAll(t, l.a)

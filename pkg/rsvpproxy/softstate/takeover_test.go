@@ -233,12 +233,7 @@ func TestNobodyAnswersRFC5946Section4_1(t *testing.T) {
 // and (5)). An answer brings the usual pace back, its end the slow one again.
 func TestUnansweredPathsRFC5946Section4_1(t *testing.T) {
 	r, _ := spoken(t)
-	watch := func(d time.Duration, also ...func() []Effect) (list []Send) {
-		for _, s := range sends(r.live(d, also...), wire.Path) {
-			list = append(list, s)
-		}
-		return list
-	}
+	watch := func(d time.Duration, also ...func() []Effect) []Send { return sends(r.live(d, also...), wire.Path) }
 	last := DefaultRefresh
 	for _, s := range watch(10 * time.Minute) {
 		period := s.Msg.TimeValues.Period()
