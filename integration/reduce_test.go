@@ -59,8 +59,9 @@ func (b *box) reserves(t *testing.T, port uint16, rate func(console.SessionRow) 
 // stand. All boxes, and their kernels, then have what is left; nothing is torn
 // down, and a flow that keeps to it keeps its marks throughout. In the end all is
 // asked for again.
-func TestReduceRFC4495Section5_3(t *testing.T) {
-	t.Parallel()
+func TestReduceRFC4495Section5_3(t *testing.T) { overBoth(t, reduceInTheMiddle) }
+
+func reduceInTheMiddle(t *testing.T, f family) {
 	l := newLab(t, 3, nil)
 	l.watch(t, leftWAN, rightWAN)
 	mid := config{network: []string{leftWAN, rightWAN}, capacity: "19mbit", policies: "  []\n"}
@@ -82,18 +83,18 @@ func TestReduceRFC4495Section5_3(t *testing.T) {
 	loadRate := func(r console.SessionRow) float64 { return r.FlowSpec.R }
 	serviceRate := func(r console.SessionRow) float64 { return r.FlowSpec.Rate }
 	atB := capture(t, l.b, hostIface, toPort(portVoice))
-	end := l.talk(t, portVoice, 60*time.Second)
-	endCall := l.talk(t, portCall, 60*time.Second)
+	end := l.callOver(t, f, portVoice, 60*time.Second)
+	endCall := l.callOver(t, f, portCall, 60*time.Second)
 	full := all(portVoice, loadRate, 20_000)
 	asked := l.boxes[2].waitSession(t, portCall, console.SessionReserved).FlowSpec.Rate
 	all(portCall, serviceRate, asked)
-	before := l.boxes[1].waitFlow(t, portVoice, "managed", isState(console.FlowManaged))
+	before := l.boxes[1].waitFlowFrom(t, f.src, portVoice, "managed", isState(console.FlowManaged))
 	waitFrame(t, atB, "a marked packet", func(f []byte) bool { return dscpOf(f) == dscp.VoiceAdmit })
 	marked := time.Now()
 
 	reduce := func(args ...string) (r console.Reduction) {
 		t.Helper()
-		code, stdout, stderr := l.boxes[1].cli(t, append([]string{"rsvp", "reduce", addrB.String(), "--json"}, args...)...)
+		code, stdout, stderr := l.boxes[1].cli(t, append([]string{"rsvp", "reduce", f.dst.String(), "--json"}, args...)...)
 		if code != 0 {
 			t.Fatalf("rsvp reduce %v: %d %s%s", args, code, stdout, stderr)
 		}
@@ -102,7 +103,7 @@ func TestReduceRFC4495Section5_3(t *testing.T) {
 		}
 		return r
 	}
-	if code, _, stderr := l.boxes[1].cli(t, "rsvp", "reduce", addrB.String(), "--rate", "100kbit"); code != 1 || !strings.Contains(stderr, "2 reservations match") {
+	if code, _, stderr := l.boxes[1].cli(t, "rsvp", "reduce", f.dst.String(), "--rate", "100kbit"); code != 1 || !strings.Contains(stderr, "2 reservations match") {
 		t.Errorf("two match: %d %s", code, stderr)
 	}
 	if r := reduce("--dport", "5004", "--rate", "100kbit", "--interface", rightWAN); r.Before.R != 20_000 || r.FlowSpec.R != 12_500 || r.LastsS != 12 || r.Interface != rightWAN || len(r.Senders) != 1 {
@@ -122,13 +123,13 @@ func TestReduceRFC4495Section5_3(t *testing.T) {
 		if omitted > 0 {
 			t.Fatalf("%d packets were not seen", omitted)
 		}
-		for _, f := range frames {
-			if f.At.Before(from) || f.At.After(to) {
+		for _, p := range frames {
+			if p.At.Before(from) || p.At.After(to) {
 				continue
 			}
 			n++
-			if dscpOf(f.Data) != dscp.VoiceAdmit {
-				t.Fatalf("a packet %v after the reservation has DSCP %d", f.At.Sub(marked), dscpOf(f.Data))
+			if dscpOf(p.Data) != dscp.VoiceAdmit {
+				t.Fatalf("a packet %v after the reservation has DSCP %d", p.At.Sub(marked), dscpOf(p.Data))
 			}
 		}
 		return n
@@ -145,20 +146,20 @@ func TestReduceRFC4495Section5_3(t *testing.T) {
 	reduce("--dport", "5004", "--rate", "40kbit")
 	all(portVoice, loadRate, 5000)
 	for _, b := range l.boxes[:2] {
-		b.waitFlow(t, portVoice, "above what is left", func(r console.FlowRow) bool { return r.ReservedBPS == 40_000 && r.ExceedPackets > 0 })
+		b.waitFlowFrom(t, f.src, portVoice, "above what is left", func(r console.FlowRow) bool { return r.ReservedBPS == 40_000 && r.ExceedPackets > 0 })
 	}
 	// The other service, whose rate is R.
 	if r := reduce("--dport", "5030", "--rate", "330kbit"); r.Service != "guaranteed" || r.FlowSpec.Rate != 41_250 || r.FlowSpec.R != 40_000 {
 		t.Errorf("%+v", r)
 	}
 	all(portCall, serviceRate, 41_250)
-	if code, _, stderr := l.boxes[1].cli(t, "rsvp", "reduce", addrB.String(), "--dport", "5030", "--rate", "10mbit"); code != 1 || !strings.Contains(stderr, "not less") {
+	if code, _, stderr := l.boxes[1].cli(t, "rsvp", "reduce", f.dst.String(), "--dport", "5030", "--rate", "10mbit"); code != 1 || !strings.Contains(stderr, "not less") {
 		t.Errorf("more than there is: %d %s", code, stderr)
 	}
 
 	all(portVoice, loadRate, 20_000)
 	all(portCall, serviceRate, asked)
-	row := l.boxes[1].waitFlow(t, portVoice, "managed", isState(console.FlowManaged))
+	row := l.boxes[1].waitFlowFrom(t, f.src, portVoice, "managed", isState(console.FlowManaged))
 	if row.Class != before.Class || row.SetupUS != before.SetupUS {
 		t.Errorf("%+v, it was %+v", row, before)
 	}

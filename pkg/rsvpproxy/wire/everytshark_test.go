@@ -78,8 +78,7 @@ func specimens(t testing.TB) map[string]specimen {
 		m.Integrity = &integrity
 		add(name+" INTEGRITY", m)
 	}
-	labelled := sessionFormats
-	labelled = append(labelled[:len(labelled):len(labelled)], struct {
+	labelled := append(slices.Clip(sessionFormats), struct {
 		name              string
 		accept            Formats
 		s                 Session
