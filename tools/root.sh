@@ -13,12 +13,12 @@ export GO=${GO:-go} work
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# run DIR FLAG...
+# run DIR FLAG... A shell's background jobs ignore SIGINT, of which some tests are.
 run() {
 	local dir=$1 log from=$SECONDS
 	shift
 	log=$(mktemp -p "$work")
-	if (cd "$dir" && "$work/$(basename "$dir").test" -test.paniconexit0 -test.shuffle=on -test.timeout=14m "$@") >"$log" 2>&1; then
+	if (cd "$dir" && env --default-signal=INT "$work/$(basename "$dir").test" -test.paniconexit0 -test.shuffle=on -test.timeout=14m "$@") >"$log" 2>&1; then
 		echo "ok   $dir $* $((SECONDS - from))s"
 		return
 	fi
