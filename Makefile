@@ -18,11 +18,11 @@ build:
 # scheduler's class for it.
 test: build tidy-check generate-check unit-race
 	$(MAKE) --no-print-directory -j 2 integration idle
-	$(MAKE) --no-print-directory fuzz-short bench-once
+	$(MAKE) --no-print-directory bench-once
 
 IDLE = $(shell chrt -i 0 true 2>/dev/null && echo chrt -i 0 || echo nice -n 19)
 idle:
-	$(IDLE) $(MAKE) --no-print-directory lint unit-long
+	$(IDLE) $(MAKE) --no-print-directory lint unit-long fuzz-short
 
 # Packages that need root run one at a time, but for those that tools/root.sh
 # names. In ./integration some scenarios run side by side.
@@ -80,7 +80,7 @@ bench:
 bench-once:
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHPKGS)
 
-# RSVP with 100,000 sessions: see docs/performance.md. Needs root; some ten minutes.
+# RSVP with 100,000 sessions: see docs/performance.md. Needs root; some five minutes.
 scale:
 	$(GO) build -trimpath -o bin/scale ./integration/scale
 	bin/scale
