@@ -228,7 +228,9 @@ func TestDeafNeighboursRFC2961Section6(t *testing.T) {
 			t.Errorf("what is kept for it: %+v", r)
 		}
 	}
-	if grown := box.resident(t) - resident; grown > 16<<20 {
+	// A small heap is let grow to five times what is live (pkg/heap), which takes a
+	// minute of refreshes here.
+	if grown := box.resident(t) - resident; grown > 64<<20 {
 		t.Errorf("the process has grown by %d bytes", grown)
 	}
 	to := time.Now()
