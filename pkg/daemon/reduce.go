@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -90,16 +89,7 @@ func reductionOf(ask *console.ReductionRequest, l *links) (rsvpproxy.ReduceQuery
 func reduceError(err error, l *links) error {
 	e := &console.Error{Message: err.Error()}
 	if many, ok := errors.AsType[*rsvpproxy.SeveralError](err); ok {
-		e.Status, e.Code = http.StatusConflict, "ambiguous"
-		for i := range many.Found {
-			if i == maxNamed {
-				e.Details = append(e.Details, fmt.Sprintf("and %d more", len(many.Found)-i))
-				break
-			}
-			e.Details = append(e.Details, reducible(&many.Found[i], l))
-		}
-		e.Message += ": " + strings.Join(e.Details, "; ")
-		return e
+		return ambiguous(err, len(many.Found), func(i int) string { return reducible(&many.Found[i], l) })
 	}
 	switch {
 	case errors.Is(err, rsvpproxy.ErrNotKnown):

@@ -37,18 +37,11 @@ func (d *Daemon) Trace(ctx context.Context, q console.TraceQuery) (console.Trace
 func traceError(err error) error {
 	e := &console.Error{Message: err.Error()}
 	if many, ok := errors.AsType[*rsvpproxy.AmbiguousError](err); ok {
-		e.Status, e.Code = http.StatusConflict, "ambiguous"
-		for i := range many.Sessions {
-			if i == maxNamed {
-				e.Details = append(e.Details, fmt.Sprintf("and %d more", len(many.Sessions)-i))
-				break
-			}
+		return ambiguous(err, len(many.Sessions), func(i int) string {
 			v := &many.Sessions[i]
-			e.Details = append(e.Details, fmt.Sprintf("protocol=%s dport=%d src=%v sport=%d",
-				packet.ProtoName(v.Session.Protocol), v.Session.DstPort, v.Sender.Src, v.Sender.SrcPort))
-		}
-		e.Message += ": " + strings.Join(e.Details, "; ")
-		return e
+			return fmt.Sprintf("protocol=%s dport=%d src=%v sport=%d",
+				packet.ProtoName(v.Session.Protocol), v.Session.DstPort, v.Sender.Src, v.Sender.SrcPort)
+		})
 	}
 	switch {
 	case errors.Is(err, rsvpproxy.ErrNoSession), errors.Is(err, rsvpproxy.ErrNoLastHop):
@@ -65,6 +58,19 @@ func traceError(err error) error {
 
 // maxNamed bounds the sessions that an error names.
 const maxNamed = 20
+
+// ambiguous is the error of a request that fits several things, which it names.
+func ambiguous(err error, n int, name func(i int) string) error {
+	e := &console.Error{Message: err.Error(), Status: http.StatusConflict, Code: "ambiguous"}
+	for i := range min(n, maxNamed) {
+		e.Details = append(e.Details, name(i))
+	}
+	if n > maxNamed {
+		e.Details = append(e.Details, fmt.Sprintf("and %d more", n-maxNamed))
+	}
+	e.Message += ": " + strings.Join(e.Details, "; ")
+	return e
+}
 
 func traceRow(r *rsvpproxy.TraceResult) console.Trace {
 	t := console.Trace{
