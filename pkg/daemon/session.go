@@ -13,9 +13,10 @@ func sessionOf(key packet.FlowKey) (wire.Session, wire.Filter) {
 		wire.Filter{Src: key.SrcAddr(), SrcPort: key.SrcPort}
 }
 
-// flowKey is the flow that a session and a filter stand for: by its five-tuple, or
-// with the flow label for the source port (RFC 2205 Appendix A.9), or by its SPI, where the session's port is virtual (RFC 2207 section 3). Aggregates
-// are not told apart by their packets' headers beyond the addresses.
+// flowKey is the flow that a session and a filter stand for: by its five-tuple,
+// or with the flow label for the source port (RFC 2205 Appendix A.9), or by its
+// SPI, where the session's port is virtual (RFC 2207 section 3). Aggregates are
+// not told apart by their packets' headers beyond the addresses.
 func flowKey(s wire.Session, f wire.Filter) packet.FlowKey {
 	switch s.Format {
 	case wire.FormatPorts:

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -21,6 +22,11 @@ func (t *trafficControl) keysOf(r *softstate.Reserve) ([]packet.FlowKey, *softst
 	switch format := r.Session.Format; {
 	case r.FlowSpec.Service == intserv.Null:
 		return nil, nil
+	case format == wire.FormatGPI && slices.ContainsFunc(r.Filters, func(f wire.Filter) bool { return f.SPI == 0 }):
+		// It would stand for all IPsec between the two hosts.
+		return nil, &softstate.Refusal{
+			Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported, Text: "no packet has SPI 0 (RFC 4303 section 2.1)",
+		}
 	case format == wire.FormatPorts, format == wire.FormatGPI:
 		return flowKeys(r.Session, r.Filters), nil
 	case r.FlowSpec.Service == intserv.Guaranteed && shaped:

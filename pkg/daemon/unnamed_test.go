@@ -109,6 +109,11 @@ func TestReservationBySPIRFC2207Section4_1(t *testing.T) {
 	if len(r.fake.have) != 0 {
 		t.Errorf("left: %+v", r.fake.have)
 	}
+	// RFC 4303 section 2.1: no packet has SPI 0, which would stand for all.
+	ask := named(9, bySPI, wan)
+	if refusal := r.Reserve(ask); refusal == nil || len(r.fake.have) != 0 {
+		t.Errorf("SPI 0: %v, %+v", refusal, r.fake.have)
+	}
 	// Sessions with other virtual ports share nothing.
 	var groups []packet.FlowKey
 	for i, port := range []uint16{8192, 8193} {

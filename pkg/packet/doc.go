@@ -35,8 +35,8 @@ const (
 	ProtoNoNext    = 59
 	ProtoDestOpts  = 60
 	ProtoSCTP      = 132
-	ProtoUDPLite   = 136
 	ProtoRSVPE2E   = 134 // RSVP-E2E-IGNORE, RFC 3175
+	ProtoUDPLite   = 136
 	ipv4MinHeader  = 20
 	ipv6HeaderSize = 40
 )
