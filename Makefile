@@ -14,7 +14,7 @@ build:
 
 # Everything that must hold before a change lands: 15 minutes at most on 2 cores;
 # see docs/testing.md. The scenarios of the rig wait for most of their time. What
-# only computes has that time, and gets none that a scenario wants: IDLE is the
+# only computes has that time, and hardly any that a scenario wants: IDLE is the
 # scheduler's class for it.
 test: build tidy-check generate-check unit-race
 	$(MAKE) --no-print-directory -j 2 integration idle
@@ -51,7 +51,7 @@ integration: build
 # docs/testing.md says which.
 soak: build
 	$(GO) test -race -count 1 -timeout 30m $(LONGPKGS)
-	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Narrow|Neighbour|Pace|Restart|Scapy|Stacks|Twenty)' -p 1 ./integration ./integration/compare
+	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Deaf|Fill|Narrow|Neighbour|Pace|Restart|Scapy|Stacks|Twenty)' -p 1 ./integration ./integration/compare
 
 lint:
 	$(GO) run $(GOLANGCI) run ./...

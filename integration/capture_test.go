@@ -101,25 +101,39 @@ func waitMessage(t *testing.T, c *traffic.Capture, kind wire.MsgType) (*wire.Mes
 }
 
 // checkUnaware holds what came to a host that does not speak RSVP to what may
-// (RFC 5946 section 4.1): PATH, once or twice in a refresh period, and PathTear, in
-// the words of RFC 2205 alone.
+// (RFC 5946 section 4.1): PATH, no more often than once in half of the refresh
+// period, which is a second, and PathTear, in the words of RFC 2205 alone.
 func checkUnaware(t *testing.T, name string, c *traffic.Capture) {
 	t.Helper()
 	frames, _ := c.Frames()
-	paths := 0
+	type span struct {
+		paths       int
+		first, last time.Time
+	}
+	heard := map[wire.Session]*span{}
 	for _, f := range frames {
 		m, err := message(f.Data) // which knows no RFC 2961
 		switch {
 		case err != nil:
 			t.Errorf("an RSVP message came to %s: %v", name, err)
 		case m.Type == wire.Path:
-			paths++
+			s := heard[m.Session.Key()]
+			if s == nil {
+				s = &span{first: f.At}
+				heard[m.Session.Key()] = s
+			}
+			s.paths, s.last = s.paths+1, f.At
 		case m.Type != wire.PathTear:
 			t.Errorf("%s came to %s", m.Type, name)
 		}
 	}
-	if paths == 0 {
+	if len(heard) == 0 {
 		t.Errorf("no PATH came to %s", name)
+	}
+	for session, s := range heard { // one beside the refreshes is due to each change
+		if most := 4 + int(2*s.last.Sub(s.first).Seconds()); s.paths > most {
+			t.Errorf("%d times in %v PATH of %v came to %s", s.paths, s.last.Sub(s.first), session, name)
+		}
 	}
 }
 

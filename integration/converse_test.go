@@ -343,8 +343,11 @@ func (c *conversation) shellClient(ctx context.Context) ([]time.Duration, error)
 		return nil, err
 	}
 	got, err := io.ReadAll(conn)
-	if err != nil || !bytes.Equal(got, random(c.seed, lastWords)) {
+	if err != nil {
 		return nil, fmt.Errorf("%d bytes after the end of what was typed, want %d: %w", len(got), lastWords, err)
+	}
+	if !bytes.Equal(got, random(c.seed, lastWords)) {
+		return nil, fmt.Errorf("%d bytes after the end of what was typed are not the %d that were sent", len(got), lastWords)
 	}
 	return took, nil
 }

@@ -228,8 +228,8 @@ func TestDeafNeighboursRFC2961Section6(t *testing.T) {
 			t.Errorf("what is kept for it: %+v", r)
 		}
 	}
-	// A small heap is let grow to five times what is live (pkg/heap), which takes a
-	// minute of refreshes here.
+	// What is kept is held to above. This finds only what grows without any bound: a
+	// small heap is let grow to five times what is live (pkg/heap).
 	if grown := box.resident(t) - resident; grown > 64<<20 {
 		t.Errorf("the process has grown by %d bytes", grown)
 	}

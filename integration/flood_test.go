@@ -341,7 +341,7 @@ func (n *ring) longestGap(p *peer, kind wire.MsgType, from, to time.Time) (longe
 	return max(longest, to.Sub(last))
 }
 
-// payloadOf is what an IPv4 frame carries.
+// payloadOf is what a frame's IP packet carries.
 func payloadOf(f []byte) []byte {
 	if isIPv6(f) {
 		v, err := packet.Parse(f[ethernet:])

@@ -69,12 +69,17 @@ func (l *lab) watch(t *testing.T, interfaces ...string) {
 	})
 }
 
-// outOfTunnel takes the packet out of one of IP in IP, if it is in one.
+// outOfTunnel takes the packet out of one of IP in IP of the same family, if it is
+// in one.
 func outOfTunnel(f []byte) []byte {
-	if !isIPv4(f) || f[ethernet+9] != 4 {
+	header := 40
+	switch {
+	case isIPv4(f) && f[ethernet+9] == 4:
+		header = int(f[ethernet]&15) * 4
+	case isIPv6(f) && f[ethernet+6] == 41:
+	default:
 		return f
 	}
-	header := int(f[ethernet]&15) * 4
 	return slices.Concat(f[:ethernet], f[min(ethernet+header, len(f)):])
 }
 

@@ -9,16 +9,20 @@
 # namespaces of its own, and what they want of a figure leaves wide margins.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export GO=${GO:-go} work
+GO=${GO:-go}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# What runs is told to end, and clears up after itself.
+trap 'trap - EXIT; jobs -p | xargs -r kill 2>/dev/null; wait; rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 # run DIR FLAG... A shell's background jobs ignore SIGINT, of which some tests are.
 run() {
 	local dir=$1 log from=$SECONDS
 	shift
 	log=$(mktemp -p "$work")
-	if (cd "$dir" && env --default-signal=INT "$work/$(basename "$dir").test" -test.paniconexit0 -test.shuffle=on -test.timeout=14m "$@") >"$log" 2>&1; then
+	(cd "$dir" && exec env --default-signal=INT "$work/$(basename "$dir").test" -test.paniconexit0 -test.shuffle=on -test.timeout=14m "$@") >"$log" 2>&1 &
+	if wait $! && ! grep -q 'no tests to run' "$log"; then
 		echo "ok   $dir $* $((SECONDS - from))s"
 		return
 	fi
@@ -27,31 +31,23 @@ run() {
 	return 1
 }
 
-# beside NAME: the demonstration, or else all experiments
-beside() {
-	local failed=0
-	if [ "$1" = demo ]; then
-		run integration/demo -test.run "$whole"
-		return
-	fi
-	for dir in $experiments; do run "$dir" || failed=1; done
-	return $failed
-}
-export -f run beside
-
-list=$("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' "$@" | sed "s|^$PWD/||")
-[ -n "$list" ] || { echo "no tests in $*" >&2; exit 1; }
-export whole='^TestAsymmetric$' experiments
-experiments=$(grep -E '^integration/(compare|paper)$' <<<"$list" || true)
-"$GO" test -race -c -o "$work/" "$@" | grep -v 'no test files' || true
-failed=0
-for dir in $(grep -vE '^integration/(compare|paper)$' <<<"$list" || true); do
-	if [ "$dir" = integration/demo ]; then
-		run "$dir" -test.skip "$whole" || failed=1
-	else
-		run "$dir" || failed=1
-	fi
-done
-both=$(grep -qx integration/demo <<<"$list" && echo demo; echo "${experiments:+experiments}")
-xargs -r -P 2 -I{} bash -c 'beside "$1"' - {} <<<"$both" || failed=1
+packages=$("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' "$@")
+[ -n "$packages" ] || { echo "no tests in $*" >&2; exit 1; }
+whole='^TestAsymmetric$'
+awk '{print $1}' <<<"$packages" | xargs "$GO" test -race -c -o "$work/"
+failed=0 demo= experiments=
+while read -r _ dir; do
+	dir=${dir#"$PWD"/}
+	case $dir in
+	integration/compare | integration/paper) experiments+=" $dir" ;;
+	integration/demo) demo=$dir; run "$dir" -test.skip "$whole" || failed=1 ;;
+	*) run "$dir" || failed=1 ;;
+	esac
+done <<<"$packages"
+if [ -n "$demo" ]; then
+	run "$demo" -test.run "$whole" &
+	beside=$!
+fi
+for dir in $experiments; do run "$dir" || failed=1; done
+[ -z "$demo" ] || wait $beside || failed=1
 exit $failed

@@ -270,7 +270,7 @@ func TestRSVPReduce(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := run(t, "rsvp", "reduce", "10.2.0.8", "--rate", "120kbit", "--proto", "udp", "--dport", "5006", "--interface", "wan0", "-s", sock)
-	if want := "udp 10.1.0.7:5006 -> 10.2.0.8:5006 on wan0: 120 kbit/s left of 212 kbit/s; it may be asked for in full again in 120 s\n"; got.code != exitOK || got.out != want || got.err != "" {
+	if want := "udp 10.1.0.7:5006 -> 10.2.0.8:5006 on wan0: 120 kbit/s left of 212 kbit/s; it may be asked for in full again in 2m0s\n"; got.code != exitOK || got.out != want || got.err != "" {
 		t.Errorf("%+v", got)
 	}
 	want := console.ReductionRequest{Dst: "10.2.0.8", Protocol: console.Text("udp"), Dport: 5006, Interface: "wan0", Rate: console.Text("120kbit")}

@@ -213,8 +213,8 @@ func TestRegion(t *testing.T) {
 		"hops: 0, latency: 20ms, c: 1500B, d: 1ms, bandwidth: 20mbit, mtu: 1500": {
 			Latency: 20 * time.Millisecond, Guaranteed: true, C: 1500, D: time.Millisecond, Bandwidth: 2_500_000, MTU: 1500,
 		},
-		"hops: 3":      {Hops: 3, Latency: -1},
-		"c: 0B, d: 0s": {Latency: -1, Guaranteed: true},
+		"hops: 3":               {Hops: 3, Latency: -1},
+		"hops: 0, c: 0B, d: 0s": {Latency: -1, Guaranteed: true},
 	} {
 		c, err := Parse("x", []byte(behind(text)))
 		if err != nil {

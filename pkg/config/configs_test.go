@@ -113,7 +113,7 @@ func TestFullValues(t *testing.T) {
 		},
 	}
 	opts := []cmp.Option{
-		cmpopts.IgnoreFields(Interface{}, "Line", "Region"), cmpopts.IgnoreFields(Policy{}, "Line"),
+		cmpopts.IgnoreFields(Interface{}, "Line"), cmpopts.IgnoreFields(Policy{}, "Line"),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	}
 	if diff := cmp.Diff(want, c, opts...); diff != "" {

@@ -56,6 +56,9 @@ func (d *decoder) region(i *rawInterface) *Region {
 	if i.tunnel.set {
 		d.errorf(i.region.at, "a tunnel tells what it adds itself: remove region, or tunnel")
 	}
+	if g.missing("hops") {
+		d.errorf(i.region.at, "region has no hops: add hops: with how many routers are in it, 0 for any number")
+	}
 	if g.c.set != g.d.set && g.missing("c") != g.missing("d") {
 		d.errorf(i.region.at, "region needs both c and d for guaranteed service, or none of them")
 	}

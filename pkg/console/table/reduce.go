@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/console"
 )
@@ -14,8 +15,9 @@ func Reduction(w io.Writer, r console.Reduction) error {
 	for _, s := range r.Senders {
 		senders = append(senders, endpoint(s.Src, s.Sport))
 	}
-	_, err := fmt.Fprintln(w, printable(fmt.Sprintf("%s %s -> %s on %s: %s left of %s; it may be asked for in full again in %.3g s",
-		r.Protocol, strings.Join(senders, ", "), endpoint(r.Dst, r.Dport), r.Interface, reserved(r.FlowSpec), reserved(r.Before), r.LastsS)))
+	_, err := fmt.Fprintln(w, printable(fmt.Sprintf("%s %s -> %s on %s: %s left of %s; it may be asked for in full again in %v",
+		r.Protocol, strings.Join(senders, ", "), endpoint(r.Dst, r.Dport), r.Interface, reserved(r.FlowSpec), reserved(r.Before),
+		time.Duration(r.LastsS*float64(time.Second)).Round(time.Second))))
 	return err
 }
 
