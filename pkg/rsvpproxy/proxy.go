@@ -327,23 +327,33 @@ func (p *Proxy) Session(session wire.Session, sender wire.Filter) (softstate.Ses
 }
 
 // ask has the event loop look at the machine, and waits for what it sees.
-func ask[T any](p *Proxy, look func(now time.Time, n *softstate.Node) T) (v T, err error) {
+func ask[T any](p *Proxy, look func(now time.Time, n *softstate.Node) T) (T, error) {
+	return tell(p, func(now time.Time, n *softstate.Node) (T, []softstate.Effect) { return look(now, n), nil })
+}
+
+// tell has the event loop do something with the machine, and waits for what
+// comes of it. After an error it may be done all the same, later.
+func tell[T any](p *Proxy, what func(now time.Time, n *softstate.Node) (T, []softstate.Effect)) (v T, err error) {
 	reply := make(chan T, 1)
-	if err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect { reply <- look(now, n); return nil }); err != nil {
+	err = p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
+		v, effects := what(now, n)
+		reply <- v
+		return effects
+	})
+	if err != nil {
 		return v, err
 	}
 	select {
 	case v := <-reply:
 		return v, nil
 	case <-time.After(5 * time.Second):
-		return v, errors.New("rsvp did not answer within 5 s")
+		return v, errors.New("rsvp did not answer within 5 s; what was asked for may still be done")
 	}
 }
 
 // View asks the event loop for its state.
 func (p *Proxy) View() (View, error) {
-	reply := make(chan View, 1)
-	err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
+	return ask(p, func(now time.Time, n *softstate.Node) View {
 		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), Security: p.security(now), Diag: p.diag.Counters(), Tunnels: p.tunnels.Counters(), At: now}
 		if p.layer != nil {
 			c := p.layer.Counters()
@@ -352,18 +362,8 @@ func (p *Proxy) View() (View, error) {
 		if p.env.groups != nil {
 			v.GroupsLimited = p.env.groups.Limited()
 		}
-		reply <- v
-		return nil
+		return v
 	})
-	if err != nil {
-		return View{}, err
-	}
-	select {
-	case v := <-reply:
-		return v, nil
-	case <-time.After(5 * time.Second):
-		return View{}, errors.New("rsvp did not answer within 5 s")
-	}
 }
 
 // SendCounters reads the counters of sent messages.

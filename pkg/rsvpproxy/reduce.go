@@ -58,25 +58,16 @@ func (p *Proxy) Reduce(q ReduceQuery) (Reduced, error) {
 		done Reduced
 		err  error
 	}
-	answer := make(chan reply, 1)
-	err := p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
-		var r reply
-		var effects []softstate.Effect
+	r, err := tell(p, func(now time.Time, n *softstate.Node) (r reply, effects []softstate.Effect) {
 		if r.done.Reducible, r.err = q.resolve(n.Sessions(now)); r.err == nil {
 			r.done.Reduction, effects, r.err = n.ReduceTo(now, r.done.ID, q.Left)
 		}
-		answer <- r
-		return effects
+		return r, effects
 	})
 	if err != nil {
 		return Reduced{}, err
 	}
-	select {
-	case r := <-answer:
-		return r.done, r.err
-	case <-time.After(5 * time.Second):
-		return Reduced{}, errors.New("rsvp did not answer within 5 s")
-	}
+	return r.done, r.err
 }
 
 // resolve finds the one reservation that is meant.
@@ -91,16 +82,14 @@ func (q *ReduceQuery) resolve(sessions []softstate.SessionView) (Reducible, erro
 		}
 		known = true
 		for _, b := range v.Branches {
-			if b.State != softstate.Reserved || q.Out != 0 && b.Out != q.Out {
-				continue
-			}
-			at := slices.IndexFunc(found, func(r Reducible) bool { return r.ID == b.Reservation })
-			if at < 0 {
-				at = len(found)
+			fits := b.State == softstate.Reserved && (q.Out == 0 || b.Out == q.Out)
+			if fits && !slices.ContainsFunc(found, func(r Reducible) bool { return r.ID == b.Reservation }) {
 				found = append(found, Reducible{ID: b.Reservation, Session: v.Session, Out: b.Out})
 			}
-			found[at].Senders = append(found[at].Senders, v.Sender)
 		}
+	}
+	for i := range found {
+		found[i].Senders = sharing(sessions, found[i].ID)
 	}
 	switch {
 	case !known:
@@ -111,4 +100,15 @@ func (q *ReduceQuery) resolve(sessions []softstate.SessionView) (Reducible, erro
 		return Reducible{}, &SeveralError{found}
 	}
 	return found[0], nil
+}
+
+// sharing lists the senders that have a reservation together.
+func sharing(sessions []softstate.SessionView, id uint64) (list []wire.Filter) {
+	for i := range sessions {
+		v := &sessions[i]
+		if slices.ContainsFunc(v.Branches, func(b softstate.BranchView) bool { return b.Reservation == id }) {
+			list = append(list, v.Sender)
+		}
+	}
+	return list
 }

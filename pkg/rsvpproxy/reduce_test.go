@@ -36,7 +36,7 @@ func TestReduceNamesOneReservationRFC4495Section4(t *testing.T) {
 		err     error
 	}{
 		"shared":             {q: ReduceQuery{Dst: dst, DstPort: 1}, id: 7, senders: 2},
-		"by one of them":     {q: ReduceQuery{Dst: dst, DstPort: 1, SrcPort: 11, Src: a("10.1.0.2")}, id: 7, senders: 1},
+		"by one of them":     {q: ReduceQuery{Dst: dst, DstPort: 1, SrcPort: 11, Src: a("10.1.0.2")}, id: 7, senders: 2},
 		"several interfaces": {q: ReduceQuery{Dst: dst, DstPort: 2}, several: 2},
 		"one of them":        {q: ReduceQuery{Dst: dst, DstPort: 2, Out: 3}, id: 9, senders: 1},
 		"several sessions":   {q: ReduceQuery{Dst: dst, Protocol: 17}, several: 3},

@@ -90,7 +90,7 @@ func (l *Layer) hears(now time.Time, k neighborKey, flags uint8) *neighbor {
 	if nb == nil {
 		return nil
 	}
-	if nb.room != l.heard && l.take(k.iface, l.heard) {
+	if !nb.heard && nb.room != l.heard && l.take(k.iface, l.heard) {
 		nb.room.Give(int(k.iface), 1)
 		nb.room = l.heard
 	}

@@ -213,12 +213,18 @@ func (n *Node) successor(p *psb) *otherHop {
 	return best
 }
 
-// succeed puts h in the place of p's own hop.
+// succeed puts h, which was taken, in the place of p's own hop.
 func (n *Node) succeed(now time.Time, p *psb, h *otherHop) {
-	n.takeOther(h)
-	a := arrival{heard: h.heard, until: h.life.At(), nonRSVP: h.nonRSVP, moved: true}
-	a.said, _ = n.readPolicy(h.rx.Msg.Policy) // it could be read when it came
+	a := n.arrivalOf(h)
+	a.moved = true
 	n.adopt(now, p, &h.rx, a)
+}
+
+// arrivalOf is h's last PATH as it was when it came.
+func (n *Node) arrivalOf(h *otherHop) arrival {
+	a := arrival{heard: h.heard, until: h.life.At(), nonRSVP: h.nonRSVP}
+	a.said, _ = n.readPolicy(h.rx.Msg.Policy) // it could be read then
+	return a
 }
 
 // follow has the state of another hop take over where routing does not expect the

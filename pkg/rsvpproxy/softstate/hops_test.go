@@ -400,3 +400,30 @@ func TestHopsProperty(t *testing.T) {
 		}
 	})
 }
+
+// Two previous hops that take turns with news are each told at once; a third one
+// that goes on refreshing has its refreshes all the same (RFC 2205 section 3.7).
+func TestThirdHopIsRefreshedRFC2205Section3_7(t *testing.T) {
+	third := addr("192.0.2.78")
+	r := joined(t, wire.FF)
+	r.path(via(third))
+	got := map[netip.Addr]int{}
+	for i := range 60 { // ten minutes
+		hop := prevHop
+		if i%2 == 1 {
+			hop = secondHop
+		}
+		es := r.path(via(hop), func(m *wire.Message) { m.AdSpec.General.Latency = uint32(i) })
+		es = append(es, r.path(via(third))...)
+		es = append(es, r.resv()...)
+		es = append(es, r.run(10*time.Second)...)
+		for _, s := range sends(es, wire.Resv) {
+			got[s.Dst]++
+		}
+	}
+	for _, hop := range []netip.Addr{prevHop, secondHop, third} {
+		if got[hop] < 13 { // one in 1.5 R at least
+			t.Errorf("%d RESV to %v in 20 R", got[hop], hop)
+		}
+	}
+}

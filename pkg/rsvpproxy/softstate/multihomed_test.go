@@ -81,3 +81,31 @@ func TestSeveralAddressesRFC2205Section3_3(t *testing.T) {
 		t.Errorf("a PATH of our own address is taken: %v", es)
 	}
 }
+
+// A RESV to a further previous hop names the address that this one is told, too.
+func TestFurtherHopOfSeveralAddressesRFC2205Section3_3(t *testing.T) {
+	r := newRig(t, Config{})
+	r.n = New(Config{Quick: -1}, secondEnv{r.env}, rand.New(rand.NewPCG(1, 1)))
+	r.path()
+	r.grant(r.in(right, nextHop, rightSecond, resvMsg()))
+	r.path(via(secondHop)) // prevHop stands beside it now
+	r.path()
+	want := map[netip.Addr]netip.Addr{prevHop: leftSecond, secondHop: leftAddr}
+	check := func(kind wire.MsgType, es []Effect) {
+		t.Helper()
+		seen := map[netip.Addr]bool{}
+		for _, s := range sends(es, kind) {
+			seen[s.Dst] = true
+			if s.Src != want[s.Dst] || s.Msg.Hop.Addr != s.Src {
+				t.Errorf("%v to %s from %s with the hop %s, want %s", kind, s.Dst, s.Src, s.Msg.Hop.Addr, want[s.Dst])
+			}
+		}
+		if len(seen) != 2 {
+			t.Errorf("%v went to %v", kind, seen)
+		}
+	}
+	check(wire.Resv, r.run(2*DefaultRefresh))
+	tear := resvMsg()
+	tear.Type, tear.TimeValues = wire.ResvTear, nil
+	check(wire.ResvTear, r.in(right, nextHop, rightSecond, tear))
+}

@@ -30,17 +30,17 @@ func (n *Node) requested(p *psb, out IfIndex) []wire.Object {
 // passRequest is the NOTIFY_REQUEST for the receiver proxy's own request.
 func (n *Node) passRequest(t *tcsb) []wire.Object {
 	var to []netip.Addr
-	var in IfIndex
+	var hop neighborKey
 	t.senders(func(p *psb) {
 		if a := wire.NotifyNode(p.unknown); a.IsValid() && !p.local && !slices.Contains(to, a) {
-			to, in = append(to, a), p.in
+			to, hop = append(to, a), p.prev()
 		}
 	})
 	switch {
 	case len(to) == 0:
 		return nil
 	case t.shared():
-		return []wire.Object{wire.NotifyRequest(n.addr(in, t.s.id.Dst))}
+		return []wire.Object{wire.NotifyRequest(n.addr(hop.iface, near(hop.addr, t.s.id.Dst)))}
 	default:
 		return []wire.Object{wire.NotifyRequest(to[0])}
 	}

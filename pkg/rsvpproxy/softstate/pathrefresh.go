@@ -228,6 +228,7 @@ func (n *Node) pathExpired(now time.Time, p *psb) {
 func (n *Node) pathEnded(now time.Time, p *psb, unknown []wire.Object) {
 	if h := n.successor(p); h != nil {
 		n.unholdSender(p.prev())
+		n.takeOther(h)
 		n.succeed(now, p, h)
 		return
 	}
@@ -238,9 +239,7 @@ func (n *Node) pathEnded(now time.Time, p *psb, unknown []wire.Object) {
 	}
 	n.teardown(now, p, unknown)
 	for _, h := range rest { // it may serve some day (RFC 2205 section 3.9)
-		a := arrival{heard: h.heard, until: h.life.At(), nonRSVP: h.nonRSVP}
-		a.said, _ = n.readPolicy(h.rx.Msg.Policy) // it could be read when it came
-		n.pathCame(now, &h.rx, a)
+		n.pathCame(now, &h.rx, n.arrivalOf(h))
 	}
 }
 

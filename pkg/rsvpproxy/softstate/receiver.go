@@ -109,7 +109,7 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	r.unknown = n.passRequest(t)
 	n.displace(t) // PATH ends here now: those who asked cannot any more
 	if spec.Confirm && !p.confirmed && !p.local {
-		p.confirm = n.addr(p.in, p.s.id.Dst)
+		p.confirm = n.addr(p.in, near(p.phop.Addr, p.s.id.Dst))
 	}
 	if !r.wanted().equal(want) {
 		r.next = &want

@@ -31,7 +31,12 @@ func (n *Node) resvSend(now time.Time, u *upstream, first, fresh bool) {
 	}
 	out, hop := u.to()
 	u.r = slew(u.r, n.refreshOn(out))
-	n.timers.Set(&u.timer, now.Add(n.interval(u.r, &u.quick)))
+	next := now.Add(n.interval(u.r, &u.quick))
+	if first {
+		n.timers.Sooner(&u.timer, next) // the other hops are due all the same
+	} else {
+		n.timers.Set(&u.timer, next)
+	}
 	m := n.upMessage(u, wire.Resv, o.style)
 	m.TimeValues, m.Scope = timeValues(u.r), o.scope
 	m.Flows = []wire.FlowDescriptor{{FlowSpec: &o.flow, Filters: o.filters}}
@@ -74,7 +79,7 @@ func (n *Node) copies(u *upstream, m *wire.Message, fresh bool) {
 			return
 		}
 		c := *m
-		c.Hop = &wire.Hop{Addr: n.addr(out, u.s.id.Dst), LIH: hop.LIH}
+		c.Hop = &wire.Hop{Addr: n.addr(out, near(hop.Addr, u.s.id.Dst)), LIH: hop.LIH}
 		c.ResvConfirm, c.SendTTL = netip.Addr{}, n.cfg.TTL
 		n.transmit(Send{Out: out, Src: n.addr(out, hop.Addr), Dst: hop.Addr, TTL: n.cfg.TTL, Msg: &c, Fresh: fresh})
 	})

@@ -22,12 +22,12 @@ type declared struct {
 
 // speakAgain goes on for a sender that has stopped to speak RSVP itself and is
 // still declared. The session stays as it is downstream: PATH comes from the
-// same address and hop, and only what it announces is ours again.
+// same address and hop, and only what it announces is ours again. Its previous
+// hops are forgotten.
 func (n *Node) speakAgain(now time.Time, p *psb) {
 	n.timers.Stop(&p.life)
 	n.timers.Stop(&p.up.timer)
 	n.timers.Stop(&p.failureTime)
-	n.leaveOthers(p)
 	n.unholdSender(p.prev())
 	p.phop, p.ttl, p.local, p.in = wire.Hop{}, p.own.ttl, true, p.own.in
 	n.recount(p)

@@ -176,28 +176,25 @@ func (t *Table) reserved(e *end, v softstate.Event) {
 // much: the way between would give, and confirm, no more than the entry's TSpec,
 // and refuse the rest when it comes.
 func (x *exit) wanted() map[flowID]intserv.FlowSpec {
-	out := map[flowID]intserv.FlowSpec{}
-	var list []intserv.TSpec
-	fresh := map[flowID]intserv.FlowSpec{}
+	out, fresh := map[flowID]intserv.FlowSpec{}, []flowID(nil)
+	var total intserv.TSpec // r and b alone
 	for id, f := range x.flows {
 		_, bound := x.bound[id.session]
 		_, refused := x.refused[id]
 		was, had := x.accepted[id]
 		if bound && had {
-			out[id], list = was, append(list, was.TSpec)
+			out[id], total = was, plus(total, was.TSpec, 1)
 		}
 		if bound && !refused && (!had || was != f.spec) {
-			fresh[id] = f.spec
+			fresh = append(fresh, id)
 		}
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(fresh), byAge) {
-		with := append(slices.Clone(list), fresh[id].TSpec)
-		if was, had := out[id]; had {
-			with[slices.Index(with, was.TSpec)] = with[len(with)-1]
-			with = with[:len(with)-1]
-		}
-		if covers(x.tspec, intserv.Sum(with...)) {
-			out[id], list = fresh[id], with
+	slices.SortFunc(fresh, byAge)
+	for _, id := range fresh {
+		spec, was := x.flows[id].spec, out[id]
+		with := plus(plus(total, was.TSpec, -1), spec.TSpec, 1)
+		if covers(was.TSpec, spec.TSpec) || covers(x.tspec, with) {
+			out[id], total = spec, with
 		}
 	}
 	return out

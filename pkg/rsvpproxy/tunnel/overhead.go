@@ -59,6 +59,13 @@ func covers(have, need intserv.TSpec) bool {
 
 const slack = 1 - 1e-6
 
+// plus adds, or takes away, what covers looks at.
+func plus(a, b intserv.TSpec, sign float64) intserv.TSpec {
+	a.Rate += sign * b.Rate
+	a.Bucket += sign * b.Bucket
+	return a
+}
+
 // carries says whether a reservation of the size of have carries need.
 func carries(have, need intserv.FlowSpec) bool {
 	if have.Service != need.Service && need.Service == intserv.Guaranteed {
