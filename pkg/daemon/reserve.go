@@ -321,9 +321,10 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 		if p.Marked {
 			out.DSCP = p.DSCP
 		}
-		if p.TCP == config.TCPPace && t.engaged(key, r, shard) {
-			// The engine keeps to p, and it is in front of the policer: what its queue
-			// pushes together is not the source's doing. r and b leave room for that.
+		if p.TCP == config.TCPPace && t.engaged(key, r, shard) && !t.cheatParams(key, p, ts, false).Thin {
+			// The engine keeps to p, unless it thins ACKs, and it is in front of the
+			// policer: what its queue pushes together is not the source's doing. r
+			// and b leave room for that.
 			out.Peak = math.Inf(1)
 		}
 		out.Cheated = known && g.speaks() && shard >= 0 && (len(r.keys) == 1 || r.members[key].started)

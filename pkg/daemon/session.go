@@ -25,6 +25,9 @@ func flowKey(s wire.Session, f wire.Filter) packet.FlowKey {
 			key.Label = f.Label
 			return key
 		}
+		if s.Protocol == packet.ProtoESP || s.Protocol == packet.ProtoAH {
+			s.DstPort, f.SrcPort = 0, 0 // they have none, and an SPI stands in their place
+		}
 	case wire.FormatGPI:
 		return packet.SPIKey(s.Protocol, f.Src, s.Dst, f.SPI)
 	default:

@@ -163,6 +163,17 @@ func TestKeysWithoutPortsRFC2205Section3_2(t *testing.T) {
 	}
 }
 
+// Ports that a session gives to IPsec are none of its data, and no SPI of another's.
+func TestIPsecHasNoPorts(t *testing.T) {
+	src, dst := netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.2.0.2")
+	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH} {
+		key := flowKey(wire.Session{Dst: dst, Protocol: proto, DstPort: 0x2002}, wire.Filter{Src: src, SrcPort: 0x1001})
+		if key.SPI() != 0 || key.SrcPort != 0 || key.DstPort != 0 {
+			t.Errorf("%v", key)
+		}
+	}
+}
+
 // The receiver proxy speaks for hosts' IPsec flows, and for no router's aggregates.
 // RFC 3175 sections 2.1 to 2.12 and RFC 4860 section 4 are an aggregator's; RFC 2997
 // section 3.3 is a receiver's.

@@ -186,9 +186,9 @@ func (e *Engine) renew(c *conn) {
 		e.event(c, EventReplaced, reasonReplaced)
 	}
 	e.release(c)
-	next := conn{key: c.key, plain: c.plain, unread: c.unread, heap: c.heap, due: c.due, last: c.last}
+	next := conn{key: c.key, plain: c.plain, heap: c.heap, due: c.due, last: c.last}
 	if c.state == Opening {
-		next.want = c.want // the same attempt, tried again
+		next.want, next.unread = c.want, c.unread // the same attempt, tried again
 	}
 	*c = next
 }

@@ -214,10 +214,10 @@ func TestNoFillLooksAtNothing(t *testing.T) {
 		if st := l.stats(); st.State != c.want || st.State == LeftAlone && st.Reason != ErrUnread.Error() {
 			t.Errorf("%+v: %v %q", c, st.State, st.Reason)
 		}
-		// Ports that are used anew are no other policy's.
+		// Ports that are used anew may be another policy's by now.
 		l.handle(&packet.Segment{Key: l.key, TTL: 64, Seq: l.sisn.Add(1 << 20), Flags: syn, Window: 64000, Options: l.synOpts()}, Meta{})
-		if got := l.e.find(l.key).unread; got != c.unread {
-			t.Errorf("%+v: after a new SYN %v", c, got)
+		if l.e.find(l.key).unread {
+			t.Errorf("%+v: a new connection is not looked at", c)
 		}
 	}
 }

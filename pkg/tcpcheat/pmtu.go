@@ -80,6 +80,7 @@ func (e *Engine) inPiecesNow(c *conn, seq packet.Seq, data []byte, fin bool) boo
 	if ch.path == 0 || len(data) <= ch.path {
 		return false
 	}
+	from := seq
 	for len(data) > 0 {
 		n := min(len(data), ch.path)
 		flags := uint8(packet.FlagACK | packet.FlagPSH)
@@ -93,5 +94,6 @@ func (e *Engine) inPiecesNow(c *conn, seq packet.Seq, data []byte, fin bool) boo
 		seq = seq.Add(1)
 	}
 	c.src.max = packet.MaxSeq(c.src.max, seq)
+	e.fillData(c, from, seq, fin)
 	return true
 }

@@ -28,12 +28,14 @@ func (e *Engine) tooBig(v packet.View) {
 	ch := c.ch
 	c.stats.TooBig++
 	e.totals.TooBig++
-	if path < ch.cut() {
+	narrower := path < ch.cut()
+	if narrower {
 		c.narrow(e.now, path)
 	}
-	if ch.Mode == Reliable {
+	switch {
+	case ch.Mode == Reliable:
 		c.tooLong(q.Seq)
-	} else if ch.early.due != 0 {
+	case narrower && ch.early.due != 0: // others are about copies of the same
 		e.rescue(c)
 	}
 	if ch.active {

@@ -225,6 +225,59 @@ func TestTooBigBesideFill(t *testing.T) {
 	if filled < 2*1448 {
 		t.Errorf("%d bytes filled: %+v", filled, l.stats())
 	}
+	// What came after the error went in pieces, and its holes are seen too.
+	const more = 2*1448 + 1000
+	if a := l.src(ack, more, 1448, l.opts()); a != Drop {
+		t.Fatalf("new data goes on whole: %v", a)
+	}
+	l.src(ack, more+1448, 1448, l.opts())
+	l.take() // the pieces
+	l.pass(20 * time.Millisecond)
+	for range 3 {
+		l.rcv(ack, more, 65000, 0, 0, sackOpt(l, more+1448, more+2*1448))
+		l.now = l.now.Add(10 * time.Millisecond)
+	}
+	filled = 0
+	for _, s := range append(l.take(), l.pass(2*time.Second)...) {
+		if s.to == ToReceiver && s.off >= more {
+			filled += len(s.Payload())
+		}
+	}
+	if filled < 1448 {
+		t.Errorf("%d bytes filled of what came after: %+v", filled, l.stats())
+	}
+}
+
+// Each of several segments on their way that did not fit brings an error, and what
+// was on its way when cheating began is sent again for the first of them alone
+// (RFC 5927: who can guess a sequence number shall not have it repeated at will).
+func TestTooBigRescuesOnce(t *testing.T) {
+	l := newLab(t)
+	l.open()
+	for i := range 8 {
+		l.src(ack, i*1448, 1448, l.opts())
+	}
+	p := labParams
+	p.Mode = Realtime
+	if err := l.e.Start(l.now, l.key, p); err != nil {
+		t.Fatal(err)
+	}
+	l.take()
+	for i := range 8 {
+		l.quote(i*1448, 1448, 1400)
+	}
+	for range 50 {
+		l.quote(0, 1448, 1400)
+	}
+	sent := 0
+	for _, s := range l.take() {
+		if s.to == ToReceiver {
+			sent += len(s.Payload())
+		}
+	}
+	if sent != 8*1448 {
+		t.Errorf("%d bytes sent again of %d", sent, 8*1448)
+	}
 }
 
 // In realtime what is lost is lost, but what follows goes in pieces, up to the FIN.

@@ -36,7 +36,7 @@ type named struct {
 var (
 	gpiSession = named{
 		"RFC2207",
-		wire.Session{Dst: dstHost, Protocol: protoESP, DstPort: 8192, Format: wire.FormatGPI},
+		wire.Session{Dst: dstHost, Protocol: wire.ProtoESP, DstPort: 8192, Format: wire.FormatGPI},
 		wire.Filter{Src: srcHost, SPI: 0x1001, Format: wire.FormatGPI},
 	}
 	aggregateSession = named{
@@ -101,7 +101,7 @@ func TestFormatsAreSessionsApart(t *testing.T) {
 	for name, list := range map[string][]named{
 		"RFC2207/4.1/vDstPort tells sessions apart": {gpiSession, other(gpiSession, func(n *named) { n.session.DstPort++ })},
 		"RFC2207/4.1/never merges with ports": {gpiSession, {
-			session: wire.Session{Dst: dstHost, Protocol: protoESP}, sender: wire.Filter{Src: srcHost},
+			session: wire.Session{Dst: dstHost, Protocol: wire.ProtoESP}, sender: wire.Filter{Src: srcHost},
 		}},
 		"RFC3175/3.3/DSCP tells aggregates apart": {aggregateSession, other(aggregateSession, func(n *named) { n.session.DSCP = 34 })},
 		"RFC4860/2.1/vDstPort":                    {genericSession, other(genericSession, func(n *named) { n.session.DstPort = 0 })},

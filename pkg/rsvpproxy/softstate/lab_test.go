@@ -115,7 +115,7 @@ func (l *lab) use(f wire.Format) {
 	l.format, l.group.Format = f, f
 	switch f {
 	case wire.FormatGPI:
-		l.group.Protocol, l.group.DstPort = protoESP, 8192
+		l.group.Protocol, l.group.DstPort = wire.ProtoESP, 8192
 	case wire.FormatAggregate:
 		l.group.Protocol, l.group.DstPort, l.group.DSCP = 0, 0, 46
 	case wire.FormatGenericAggregate:

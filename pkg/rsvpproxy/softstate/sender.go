@@ -107,19 +107,13 @@ func (n *Node) supports(dst, src netip.Addr, in IfIndex) bool {
 	return true
 }
 
-// The protocols whose packets an SPI tells apart (RFC 2207 section 4.1).
-const (
-	protoESP = 50
-	protoAH  = 51
-)
-
 func (s *Sender) check() error {
 	switch {
 	case !s.Session.Dst.IsValid() || !s.Filter.Src.IsValid() || s.Session.Dst.Is4() != s.Filter.Src.Is4() || s.Filter.Src.IsMulticast():
 		return fmt.Errorf("session %v sender %v: address: %w", s.Session, s.Filter, ErrInvalid)
 	case !s.Session.Takes(s.Filter.Format) || s.Filter.Format == wire.FormatFlowLabel && s.Filter.Label == 0:
 		return fmt.Errorf("session %v sender %v: conflicting C-Type (RFC 2207 section 4.1): %w", s.Session, s.Filter, ErrInvalid)
-	case s.Session.Format == wire.FormatGPI && (s.Session.Protocol != protoESP && s.Session.Protocol != protoAH || s.Session.DstPort == 0):
+	case s.Session.Format == wire.FormatGPI && (s.Session.Protocol != wire.ProtoESP && s.Session.Protocol != wire.ProtoAH || s.Session.DstPort == 0):
 		return fmt.Errorf("session %v: no IPsec protocol, or no virtual port (RFC 2207 section 4.1): %w", s.Session, ErrInvalid)
 	case s.Session.Dst.IsUnspecified() || s.Filter.Src.IsUnspecified() || s.Session.Protocol == 0 && s.Session.Format < wire.FormatAggregate:
 		return fmt.Errorf("session %v sender %v: zero address or protocol: %w", s.Session, s.Filter, ErrInvalid)

@@ -42,6 +42,12 @@ func (f Format) Filters() Format {
 	return f
 }
 
+// The protocols whose packets an SPI tells apart (RFC 2207 section 4.1).
+const (
+	ProtoESP = 50
+	ProtoAH  = 51
+)
+
 // Takes says whether filters of a format belong to a session (RFC 2207 section 4.1).
 // A session of ports has senders that a source port names, and over IPv6 such that a
 // flow label does.

@@ -177,13 +177,14 @@ func TestFormatMixRFC2207Section4_1(t *testing.T) {
 // not zero; an aggregate has no protocol, and six bits of DSCP.
 func TestSessionFormatCheck(t *testing.T) {
 	for s, want := range map[Session]Kind{
-		{Dst: four.dst, Protocol: 50, Format: FormatGPI}:        KindFormat,
-		{Dst: four.dst, DstPort: 1, Format: FormatGPI}:          KindProtocol,
-		{Dst: four.dst, DSCP: 64, Format: FormatAggregate}:      KindFormat,
-		{Dst: four.dst, Protocol: 1, Format: 9}:                 KindFormat,
-		{Format: FormatGenericAggregate}:                        KindAddress,
-		{Dst: four.dst, Format: FormatAggregate, DSCP: 46}:      0,
-		{Dst: four.dst, Format: FormatGenericAggregate, PHB: 1}: 0,
+		{Dst: four.dst, Protocol: 50, Format: FormatGPI}:            KindFormat,
+		{Dst: four.dst, DstPort: 1, Format: FormatGPI}:              KindProtocol,
+		{Dst: four.dst, Protocol: 6, DstPort: 1, Format: FormatGPI}: KindFormat,
+		{Dst: four.dst, DSCP: 64, Format: FormatAggregate}:          KindFormat,
+		{Dst: four.dst, Protocol: 1, Format: 9}:                     KindFormat,
+		{Format: FormatGenericAggregate}:                            KindAddress,
+		{Dst: four.dst, Format: FormatAggregate, DSCP: 46}:          0,
+		{Dst: four.dst, Format: FormatGenericAggregate, PHB: 1}:     0,
 	} {
 		err := s.check()
 		if want == 0 != (err == nil) || err != nil && err.Kind != want {

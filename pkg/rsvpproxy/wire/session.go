@@ -125,6 +125,8 @@ func (s Session) check() *Error {
 		return malformed(KindFormat, ClassSession, "no such format")
 	case s.Protocol == 0 && !aggregate:
 		return malformed(KindProtocol, ClassSession, "protocol is zero")
+	case s.Format == FormatGPI && s.Protocol != ProtoESP && s.Protocol != ProtoAH:
+		return malformed(KindFormat, ClassSession, "protocol %d has no SPI (RFC 2207 section 4.1)", s.Protocol)
 	case s.Format == FormatGPI && s.DstPort == 0:
 		// So that it never merges with a session of ports (RFC 2207 section 4.1).
 		return malformed(KindFormat, ClassSession, "virtual destination port is zero")

@@ -52,7 +52,11 @@ func (t *Table) counted(k packet.FlowKey, by int) error {
 	if (before == 0) == (t.rows[kind] == 0) {
 		return nil
 	}
-	return t.tellPartial()
+	if err := t.tellPartial(); err != nil {
+		t.rows[kind] = before
+		return err
+	}
+	return nil
 }
 
 func (t *Table) tellPartial() error {

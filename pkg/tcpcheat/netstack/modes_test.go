@@ -72,7 +72,7 @@ func TestReliable(t *testing.T) {
 	k := kind{"reliable", 1_000_000, func(s *schedule) {
 		s.params[0] = s.reliable()
 		s.toggle()
-	}}
+	}, []act{fakes, repeats}}
 	k.run(t, 100)
 }
 
@@ -83,7 +83,7 @@ func TestRealtime(t *testing.T) {
 		s.params[0] = s.realtime()
 		s.keepAll()
 		s.toggle()
-	}}
+	}, []act{fakes}}
 	k.run(t, 100)
 }
 
@@ -93,7 +93,7 @@ func TestPace(t *testing.T) {
 		s.paced()
 		s.checks.steady = true
 		s.toggle()
-	}}
+	}, []act{edges}}
 	k.run(t, 100)
 }
 
@@ -103,7 +103,7 @@ func TestThinnedAlone(t *testing.T) {
 		s.narrow()
 		s.params[1] = s.thinned()
 		s.checks.steady = true
-	}}
+	}, []act{thinnings}}
 	k.run(t, 60)
 }
 
@@ -112,7 +112,7 @@ func TestThinnedReliable(t *testing.T) {
 	k := kind{"reliable, thin_acks", 5_000_000, func(s *schedule) {
 		s.narrow()
 		s.params[0], s.params[1] = s.reliable(), s.thinned()
-	}}
+	}, []act{fakes, thinnings}}
 	k.run(t, 60)
 }
 
@@ -127,7 +127,7 @@ func TestFill(t *testing.T) {
 			s.params[0] = s.realtime()
 		}
 		s.last.loss = pick(s.rng, 0, 0, 0.01)
-	}}
+	}, []act{fakes, fillings}}
 	k.run(t, 100)
 }
 
@@ -148,6 +148,6 @@ func TestReset(t *testing.T) {
 			s.params[0], s.params[1] = s.reliable(), s.thinned()
 		}
 		s.reset()
-	}}
+	}, []act{fakes, edges}}
 	k.run(t, 100)
 }

@@ -112,11 +112,19 @@ func (k *kind) run(t *testing.T, n uint64) {
 	}
 	t.Parallel()
 	t.Logf("seeds %d to %d", from, to-1)
-	stuck := uint64(0)
+	stuck, done := uint64(0), make([]uint64, len(k.acts))
 	for seed := from; seed < to && !t.Failed(); seed++ {
 		s := newSchedule(t, k, seed)
 		if !s.complete() {
 			stuck++
+		}
+		for i, a := range k.acts {
+			done[i] += a.of(s.boxes[0].stats(), s.boxes[1].stats())
+		}
+	}
+	for i, a := range k.acts {
+		if done[i] == 0 && !*plain && *only == 0 && !t.Failed() {
+			t.Errorf("there were no %s in all the schedules", a.name)
 		}
 	}
 	if stuck > 0 {

@@ -20,7 +20,22 @@ type kind struct {
 	// draw chooses what the kind is about: which box does what, and faults that
 	// it cannot bear.
 	draw func(s *schedule)
+	acts []act // without these in any schedule the test would prove nothing
 }
+
+// act is something that the boxes at the source's and the receiver's side do.
+type act struct {
+	name string
+	of   func(a, b tcpcheat.Stats) uint64
+}
+
+var (
+	fakes     = act{"fake ACKs", func(a, _ tcpcheat.Stats) uint64 { return a.FakeAcks }}
+	repeats   = act{"retransmissions", func(a, _ tcpcheat.Stats) uint64 { return a.Retransmits }}
+	edges     = act{"edges of its own", func(a, b tcpcheat.Stats) uint64 { return a.Rewritten + a.WindowUpdates + b.Rewritten + b.WindowUpdates }}
+	thinnings = act{"thinned ACKs", func(_, b tcpcheat.Stats) uint64 { return b.Thinned }}
+	fillings  = act{"filled bytes", func(_, b tcpcheat.Stats) uint64 { return b.FilledBytes }}
+)
 
 // schedule is what is drawn for one run.
 type schedule struct {
