@@ -133,6 +133,7 @@ func (l *lab) set(p path) error {
 func (l *lab) start(ctx context.Context, policies []policy) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
+	list := make([]box.Written, 0, 2)
 	for i, v := range []boxValues{
 		{Role: "sender", Capacity: capacity},
 		{Role: "receiver"},
@@ -143,27 +144,11 @@ func (l *lab) start(ctx context.Context, policies []policy) error {
 		if err != nil {
 			return err
 		}
-		file := filepath.Join(l.dir, name+".yaml")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			return err
-		}
-		b, err := box.Start(ctx, l.net.Rig, box.Config{
-			Name: name, NS: []*netns.NetNS{l.net.Box1, l.net.Box2}[i], Program: l.program,
-			Config: file, Socket: filepath.Join(l.dir, name+".sock"),
-		})
-		if b != nil {
-			l.boxes = append(l.boxes, b)
-		}
-		if err != nil {
-			return err
-		}
+		list = append(list, box.Written{Name: name, NS: []*netns.NetNS{l.net.Box1, l.net.Box2}[i], Text: text})
 	}
-	for _, b := range l.boxes {
-		if err := b.Ready(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	boxes, err := box.StartAll(ctx, l.net.Rig, l.program, l.dir, list...)
+	l.boxes = append(l.boxes, boxes...)
+	return err
 }
 
 // stop ends box 1, whose tears box 2 then still hears, and box 2.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
@@ -46,6 +48,38 @@ func Start(ctx context.Context, r *rig.Rig, c Config) (*Box, error) {
 		return b, fmt.Errorf("%s: %w", c.Name, err)
 	}
 	return b, nil
+}
+
+// Written is a box whose configuration is a text.
+type Written struct {
+	Name string
+	NS   *netns.NetNS
+	Text string
+}
+
+// StartAll writes the configurations into a directory, starts the program on
+// each, and waits until all are running. With an error those that have started
+// are returned too.
+func StartAll(ctx context.Context, r *rig.Rig, program, dir string, list ...Written) (boxes []*Box, err error) {
+	for _, w := range list {
+		file := filepath.Join(dir, w.Name+".yaml")
+		if err := os.WriteFile(file, []byte(w.Text), 0o600); err != nil {
+			return boxes, err
+		}
+		b, err := Start(ctx, r, Config{Name: w.Name, NS: w.NS, Program: program, Config: file, Socket: filepath.Join(dir, w.Name+".sock")})
+		if b != nil {
+			boxes = append(boxes, b)
+		}
+		if err != nil {
+			return boxes, err
+		}
+	}
+	for _, b := range boxes {
+		if err := b.Ready(ctx); err != nil {
+			return boxes, err
+		}
+	}
+	return boxes, nil
 }
 
 // Ready waits until the box says that it is running.
