@@ -130,8 +130,10 @@ func (e *requestErrors) flow(ask *console.ReservationRequest) packet.FlowKey {
 }
 
 func protocolOf(v console.Value) (uint8, error) {
-	for _, p := range []uint8{packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP, packet.ProtoICMPv6, packet.ProtoESP,
-		packet.ProtoAH, packet.ProtoDCCP, packet.ProtoSCTP, packet.ProtoUDPLite} {
+	for _, p := range []uint8{
+		packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP, packet.ProtoICMPv6, packet.ProtoESP,
+		packet.ProtoAH, packet.ProtoDCCP, packet.ProtoSCTP, packet.ProtoUDPLite,
+	} {
 		if packet.ProtoName(p) == v.Text {
 			return p, nil
 		}
