@@ -18,6 +18,9 @@ type Request struct {
 	// Senders is the sum of what the senders announce (RFC 2205 section 2.2); the
 	// zero TSpec means that it is not known.
 	Senders intserv.TSpec
+	// Level is the service level that the link gives it: the DSCP that its packets
+	// are marked with.
+	Level uint8
 	// Delay, if not zero, is the queueing delay that guaranteed service has to
 	// keep over a path with the error terms Ctot (bytes) and Dtot (microseconds).
 	Delay      time.Duration
@@ -135,21 +138,20 @@ func (c *Control) commit(r Request, l Link, old Entry, less bool) Decision {
 		// A sender may announce packets that its receivers did not ask for.
 		installed.TSpec.MaxPacket = l.MTU
 	}
-	bandwidth := units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))
-	e := Entry{ID: r.ID, Link: l.Name, Bandwidth: bandwidth, Burst: l.burst(installed), Request: r}
+	e, limits := l.entry(r, installed)
 	if d, refused := c.checkBursts(e, l, old); refused && !less {
 		return d
 	}
-	used, ok, err := c.ledger.Commit(e, l.limit())
+	short, ok, err := c.ledger.Commit(e, limits)
 	switch {
 	case err != nil:
 		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
 	case !ok:
 		return refuse(CodeAdmission, ValueBandwidth,
 			"%s has %.0f of %.0f bytes/s left, asked for are %d",
-			l.Name, l.free(Usage{Bandwidth: used}), l.Reservable, bandwidth)
+			short.Account, l.free(Usage{Bandwidth: short.Used}), l.Reservable, e.of(short.Account))
 	}
-	return Decision{Admitted: true, Installed: installed, Bandwidth: bandwidth}
+	return Decision{Admitted: true, Installed: installed, Bandwidth: e.Bandwidth()}
 }
 
 // checkBursts refuses what would break the delay bounds that guaranteed flows on
@@ -185,6 +187,9 @@ func (c *Control) Release(id ID) (bool, error) {
 
 // Reservations returns what is granted on a link.
 func (c *Control) Reservations(link string) ([]Entry, error) { return c.ledger.Entries(link) }
+
+// Sum returns what an account holds.
+func (c *Control) Sum(a Account) (int64, error) { return c.ledger.Sum(a) }
 
 // LinkUsage is a link and what it granted.
 type LinkUsage struct {

@@ -251,7 +251,7 @@ type brokenLedger struct{ *Memory }
 
 var errBroken = errors.New("out of reach")
 
-func (brokenLedger) Commit(Entry, int64) (int64, bool, error) { return 0, false, errBroken }
+func (brokenLedger) Commit(Entry, []int64) (Short, bool, error) { return Short{}, false, errBroken }
 
 func TestLedgerFailureIsRefusal(t *testing.T) {
 	c := New(brokenLedger{NewMemory()}, 10, wan())

@@ -3,7 +3,7 @@ package admission
 import (
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 )
 
 // Hold counts a reservation that is in force already, whatever its link has
@@ -18,11 +18,8 @@ func (c *Control) Hold(r Request) error {
 	if !ok {
 		return fmt.Errorf("link %q is not configured", r.Link)
 	}
-	f := r.FlowSpec
-	return c.putBack([]Entry{{
-		ID: r.ID, Link: r.Link, Bandwidth: units(f.TSpec.LinkRate(f.Bandwidth(), link.Overhead)),
-		Burst: link.burst(f), Request: r,
-	}})
+	e, _ := link.entry(r, r.FlowSpec)
+	return c.putBack([]Entry{e})
 }
 
 // setAside takes entries out of the account while a decision is made.
@@ -43,7 +40,8 @@ func (c *Control) setAside(list []ID) (out []Entry, err error) {
 func (c *Control) putBack(list []Entry) error {
 	var errs []error
 	for _, e := range list {
-		if _, _, err := c.ledger.Commit(e, math.MaxInt64); err != nil {
+		limits := slices.Repeat([]int64{noLimit}, len(e.Shares))
+		if _, _, err := c.ledger.Commit(e, limits); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -2,7 +2,9 @@ package admission
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 
@@ -12,13 +14,51 @@ import (
 // ID names a reservation; it is the caller's.
 type ID string
 
-// Entry is one line of the account.
+// Entry is one line of the ledger.
 type Entry struct {
-	ID        ID
-	Link      string
-	Bandwidth int64 // bytes/s counted against the link
-	Burst     int64 // bytes that it may send at once, see [Link]
-	Request   Request
+	ID   ID
+	Link string
+	// Shares are what it takes of each account, none of which is named twice. The
+	// first is the link's.
+	Shares  []Share
+	Burst   int64 // bytes that it may send at once, see [Link]
+	Request Request
+}
+
+// Bandwidth is what the entry takes of its link, in bytes/s.
+func (e *Entry) Bandwidth() int64 {
+	if len(e.Shares) == 0 {
+		return 0
+	}
+	return e.Shares[0].Amount
+}
+
+// of is what the entry takes of an account.
+func (e *Entry) of(a Account) int64 {
+	for _, s := range e.Shares {
+		if s.Account == a {
+			return s.Amount
+		}
+	}
+	return 0
+}
+
+// check tells what a ledger cannot count.
+func (e *Entry) check(limits []int64) error {
+	if len(limits) != len(e.Shares) {
+		return fmt.Errorf("entry %s: %d limits for %d accounts", e.ID, len(limits), len(e.Shares))
+	}
+	for i, s := range e.Shares {
+		if s.Amount < 0 || s.Amount > maxUnits {
+			return fmt.Errorf("entry %s: %d is no share of %s", e.ID, s.Amount, s.Account)
+		}
+		for _, o := range e.Shares[:i] {
+			if o.Account == s.Account {
+				return fmt.Errorf("entry %s: %s is named twice", e.ID, s.Account)
+			}
+		}
+	}
+	return nil
 }
 
 // Usage is what a link has granted.
@@ -32,7 +72,7 @@ type Usage struct {
 // plus returns u with an entry more (sign 1) or less (-1).
 func (u Usage) plus(e Entry, sign int) Usage {
 	u.Reservations += sign
-	u.Bandwidth += int64(sign) * e.Bandwidth
+	u.Bandwidth += int64(sign) * e.Bandwidth()
 	u.Burst += int64(sign) * e.Burst
 	if e.guaranteed() {
 		u.Guaranteed += sign
@@ -42,57 +82,66 @@ func (u Usage) plus(e Entry, sign int) Usage {
 
 func (e *Entry) guaranteed() bool { return e.Request.FlowSpec.Service == intserv.Guaranteed }
 
-// Ledger keeps the account of all links. Commit must be atomic: with a ledger
-// that several boxes share, two of them may ask for the last of a link at once.
+// noLimit is the limit of an account that has none.
+const noLimit = math.MaxInt64
+
+// Ledger keeps all accounts. Commit must be atomic: with a ledger that several
+// boxes share, two of them may ask for the last of an account at once.
 type Ledger interface {
-	// Commit records e in place of the entry with its ID, unless the link's sum
-	// would pass limit. An entry that does not grow on its link is always
-	// recorded. used is the link's sum without the earlier entry.
-	Commit(e Entry, limit int64) (used int64, ok bool, err error)
+	// Commit records e in place of the entry with its ID, whatever accounts that
+	// was counted in, unless the sum of one of e's accounts would pass its limit:
+	// then short names the first of them, and nothing is changed. limits are
+	// parallel to e.Shares; math.MaxInt64 is none. An account in which e does not
+	// take more than the earlier entry is never in the way.
+	Commit(e Entry, limits []int64) (short Short, ok bool, err error)
 	// Remove deletes an entry; ok is false when there was none.
 	Remove(id ID) (e Entry, ok bool, err error)
 	// Entry returns an entry.
 	Entry(id ID) (e Entry, ok bool, err error)
 	// Entries returns a link's entries in the order of their IDs.
 	Entries(link string) ([]Entry, error)
-	// Usage returns a link's sum.
+	// Usage returns what the entries of a link sum up to.
 	Usage(link string) (Usage, error)
+	// Sum returns what an account holds.
+	Sum(a Account) (int64, error)
 	// Len returns how many entries there are.
 	Len() int
 }
 
 // Memory is a Ledger of this process alone. It may be used by several goroutines.
 type Memory struct {
-	mu      sync.Mutex
-	entries map[ID]Entry
-	links   map[string]Usage
+	mu       sync.Mutex
+	entries  map[ID]Entry
+	links    map[string]Usage
+	accounts map[Account]int64 // without those that hold nothing
 }
 
 // NewMemory returns an empty ledger.
 func NewMemory() *Memory {
-	return &Memory{entries: map[ID]Entry{}, links: map[string]Usage{}}
+	return &Memory{entries: map[ID]Entry{}, links: map[string]Usage{}, accounts: map[Account]int64{}}
 }
 
 // Commit implements [Ledger].
-func (m *Memory) Commit(e Entry, limit int64) (used int64, ok bool, err error) {
+func (m *Memory) Commit(e Entry, limits []int64) (Short, bool, error) {
+	if err := e.check(limits); err != nil {
+		return Short{}, false, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old, had := m.entries[e.ID]
-	used = m.links[e.Link].Bandwidth
-	grows := true
-	if had && old.Link == e.Link {
-		used -= old.Bandwidth
-		grows = e.Bandwidth > old.Bandwidth
-	}
-	if grows && e.Bandwidth > limit-used {
-		return used, false, nil
+	for i, s := range e.Shares {
+		was := old.of(s.Account)
+		used := m.accounts[s.Account] - was
+		if s.Amount > was && s.Amount > limits[i]-used {
+			return Short{s.Account, used}, false, nil
+		}
 	}
 	if had {
 		m.count(old, -1)
 	}
 	m.entries[e.ID] = e
 	m.count(e, 1)
-	return used, true, nil
+	return Short{}, true, nil
 }
 
 // Remove implements [Ledger].
@@ -136,6 +185,13 @@ func (m *Memory) Usage(link string) (Usage, error) {
 	return m.links[link], nil
 }
 
+// Sum implements [Ledger].
+func (m *Memory) Sum(a Account) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.accounts[a], nil
+}
+
 // Len implements [Ledger].
 func (m *Memory) Len() int {
 	m.mu.Lock()
@@ -143,12 +199,18 @@ func (m *Memory) Len() int {
 	return len(m.entries)
 }
 
-// count adds e to its link's sum, or takes it away; m.mu is held.
+// count adds e to the sums that it is part of, or takes it away; m.mu is held.
 func (m *Memory) count(e Entry, sign int) {
-	u := m.links[e.Link].plus(e, sign)
-	if u.Reservations == 0 {
+	if u := m.links[e.Link].plus(e, sign); u.Reservations == 0 {
 		delete(m.links, e.Link)
-		return
+	} else {
+		m.links[e.Link] = u
 	}
-	m.links[e.Link] = u
+	for _, s := range e.Shares {
+		if sum := m.accounts[s.Account] + int64(sign)*s.Amount; sum == 0 {
+			delete(m.accounts, s.Account)
+		} else {
+			m.accounts[s.Account] = sum
+		}
+	}
 }

@@ -38,7 +38,7 @@ const precision = 1e-6
 // limit returns what the ledger may hold for the link, in bytes/s.
 func (l Link) limit() int64 {
 	if !l.Managed() {
-		return math.MaxInt64
+		return noLimit
 	}
 	return units(min(l.Reservable, l.Capacity) * (1 + precision))
 }

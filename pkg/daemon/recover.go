@@ -123,7 +123,7 @@ func (t *trafficControl) holdOne(tr *plan.Treatment) {
 	if tr.Share > 0 {
 		f.Service, f.RSpec = intserv.Guaranteed, intserv.RSpec{Rate: tr.Share}
 	}
-	if err := t.admit.Hold(admission.Request{ID: heldID(tr), Link: tr.Interface, FlowSpec: f}); err != nil {
+	if err := t.admit.Hold(admission.Request{ID: heldID(tr), Link: tr.Interface, FlowSpec: f, Level: tr.DSCP}); err != nil {
 		t.log.Warn("a reservation of an earlier process is not counted", zap.Stringer("flow", tr.Key), zap.String("interface", tr.Interface), zap.Error(err))
 		return
 	}

@@ -75,6 +75,7 @@ type reservation struct {
 	iface   string
 	ask     softstate.Reserve
 	flow    intserv.FlowSpec // as admitted
+	level   uint8            // the service level that it counts in
 	members map[packet.FlowKey]*member
 	expire  *time.Timer // of one that was taken back
 }
@@ -115,6 +116,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
 	now := &reservation{id: r.ID, iface: iface, ask: r, keys: keys, members: map[packet.FlowKey]*member{}}
+	now.level = t.levelOf(now)
 	predecessors := t.succeeds(now)
 	d := t.admitOnce(now, predecessors)
 	if !d.Admitted {
@@ -141,13 +143,16 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	return nil
 }
 
+// request is what admission is asked for a reservation.
+func (r *reservation) request(f intserv.FlowSpec) admission.Request {
+	return admission.Request{ID: admissionID(r.id), Link: r.iface, FlowSpec: f, Level: r.level}
+}
+
 // admitOnce asks admission control. Reservations that were just taken back make
 // room for others at once, if it is needed.
 func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation) admission.Decision {
-	r := now.ask
-	req := admission.Request{
-		ID: admissionID(r.ID), Link: now.iface, FlowSpec: r.FlowSpec, Senders: r.SenderTSpec, Replaces: t.claimed(now.iface, now.keys),
-	}
+	req := now.request(now.ask.FlowSpec)
+	req.Senders, req.Replaces = now.ask.SenderTSpec, t.claimed(now.iface, now.keys)
 	for _, b := range predecessors {
 		req.Replaces = append(req.Replaces, admissionID(b.id))
 	}
@@ -273,7 +278,7 @@ func (t *trafficControl) undo(ctx context.Context, now *reservation, done []befo
 	}
 	// The old reservation stands, in the ledger too. The kernel still has it for
 	// the senders that were not done; what they share is put back with one of them.
-	d := t.admit.Admit(admission.Request{ID: admissionID(old.id), Link: old.iface, FlowSpec: old.flow})
+	d := t.admit.Admit(old.request(old.flow))
 	if !d.Admitted {
 		t.log.Error("ledger not brought back", zap.Uint64("reservation", old.id), zap.String("reason", d.Reason))
 	}
@@ -307,20 +312,16 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 	out := plan.Treatment{
 		Key: key, Interface: r.iface, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		MinUnit: ts.MinUnit, MaxPacket: ts.MaxPacket, Mark: true, Police: true, Reserve: true,
-		DSCP: t.config().Mapping.ControlledLoad, Group: groupOf(r.ask),
+		DSCP: t.code(r.flow.Service, p), Group: groupOf(r.ask),
 	}
 	edge := t.policingPoint(r.ask)
 	if r.flow.Service == intserv.Guaranteed {
-		out.DSCP = t.config().Mapping.Guaranteed
 		guarantee(&out, r)
 	} else if !edge {
 		tolerate(&out)
 	}
 	if p != nil {
 		out.Drop = p.Excess == config.ExcessDrop && edge
-		if p.Marked {
-			out.DSCP = p.DSCP
-		}
 		if p.TCP == config.TCPPace && t.engaged(key, r, shard) && !t.cheatParams(key, p, ts, false).Thin {
 			// The engine keeps to p, unless it thins ACKs, and it is in front of the
 			// policer: what its queue pushes together is not the source's doing. r

@@ -4,8 +4,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/qosproxy/qosproxy/pkg/admission"
 )
 
 // RSVP has no message that changes the style of a reservation: it is torn down,
@@ -67,7 +65,7 @@ func (t *trafficControl) succeeds(now *reservation) (list []*reservation) {
 func (t *trafficControl) succeeded(list []*reservation, granted bool) {
 	for _, r := range list {
 		if !granted {
-			if err := t.admit.Hold(admission.Request{ID: admissionID(r.id), Link: r.iface, FlowSpec: r.flow}); err != nil {
+			if err := t.admit.Hold(r.request(r.flow)); err != nil {
 				t.log.Error("ledger not brought back", zap.Uint64("reservation", r.id), zap.Error(err))
 			}
 			continue

@@ -65,6 +65,7 @@ func (t *trafficControl) reprogram(ctx context.Context, key packet.FlowKey) {
 
 // reprogramOne is reprogram for one branch. t.mu is held.
 func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r *reservation) {
+	t.relevel(r)
 	m := r.members[key]
 	tr, p, shard := t.treatment(key, r)
 	m.started = m.started && shard >= 0
