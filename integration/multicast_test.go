@@ -446,7 +446,7 @@ func TestMulticastLaterBranch(t *testing.T) {
 	const marked = `
   - name: video
     match: {protocol: udp, to_port: 5004}
-    mark: af41
+    mark: af31
 `
 	// Box 1 marks nothing of it.
 	one := config{hosts: []string{lanIface, branchIface}, network: []string{rightWAN}, capacity: "19mbit", policies: strings.Replace(marked, "5004", "6004", 1)}
@@ -456,14 +456,14 @@ func TestMulticastLaterBranch(t *testing.T) {
 	c := tr.listen(t, tr.c)
 	tr.talkAll(t, tr.a)
 	tr.boxes[1].branch(t, tr.source, lanIface, "marked", func(r console.FlowRow) bool {
-		return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20
+		return r.State == console.FlowManaged && r.PHB == "af31" && r.Packets > 20
 	})
 	if n := c.Load(); n != 0 {
 		t.Fatalf("%d packets came to C, whom no route leads to", n)
 	}
 	tr.route(t, tr.source, lanIface, lanIface, branchIface)
 	tr.boxes[1].branch(t, tr.source, branchIface, "marked", func(r console.FlowRow) bool {
-		return r.State == console.FlowManaged && r.PHB == "af41" && r.Packets > 20
+		return r.State == console.FlowManaged && r.PHB == "af31" && r.Packets > 20
 	})
-	waitFrame(t, heard, "voice marked at C", func(f []byte) bool { return dscpOf(f) == 34 }) // AF41
+	waitFrame(t, heard, "voice marked at C", func(f []byte) bool { return dscpOf(f) == dscp.AF31 })
 }

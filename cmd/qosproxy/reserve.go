@@ -75,7 +75,7 @@ func (a *app) reserveCommand() *cobra.Command {
 	value("min-unit", "smaller packets count as this (default 64B)")
 	value("max-packet", "larger packets are never within the reservation (default 1500B)")
 	value("delay", "queueing delay that guaranteed service keeps, such as 50ms")
-	value("mark", "PHB name or number (default: the service's by mapping)")
+	value("mark", "PHB (ef, voice-admit, af31, ...), service class (telephony, ...) or number (default: the service's by mapping)")
 	value("duration", "how long, such as 2h (default: until it is released)")
 	f.StringVar(&o.ask.Service, "service", "", "controlled-load or guaranteed (default controlled-load)")
 	f.StringVar(&o.ask.Side, "side", "", "sender, receiver or both: for whom the box speaks (default both: whoever is behind it)")

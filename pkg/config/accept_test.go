@@ -161,6 +161,21 @@ func TestMappingOfTheService(t *testing.T) {
 	}
 }
 
+// The names of service classes of RFC 4594 stand for code points wherever one is
+// given, and marks for admitted traffic are taken where something admits it.
+func TestServiceClassNames(t *testing.T) {
+	for name, want := range map[string]uint8{
+		"telephony": 46, "admitted-telephony": 44, "signaling": 40, "multimedia-conferencing": 34, "real-time-interactive": 32,
+		"multimedia-streaming": 26, "broadcast-video": 24, "low-latency-data": 18, "oam": 16, "high-throughput-data": 10,
+		"network-control": 48, "low-priority-data": 1, "standard": 0, "le": 1, "voice-admit": 44,
+	} {
+		c := mustParse(t, "mapping: {controlled-load: "+name+"}\n"+policy(goodMatch+", reserve: {"+goodTSpec+"}, mark: "+name))
+		if c.Mapping.ControlledLoad != want || !c.Policies[0].Marked || c.Policies[0].DSCP != want {
+			t.Errorf("%s: mapping %d, mark %d, want %d", name, c.Mapping.ControlledLoad, c.Policies[0].DSCP, want)
+		}
+	}
+}
+
 // RFC 3181 section 4: 16 bits each, hold is not below setup and follows it.
 func TestPriorityRFC3181Section4(t *testing.T) {
 	for text, want := range map[string]Priority{

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 )
 
 func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
@@ -116,6 +118,9 @@ func (d *decoder) policyTreatment(p *rawPolicy) {
 		if !p.reserve.set {
 			d.errorf(p.tcp.at, "tcp: %s needs a reserved rate to send at: add reserve, or write tcp: none", p.tcp.v)
 		}
+	}
+	if p.mark.set && dscp.Admitted(p.mark.v) && !p.reserve.set && p.missing("reserve") {
+		d.errorf(p.mark.at, "mark: %s (%s) is for traffic that was admitted (RFC 5865 section 3): add reserve, or use another mark", dscp.Name(p.mark.v), dscp.ClassName(p.mark.v))
 	}
 	if p.thin.v {
 		d.thinning(p)

@@ -26,7 +26,7 @@ policies:
     mark: voice-admit
   - name: video
     match: {protocol: udp, to_port: 7000}
-    mark: af41
+    mark: af31
 `
 
 const (

@@ -1,5 +1,6 @@
 // Package dscp names the DiffServ code points: the PHB names of the config
-// file and of every view, and their six-bit values (RFC 2474).
+// file and of every view, their six-bit values (RFC 2474), and the service
+// classes that they stand for (RFC 4594).
 package dscp
 
 import (
@@ -14,6 +15,17 @@ const (
 	LE         = 1  // RFC 8622
 	VoiceAdmit = 44 // RFC 5865 3
 	EF         = 46 // RFC 3246, RFC 2598 2.3
+)
+
+// Code points of the class selectors (RFC 2474 4.2.2) and of assured forwarding
+// (RFC 2597 6).
+const (
+	CS1, CS2, CS3, CS4, CS5, CS6 = 8, 16, 24, 32, 40, 48
+
+	AF11, AF12, AF13 = 10, 12, 14
+	AF21, AF22, AF23 = 18, 20, 22
+	AF31, AF32, AF33 = 26, 28, 30
+	AF41, AF42, AF43 = 34, 36, 38
 )
 
 // Max is the greatest code point: the field has six bits.
@@ -40,7 +52,10 @@ var names = func() (t [Max + 1]string) {
 }()
 
 var values = func() map[string]uint8 {
-	m := map[string]uint8{"cs0": Default}
+	m := map[string]uint8{"cs0": Default, "df": Default}
+	for _, c := range classes {
+		m[c.Name] = c.Codes[0]
+	}
 	for v, n := range names {
 		if n != "" {
 			m[n] = uint8(v)
@@ -49,8 +64,8 @@ var values = func() map[string]uint8 {
 	return m
 }()
 
-// Parse reads a PHB name (ef, voice-admit, cs0-cs7, af11-af43, le, default)
-// or a decimal code point from 0 to 63.
+// Parse reads a PHB name (ef, voice-admit, cs0-cs7, af11-af43, le, default),
+// the name of a service class, or a decimal code point from 0 to 63.
 func Parse(s string) (uint8, error) {
 	if v, ok := values[s]; ok {
 		return v, nil
@@ -65,7 +80,7 @@ func Parse(s string) (uint8, error) {
 			return 0, fmt.Errorf("unknown PHB %q: names are in lower case, write %s", s, lower)
 		}
 	}
-	return 0, fmt.Errorf("unknown PHB %q: use ef, voice-admit, cs0 to cs7, af11 to af43, le, default, or a number from 0 to 63", s)
+	return 0, fmt.Errorf("unknown PHB %q: use ef, voice-admit, cs0 to cs7, af11 to af43, le, default, a service class of RFC 4594 such as telephony, or a number from 0 to 63", s)
 }
 
 // Name returns the PHB name of a code point, or its decimal number where the

@@ -13,6 +13,7 @@ func TestParse(t *testing.T) {
 		{"le", 1, true},
 		{"default", 0, true},
 		{"cs0", 0, true},
+		{"df", 0, true},
 		{"cs1", 8, true},
 		{"cs5", 40, true},
 		{"cs6", 48, true},
@@ -68,7 +69,7 @@ func TestNameDoesNotAllocate(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"ef", "af31", "63", "64", "cs7"} {
+	for _, s := range []string{"ef", "af31", "63", "64", "cs7", "telephony", "low-priority-data"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
