@@ -13,7 +13,7 @@ const module = "github.com/qosproxy/qosproxy/"
 // pure rooms reach no IO, clock device, log or kernel library, not even
 // through another package.
 var pure = []string{
-	"pkg/packet", "pkg/classify", "pkg/dscp", "pkg/tcpcheat", "pkg/intserv", "pkg/admission",
+	"pkg/packet", "pkg/classify", "pkg/dscp", "pkg/tcpcheat", "pkg/intserv", "pkg/admission", "pkg/accounting",
 	"pkg/config", "pkg/byhand", "pkg/rsvpproxy/wire", "pkg/rsvpproxy/integrity", "pkg/rsvpproxy/softstate", "pkg/rsvpproxy/reliable", "pkg/rsvpproxy/timers", "pkg/rsvpproxy/fair", "pkg/rsvpproxy/diag", "pkg/rsvpproxy/tunnel", "pkg/shaper/plan",
 }
 

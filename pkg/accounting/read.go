@@ -1,0 +1,44 @@
+package accounting
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Ended lists the ended records that nobody has struck out, the oldest first.
+func (b *Book) Ended() []Record { return slices.Clone(b.kept) }
+
+// Running lists the records that are not at their end, the oldest first.
+func (b *Book) Running(now time.Time) []Record {
+	list := make([]Record, 0, len(b.running))
+	for _, a := range b.running {
+		list = append(list, b.record(now, a))
+	}
+	slices.SortFunc(list, func(x, y Record) int {
+		return cmp.Or(x.Begin.Compare(y.Begin), x.Dst.Compare(y.Dst), cmp.Compare(x.Dport, y.Dport), x.Src.Compare(y.Src), cmp.Compare(x.Sport, y.Sport), cmp.Compare(x.Protocol, y.Protocol))
+	})
+	return list
+}
+
+// Strike strikes out the ended records up to a serial number, which whoever asks
+// has, and says how many. Doing it again does nothing.
+func (b *Book) Strike(through uint64) int {
+	n := 0
+	for n < len(b.kept) && b.kept[n].Serial <= through {
+		n++
+	}
+	b.kept = slices.Delete(b.kept, 0, n)
+	b.totals.Read += uint64(n)
+	return n
+}
+
+// Last is the serial number of the newest ended record, 0: there was none.
+func (b *Book) Last() uint64 { return b.serial }
+
+// Totals counts all there ever was.
+func (b *Book) Totals() Totals {
+	t := b.totals
+	t.Running, t.Kept, t.Users, t.Folded = len(b.running), len(b.kept), len(b.users.byName), b.users.folded
+	return t
+}
