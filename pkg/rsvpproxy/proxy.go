@@ -284,6 +284,12 @@ func (p *Proxy) ReceiverChanged(session wire.Session, sender wire.Filter) error 
 	})
 }
 
+// Withdraw tells that traffic control has ended a reservation on its own. It does
+// not block.
+func (p *Proxy) Withdraw(id uint64, why softstate.Refusal) error {
+	return p.do(func(now time.Time, n *softstate.Node) []softstate.Effect { return n.Withdraw(now, id, why) })
+}
+
 // Abandon has Run leave all state at its end: neighbours and kernel keep what
 // they have for the process that comes next.
 func (p *Proxy) Abandon() { p.abandoned.Store(true) }

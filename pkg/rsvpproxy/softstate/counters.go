@@ -52,6 +52,7 @@ type Counters struct {
 
 	PathTimeouts, ResvTimeouts  uint64
 	Reserves, Refused, Releases uint64
+	Preempted                   uint64 // reservations ended for others
 	// ErrorsLimited are PathErr and ResvErr messages not sent: [Config.ErrorRate].
 	ErrorsLimited uint64
 	// Postponed are RESV messages that had to wait for their PATH: [Node.Recover].
@@ -69,6 +70,7 @@ type counters struct {
 
 	pathTimeouts, resvTimeouts  uint64
 	reserves, refused, releases uint64
+	preempted                   uint64
 	notifiesIn, notifiesOut     uint64
 	limited, postponed          uint64
 }
@@ -80,7 +82,7 @@ func (n *Node) Counters() Counters {
 		In: map[wire.MsgType]uint64{}, Out: map[wire.MsgType]uint64{}, Dropped: map[Drop]uint64{},
 		Malformed: maps.Clone(c.malformed), PathErrs: maps.Clone(c.pathErrs), ResvErrs: maps.Clone(c.resvErrs),
 		PathTimeouts: c.pathTimeouts, ResvTimeouts: c.resvTimeouts,
-		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, ErrorsLimited: c.limited, Postponed: c.postponed,
+		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, Preempted: c.preempted, ErrorsLimited: c.limited, Postponed: c.postponed,
 		Sessions: len(n.sessions), Senders: n.room.senders.All(), Reservations: len(n.byID), Neighbors: len(n.neighbors),
 	}
 	for t := wire.Path; t <= wire.ResvConf; t++ {

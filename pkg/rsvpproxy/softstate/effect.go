@@ -56,6 +56,9 @@ type Reserve struct {
 	// DSCPs are the code points that the requests' DCLASS objects name, in their
 	// order (RFC 2996); none: there was no such object.
 	DSCPs []uint8
+	// Identities are the users and applications that the requests name, then those
+	// that the senders' PATHs name (RFC 3182).
+	Identities []Identity
 }
 
 // Release ends a reservation. It comes once for each ID whose first [Reserve]
@@ -85,8 +88,9 @@ type Refusal struct {
 	Text  string // for people
 	// By is the priority of the flow that preempted this one, if that is why: it
 	// is told along with the error (RFC 3181 section 6).
-	By    *Priority
-	about *wire.Object // the POLICY_DATA that is in error
+	By     *Priority
+	Denied *Denial      // told along with an error of policy
+	about  *wire.Object // the POLICY_DATA that is in error
 }
 
 // policy is the POLICY_DATA that an error of policy is to carry (RFC 2750
@@ -99,6 +103,12 @@ func (r *Refusal) policy() []wire.Object {
 		})
 		if err != nil {
 			return nil // cannot be: all of it is made here
+		}
+		return []wire.Object{o}
+	case r.Denied != nil:
+		o, err := r.Denied.object(r.Text)
+		if err != nil {
+			return nil // cannot be: it is shorter than what was said
 		}
 		return []wire.Object{o}
 	case r.about != nil:
@@ -141,10 +151,11 @@ type Failure struct {
 	Upstream bool
 }
 
-// failureOf is the failure that an ERROR_SPEC tells of. NotGuilty in it means
-// nothing: it is not for the wire.
-func failureOf(e *wire.ErrorSpec) Failure {
-	return Failure{Code: e.Code, Value: e.Value, Flags: e.Flags & wire.InPlace, Node: e.Node}
+// failureOf is the failure that an error message tells of. NotGuilty in its
+// ERROR_SPEC means nothing: it is not for the wire.
+func failureOf(m *wire.Message) Failure {
+	e := m.ErrorSpec
+	return Failure{Code: e.Code, Value: e.Value, Flags: e.Flags & wire.InPlace, Node: e.Node, Text: told(m)}
 }
 
 // String is for people.

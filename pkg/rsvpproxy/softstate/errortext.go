@@ -29,6 +29,16 @@ func codeText(c wire.ErrorCode, value uint16) string {
 			return "preempted by a reservation of higher priority"
 		case wire.PolicyPartialPreempted:
 			return "reduced in favour of another reservation"
+		case wire.PolicyExceeded:
+			return "refused by policy: quota exceeded"
+		case wire.PolicyMissing:
+			return "refused by policy: a user has to be named"
+		case wire.PolicyService:
+			return "refused by policy: not with this service"
+		case wire.PolicyStyle:
+			return "refused by policy: not in this style"
+		case wire.PolicyFlowSpec:
+			return "refused by policy: too large"
 		}
 		return "refused by policy"
 	case wire.ErrNoPath:

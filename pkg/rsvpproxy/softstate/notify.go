@@ -111,7 +111,7 @@ func toldOf(m *wire.Message, p *psb) bool {
 func (n *Node) notified(now time.Time, p *psb, m *wire.Message) {
 	e := m.ErrorSpec
 	if p.local {
-		f := failureOf(e)
+		f := failureOf(m)
 		f.Upstream = m.SenderTemplate == nil
 		n.fail(now, p, &f)
 		return

@@ -59,7 +59,7 @@ func (n *Node) handlePathErr(now time.Time, rx *Received) {
 		return
 	}
 	if p.local {
-		f := failureOf(m.ErrorSpec)
+		f := failureOf(m)
 		n.fail(now, p, &f)
 		return
 	}
@@ -73,7 +73,9 @@ func (n *Node) handlePathErr(now time.Time, rx *Received) {
 // fail notes an error for people. It is forgotten after Kb*R, as a blockade is,
 // unless it comes again.
 func (n *Node) fail(now time.Time, p *psb, f *Failure) {
-	p.failure = f
+	if w := p.failure; w == nil || w.Code != wire.ErrPreempted || !isPreemption(f.Code, f.Value) || f.Code == wire.ErrPreempted {
+		p.failure = f // else the receiver's proxy tells what was found here
+	}
 	n.timers.Set(&p.failureTime, now.Add(time.Duration(n.cfg.Kb)*n.cfg.Refresh))
 	n.touch(p)
 }

@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -64,7 +61,7 @@ type priority struct {
 // policy is what is understood of the POLICY_DATA of a message.
 type policy struct {
 	priorities []priority // at most one of a strategy
-	identities []string
+	identities []Identity
 }
 
 // readPolicy reads POLICY_DATA. What is for another policy node is not looked
@@ -130,7 +127,7 @@ func (n *Node) readObject(p *policy, o wire.Object) error {
 				return err
 			}
 			if len(p.identities) < maxIdentities {
-				p.identities = append(p.identities, identityText(id))
+				p.identities = append(p.identities, newIdentity(id))
 			}
 		case wire.ProxyControlType: // read where PATH is answered
 		}
@@ -156,56 +153,6 @@ func (p *policy) prioritize(pri priority) {
 // forces is which of the priorities forbids a heterogeneous merge; -1: none.
 func (p *policy) forces() int {
 	return slices.IndexFunc(p.priorities, func(q priority) bool { return q.Strategy == wire.MergeForceError })
-}
-
-// identityText is an identity for people: what it is and calls itself. Nothing
-// is decided by it, since it is not proved.
-func identityText(id wire.Identity) string {
-	words := []string{"user"}
-	if id.Type == wire.AuthApp {
-		words[0] = "application"
-	}
-	for _, a := range id.Attributes {
-		switch {
-		case a.Type == wire.AuthPolicyLocator && a.SubType == wire.LocatorASCII, a.Type == wire.AuthCredential && a.SubType == wire.CredentialASCII:
-			words = append(words, printable(string(a.Value)))
-		case a.Type == wire.AuthPolicyLocator && a.SubType == wire.LocatorUnicode, a.Type == wire.AuthCredential && a.SubType == wire.CredentialUnicode:
-			words = append(words, printable(fromUTF16(a.Value)))
-		case a.Type == wire.AuthPolicyLocator:
-			words = append(words, "(encrypted name)")
-		case a.Type == wire.AuthCredential && a.SubType == wire.CredentialKerberos:
-			words = append(words, "(Kerberos ticket)")
-		case a.Type == wire.AuthCredential && a.SubType == wire.CredentialX509:
-			words = append(words, "(X.509 certificate)")
-		case a.Type == wire.AuthCredential && a.SubType == wire.CredentialPGP:
-			words = append(words, "(PGP certificate)")
-		}
-	}
-	return printable(strings.Join(words, " "))
-}
-
-// fromUTF16 reads Unicode text, two bytes a character and the high one first.
-func fromUTF16(b []byte) string {
-	u := make([]uint16, 0, len(b)/2)
-	for ; len(b) >= 2; b = b[2:] {
-		u = append(u, uint16(b[0])<<8|uint16(b[1]))
-	}
-	return string(utf16.Decode(u))
-}
-
-// printable makes text of a stranger fit for a table.
-func printable(s string) string {
-	out := make([]rune, 0, min(len(s), maxIdentity))
-	for _, c := range strings.TrimRight(s, "\x00") {
-		if len(out) == maxIdentity {
-			break
-		}
-		if !unicode.IsPrint(c) {
-			c = '?'
-		}
-		out = append(out, c)
-	}
-	return string(out)
 }
 
 // bid is a request in a merge with one of its priority elements.
@@ -514,22 +461,4 @@ func (p *psb) priority() *Priority {
 		return nil
 	}
 	return &out
-}
-
-// identities are those of PATH, then those of the requests, once each.
-func (p *psb) identities() (out []string) {
-	add := func(list []string) {
-		for _, s := range list {
-			if !slices.Contains(out, s) && len(out) < 2*maxIdentities {
-				out = append(out, s)
-			}
-		}
-	}
-	add(p.said.identities)
-	p.reservations(func(t *tcsb) {
-		for _, r := range t.asking() {
-			add(r.said.identities)
-		}
-	})
-	return out
 }

@@ -527,9 +527,14 @@ func FuzzPolicy(f *testing.F) {
 		if len(p.priorities) > 3 || len(p.identities) > maxIdentities {
 			t.Fatalf("%+v", p)
 		}
-		for _, s := range p.identities {
-			if utf8.RuneCountInString(s) > maxIdentity || strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
-				t.Fatalf("%q", s)
+		for _, id := range p.identities {
+			for _, s := range append(id.Names, id.Text) {
+				if utf8.RuneCountInString(s) > maxIdentity || strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
+					t.Fatalf("%q", s)
+				}
+			}
+			if _, err := (&Denial{Who: id.Said, Value: wire.AuthInsufficientPrivileges}).object("no"); err != nil {
+				t.Fatal(err)
 			}
 		}
 		s := &session{}

@@ -139,12 +139,13 @@ type demand struct {
 	police  Police
 	terms   intserv.ErrorTerms
 
-	priority Priority
-	dscps    []uint8
+	priority   Priority
+	dscps      []uint8
+	identities []Identity
 }
 
 func (d *demand) equal(o *demand) bool {
-	return d.police == o.police && d.terms == o.terms && d.priority == o.priority && slices.Equal(d.dscps, o.dscps) && d.alike(o)
+	return d.police == o.police && d.terms == o.terms && d.priority == o.priority && slices.Equal(d.dscps, o.dscps) && sameIdentities(d.identities, o.identities) && d.alike(o)
 }
 
 // alike ignores the policing flags (RFC 2209, UPDATE TRAFFIC CONTROL) and the

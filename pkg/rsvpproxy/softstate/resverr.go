@@ -145,7 +145,7 @@ func (n *Node) blockade(now time.Time, rx *Received, fd *wire.FlowDescriptor, li
 	e := rx.Msg.ErrorSpec
 	var ups []*upstream
 	for _, p := range list {
-		f := failureOf(e)
+		f := failureOf(rx.Msg)
 		f.Upstream = true
 		if fd.FlowSpec != nil {
 			f.Flags |= p.guilt(e.Code, *fd.FlowSpec)
@@ -238,7 +238,7 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 				if b, _ := p.find(t.key.out); b.proxy {
 					n.tellSender(p, proxyRefusal(&Refusal{Code: e.Code, Value: e.Value}), e.Flags&wire.InPlace, m.Policy)
 					if less {
-						f := failureOf(e)
+						f := failureOf(rx.Msg)
 						f.Upstream = true
 						n.limitProxy(n.now, p, *fd.FlowSpec, f)
 					}

@@ -23,6 +23,8 @@ type session struct {
 	kept bool
 	// several: the receiver proxy has chosen a style for several senders.
 	several bool
+	// outbid are reservations that had to make room a moment ago.
+	outbid map[tcKey]*outbid
 }
 
 // psb is the path state of a sender: the forwarding PSB of RFC 2209 section 1,

@@ -91,6 +91,7 @@ func (n *Node) deleteTCSB(t *tcsb) {
 // 3.1.5): a reservation of explicit style loses the sender, one of wildcard
 // style ends with its last sender. p does not route there any more.
 func (n *Node) detach(p *psb, out IfIndex) {
+	delete(p.s.outbid, tcKey{out, p.sender})
 	t := p.s.tcsbs[tcKey{out, p.sender}]
 	if t != nil {
 		n.deleteTCSB(t)

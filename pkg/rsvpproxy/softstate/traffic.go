@@ -31,6 +31,10 @@ func (n *Node) updateTC(now time.Time, t *tcsb, retry bool) {
 		n.granted(now, t, grant{})
 	case t.refused != nil && want.equal(t.refused):
 	default:
+		if why := t.heldDown(now, &want); why != nil {
+			n.refuse(now, t, why, true)
+			return
+		}
 		n.ask(t, want)
 	}
 }
@@ -43,7 +47,7 @@ func (n *Node) ask(t *tcsb, want demand) {
 	e := Reserve{
 		ID: t.id, Change: t.installed != nil, Session: t.s.id, Filters: slices.Clone(want.filters),
 		Style: t.style, Out: t.key.out, FlowSpec: want.flow, SenderTSpec: want.tspec, Police: want.police, Terms: want.terms,
-		Priority: want.priority, DSCPs: slices.Clone(want.dscps),
+		Priority: want.priority, DSCPs: slices.Clone(want.dscps), Identities: slices.Clone(want.identities),
 	}
 	if !t.shared() {
 		e.Filters = []wire.Filter{t.key.filter}
@@ -93,7 +97,7 @@ func (n *Node) want(t *tcsb) (demand, error) {
 	d.flow = n.reduced(t, d.flow)
 	d.police.Merge = len(d.filters) > 1
 	d.priority = t.priority(list)
-	d.dscps = t.dscps()
+	d.dscps, d.identities = t.dscps(), t.identities()
 	t.group(func(o *tcsb) {
 		if o != t && o.installed != nil && !d.merged.Covers(o.fwd) {
 			d.police.Branch = true
@@ -281,23 +285,4 @@ func (n *Node) refuseRSB(now time.Time, r *rsb, q request, refusal *Refusal, fla
 			Code: refusal.Code, Value: refusal.Value, Flags: flags | p.guilt(refusal.Code, q.flow), Text: refusal.Text, Node: n.addr(t.key.out, t.s.id.Dst),
 		})
 	})
-}
-
-// Withdraw tells that traffic control has ended a reservation on its own, for
-// example by preemption: the next hops get a ResvErr, the previous hop a
-// ResvTear (RFC 2205 section 3.1.8). A zero Code means [wire.ErrPreempted].
-func (n *Node) Withdraw(now time.Time, id uint64, refusal Refusal) []Effect {
-	n.now = now
-	t := n.byID[id]
-	if t == nil {
-		n.drop(DropLateResult)
-		return n.flush()
-	}
-	def(&refusal.Code, wire.ErrPreempted)
-	for _, r := range slices.Clone(t.rsbs) {
-		n.refuseRSB(now, r, r.wanted(), &refusal, 0)
-	}
-	n.deleteTCSB(t)
-	n.resvChanged(now, t, nil)
-	return n.flush()
 }

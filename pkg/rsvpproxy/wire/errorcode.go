@@ -47,9 +47,14 @@ const (
 // POLICY_DATA object are in policy.go.
 const (
 	PolicyRejected         uint16 = 3
+	PolicyExceeded         uint16 = 4 // a quota
 	PolicyPreempted        uint16 = 5
 	PolicyMerge            uint16 = 8  // policies could not be merged (multicast)
+	PolicyMissing          uint16 = 14 // a policy element that must be there
 	PolicyNoResources      uint16 = 15 // too much of it
+	PolicyService          uint16 = 17 // the type of service was rejected
+	PolicyStyle            uint16 = 18
+	PolicyFlowSpec         uint16 = 19 // is too large
 	PolicyPartialPreempted uint16 = 102
 )
 
@@ -98,7 +103,7 @@ var valueNames = map[ErrorCode]map[uint16]string{
 		1:                      "warning",
 		2:                      "reason unknown",
 		PolicyRejected:         "rejected",
-		4:                      "quota exceeded",
+		PolicyExceeded:         "quota exceeded",
 		PolicyPreempted:        "reservation was preempted",
 		6:                      "policy has expired",
 		7:                      "policy was replaced",
@@ -108,12 +113,12 @@ var valueNames = map[ErrorCode]map[uint16]string{
 		PolicyBadSyntax:        "POLICY_DATA has bad syntax",
 		12:                     "POLICY_DATA failed its integrity check",
 		PolicyBadElement:       "policy element has bad syntax",
-		14:                     "mandatory policy element is missing",
+		PolicyMissing:          "mandatory policy element is missing",
 		PolicyNoResources:      "no resources for so much policy",
 		16:                     "bad RSVP objects",
-		17:                     "service type was rejected",
-		18:                     "reservation style was rejected",
-		19:                     "flowspec was rejected",
+		PolicyService:          "service type was rejected",
+		PolicyStyle:            "reservation style was rejected",
+		PolicyFlowSpec:         "flowspec was rejected",
 		PolicyPartialPreempted: "reservation was preempted in part",
 	},
 	ErrTrafficControl: {
