@@ -14,7 +14,7 @@ const module = "github.com/qosproxy/qosproxy/"
 // through another package.
 var pure = []string{
 	"pkg/packet", "pkg/classify", "pkg/dscp", "pkg/tcpcheat", "pkg/intserv", "pkg/admission", "pkg/accounting",
-	"pkg/config", "pkg/byhand", "pkg/rsvpproxy/wire", "pkg/rsvpproxy/integrity", "pkg/rsvpproxy/softstate", "pkg/rsvpproxy/reliable", "pkg/rsvpproxy/timers", "pkg/rsvpproxy/fair", "pkg/rsvpproxy/diag", "pkg/rsvpproxy/tunnel", "pkg/shaper/plan",
+	"pkg/config", "pkg/byhand", "pkg/rsvpproxy/wire", "pkg/rsvpproxy/integrity", "pkg/rsvpproxy/softstate", "pkg/rsvpproxy/reliable", "pkg/rsvpproxy/timers", "pkg/rsvpproxy/fair", "pkg/rsvpproxy/diag", "pkg/rsvpproxy/tunnel", "pkg/rsvpproxy/aggregate", "pkg/shaper/plan",
 }
 
 // impure are packages whose presence among the dependencies shows IO. The

@@ -18,6 +18,7 @@ type captured struct {
 	src, dst netip.Addr
 	ttl      uint8
 	alert    bool
+	hidden   bool     // protocol 134, and for us to take
 	from     fair.Key // the neighbour
 	message  []byte
 }
@@ -31,10 +32,11 @@ type CaptureCounters struct {
 	Limited   uint64 // dropped: more than a neighbour's share of limits.rsvp_rate
 	Strangers uint64 // dropped: more than the share of those who hold no state here
 	Overflow  uint64 // dropped: the protocol did not keep up
+	Intruders uint64 // dropped: of protocol 134, into an aggregation region from outside
 }
 
 type captureCounters struct {
-	taken, passed, fragments, malformed, limited, strangers, overflow atomic.Uint64
+	taken, passed, fragments, malformed, limited, strangers, overflow, intruders atomic.Uint64
 }
 
 // Capture takes an IP packet that carries RSVP. It tells whether the packet was
@@ -50,17 +52,29 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 		p.capture.fragments.Add(1)
 		return false
 	}
-	if v.Proto() != packet.ProtoRSVP {
+	hidden := v.Proto() == packet.ProtoRSVPE2E
+	if v.Proto() != packet.ProtoRSVP && !hidden {
 		p.capture.passed.Add(1)
 		return false
 	}
 	msg := v.Transport()
-	if len(msg) < 8 {
+	if len(msg) < 8 && !hidden {
 		p.capture.malformed.Add(1)
 		return true
 	}
 	alert := hasRouterAlert(v)
-	if !p.concernsUs(wire.MsgType(msg[1]), v.Dst(), iface, alert || wire.FreshRequest(msg)) {
+	if hidden {
+		switch p.crossing(now, v, msg, iface) {
+		case others:
+			p.capture.passed.Add(1)
+			return false
+		case intruder:
+			p.capture.intruders.Add(1)
+			return true
+		case ours:
+			alert = alertLevel(v) == level
+		}
+	} else if !p.concernsUs(wire.MsgType(msg[1]), v.Dst(), iface, alert || wire.FreshRequest(msg)) {
 		p.capture.passed.Add(1)
 		return false
 	}
@@ -82,7 +96,7 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 	}
 	c := captured{
 		at: now, iface: iface, src: v.Src(), dst: v.Dst(), ttl: v.TTL(),
-		alert: alert, from: from, message: append([]byte(nil), msg...),
+		alert: alert, hidden: hidden, from: from, message: append([]byte(nil), msg...),
 	}
 	select {
 	case p.in <- c:
@@ -121,5 +135,6 @@ func (p *Proxy) CaptureCounters() CaptureCounters {
 	return CaptureCounters{
 		Taken: c.taken.Load(), Passed: c.passed.Load(), Fragments: c.fragments.Load(),
 		Malformed: c.malformed.Load(), Limited: c.limited.Load(), Strangers: c.strangers.Load(), Overflow: c.overflow.Load(),
+		Intruders: c.intruders.Load(),
 	}
 }

@@ -71,7 +71,7 @@ func (p *Proxy) receiveLayer(c captured) {
 
 func (p *Proxy) throughLayer(c captured) []softstate.Received {
 	in, out := p.layer.Receive(c.at, reliable.Packet{
-		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Payload: c.message,
+		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Hidden: c.hidden, Payload: c.message,
 	})
 	p.sendAll(out)
 	return in
@@ -112,11 +112,18 @@ func (p *Proxy) followRoutes(ctx context.Context) <-chan []netip.Prefix {
 	}
 	routes, err := route.Subscribe(ctx)
 	p.env.routes.Follow(err == nil)
+	p.ways.do(func(t *route.Table) { t.Follow(err == nil) })
 	if err != nil {
 		p.hooks.Log.Warn("route changes are noticed with the next refresh only", zap.Error(err))
 		return nil
 	}
 	return routes
+}
+
+// forgetRoutes has routing asked anew.
+func (p *Proxy) forgetRoutes() {
+	p.env.routes.Forget()
+	p.ways.do((*route.Table).Forget)
 }
 
 // followGroups does the same for the multicast forwarding cache. Its first copy is

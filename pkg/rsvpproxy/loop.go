@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/aggregate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -22,6 +24,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	go p.control.run()
 	defer close(p.control.work)
 	defer p.env.routes.Close()
+	defer p.ways.do((*route.Table).Close)
 	defer p.closeReplies()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -43,7 +46,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			if !open { // the kernel dropped changes and told us so
 				routes = p.followRoutes(ctx)
 			}
-			p.env.routes.Forget()
+			p.forgetRoutes()
 			for _, dst := range list {
 				p.node.RouteChanged(time.Now(), dst)
 			}
@@ -89,7 +92,7 @@ func (p *Proxy) receive(c captured) {
 	}
 	msg, err := wire.ParseWith(c.message, wire.AllFormats)
 	p.handle(c, softstate.Received{
-		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Msg: msg, Err: err,
+		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Hidden: c.hidden, Msg: msg, Err: err,
 	})
 }
 
@@ -136,6 +139,7 @@ func (p *Proxy) perform(effects []softstate.Effect) {
 func (p *Proxy) performOne(e softstate.Effect) {
 	switch e := e.(type) {
 	case softstate.Send:
+		e.Hidden = aggregate.Hides(&e, p.interior)
 		p.tunnels.Outgoing(&e)
 		p.sendLayered(e)
 	case softstate.Reserve:
@@ -196,7 +200,7 @@ func (p *Proxy) emit(s softstate.Send, msg []byte) (err error) {
 	p.ipID++
 	d := datagram{
 		src: s.Src, dst: s.Dst, ttl: s.TTL, tos: p.cfg.Control << 2, id: p.ipID,
-		alert: s.RouterAlert, payload: msg,
+		alert: s.RouterAlert, hidden: s.Hidden, payload: msg,
 	}
 	if p.buf, err = d.append(p.buf[:0]); err != nil {
 		return err

@@ -48,6 +48,9 @@ type Config struct {
 // Interface is one of the box's interfaces.
 type Interface struct {
 	route.Link
+	// Interior: it leads into an aggregation region, and those that do not lead out of
+	// it (RFC 3175 section 1.3).
+	Interior  bool
 	Hosts     bool    // unaware hosts are behind it
 	Discover  bool    // ... and are sent PATH, lest one of them should speak RSVP
 	Bandwidth float64 // bytes/s that the path may be told of; 0: unknown
@@ -126,6 +129,7 @@ type Proxy struct {
 	replies   *net.UDPConn // of RFC 2745; nil: none was sent yet
 	tracing   chan struct{}
 	env       *environment
+	ways      ways
 	guards    guards
 	tally     tally
 	// queue are effects that wait for those before them.
@@ -140,6 +144,7 @@ type command func(now time.Time, n *softstate.Node) []softstate.Effect
 
 type interfaces struct {
 	byIndex map[int]Interface
+	edge    bool // some are interior
 	local   map[netip.Addr]bool
 }
 
@@ -189,6 +194,7 @@ func New(cfg Config, hooks Hooks) *Proxy {
 	}
 	p.tally = newTally(cmp.Or(cfg.Node.Limits.Neighbors, softstate.DefaultNeighbors))
 	p.ifaces.Store(&interfaces{})
+	p.ways.table = route.NewTable()
 	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}, routes: route.NewTable()}
 	if cfg.Reliable {
 		cfg.Reduction.Overhead = p.grows
@@ -207,6 +213,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 	s := &interfaces{byIndex: map[int]Interface{}, local: map[netip.Addr]bool{}}
 	for _, i := range list {
 		s.byIndex[i.Index] = i
+		s.edge = s.edge || i.Interior
 		for _, a := range append([]netip.Addr{i.Addr4, i.Addr6}, i.Addrs...) {
 			if a.IsValid() {
 				s.local[a] = true
@@ -217,7 +224,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 	if changed := s.changes(p.ifaces.Swap(s)); len(changed) > 0 {
 		// An error says that the proxy has stopped.
 		_ = p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
-			p.env.routes.Forget()
+			p.forgetRoutes()
 			n.SetInterfaces(indices...)
 			if p.layer != nil {
 				p.layer.SetInterfaces(indices...)

@@ -80,6 +80,7 @@ type Packet struct {
 	Src, Dst    netip.Addr
 	TTL         uint8
 	RouterAlert bool
+	Hidden      bool   // see [softstate.Received]
 	Payload     []byte // not kept
 }
 

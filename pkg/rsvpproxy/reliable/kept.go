@@ -136,6 +136,6 @@ func (l *Layer) redeliver(r *kept) {
 	m.MessageID, m.Acks = nil, nil
 	p := r.packet
 	l.in = append(l.in, softstate.Received{
-		Iface: p.Iface, Src: p.Src, Dst: p.Dst, TTL: p.TTL, RouterAlert: p.RouterAlert, Msg: m,
+		Iface: p.Iface, Src: p.Src, Dst: p.Dst, TTL: p.TTL, RouterAlert: p.RouterAlert, Hidden: p.Hidden, Msg: m,
 	})
 }

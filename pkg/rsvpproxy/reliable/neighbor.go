@@ -131,6 +131,9 @@ func (nb *neighbor) takesIDs() bool {
 // known to be the next hop.
 func (l *Layer) towards(s *softstate.Send) (nb *neighbor, direct bool) {
 	addr, direct := s.Dst, true
+	if s.Hidden { // whoever is at the far edge; the next hop of routing is not
+		return l.neighbor(neighborKey{iface: s.Out}, l.guessed), false
+	}
 	if s.Msg.Type.NeedsRouterAlert() {
 		var hop netip.Addr
 		direct = false

@@ -26,7 +26,7 @@ const (
 // bundles says whether s may go into a Bundle to nb (RFC 2961 section 3.3).
 // A ResvConf is matched with its IP destination; a Srefresh is a bundle itself.
 func (l *Layer) bundles(nb *neighbor, direct bool, s *softstate.Send) bool {
-	return nb != nil && nb.capable && direct && l.cfg.BundleDelay > 0 &&
+	return nb != nil && nb.capable && direct && !s.Hidden && l.cfg.BundleDelay > 0 &&
 		s.Msg.Type.Known() && s.Msg.Type != wire.ResvConf && !s.Dst.IsMulticast() && !s.Msg.Session.Dst.IsMulticast()
 }
 

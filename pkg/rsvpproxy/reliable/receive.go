@@ -70,7 +70,7 @@ func (l *Layer) message(now time.Time, p Packet, bundle *wire.Message) {
 
 func (l *Layer) deliver(p Packet, m *wire.Message, err error) {
 	l.in = append(l.in, softstate.Received{
-		Iface: p.Iface, Src: p.Src, Dst: p.Dst, TTL: p.TTL, RouterAlert: p.RouterAlert, Msg: m, Err: err,
+		Iface: p.Iface, Src: p.Src, Dst: p.Dst, TTL: p.TTL, RouterAlert: p.RouterAlert, Hidden: p.Hidden, Msg: m, Err: err,
 	})
 }
 

@@ -33,9 +33,11 @@ const (
 )
 
 // summaryFor tells where e can be refreshed by a Srefresh. Path state of
-// multicast sessions is refreshed by whole messages.
+// multicast sessions is refreshed by whole messages, and so is what crosses an
+// aggregation region: another router may take it one day, and those inside must
+// see nothing of it.
 func (l *Layer) summaryFor(e *sent) (targetKey, bool) {
-	if !e.acked || e.once || !e.keyed || e.peer == nil || !e.peer.capable || e.send.Dst.IsMulticast() {
+	if e.send.Hidden || !e.acked || e.once || !e.keyed || e.peer == nil || !e.peer.capable || e.send.Dst.IsMulticast() {
 		return targetKey{}, false
 	}
 	k := targetKey{out: e.send.Out, src: l.addr(e.send.Out, e.peer.key.addr), dst: e.peer.key.addr}

@@ -12,9 +12,13 @@ import (
 // [Release] or [Event]. Effects are to be carried out in their order.
 type Effect interface{ effect() }
 
-// Send asks for a message to be sent as one IP datagram of protocol 46.
+// Send asks for a message to be sent as one IP datagram of protocol 46, or if it
+// is Hidden of protocol 134.
 type Send struct {
-	Out         IfIndex
+	Out IfIndex
+	// From is where that came in which is sent on: of PATH, PathTear and ResvConf,
+	// and 0 for what starts here.
+	From        IfIndex
 	Src, Dst    netip.Addr // Src is the data sender's address for PATH and PathTear
 	TTL         uint8
 	RouterAlert bool
@@ -25,6 +29,9 @@ type Send struct {
 	// Probe: nobody is known to be there who speaks RSVP, so that no answer is
 	// waited for, nor the message repeated for want of one.
 	Probe bool
+	// Hidden from the routers of an aggregation region, for the one at its far edge
+	// to take (RFC 3175 section 3.1). The owner of the node sets it.
+	Hidden bool
 }
 
 // Reserve asks admission control and the kernel for resources on Out. The

@@ -76,7 +76,10 @@ type Received struct {
 	TTL uint8
 	// RouterAlert: the IP header had the option. Only told, never required: RFC 6398.
 	RouterAlert bool
-	Msg         *wire.Message
+	// Hidden: it has crossed an aggregation region as protocol 134 (RFC 3175 section
+	// 2.3). The routers in between are no routers without RSVP.
+	Hidden bool
+	Msg    *wire.Message
 	// Err is what wire.Parse said, nil if nothing. Msg may then be nil.
 	Err error
 }
@@ -244,12 +247,8 @@ func (n *Node) flush() []Effect {
 
 // send emits a message that starts at this node towards a neighbour.
 func (n *Node) send(out IfIndex, dst netip.Addr, m *wire.Message) {
-	n.sendFrom(out, n.addr(out, dst), dst, n.cfg.TTL, m)
-}
-
-func (n *Node) sendFrom(out IfIndex, src, dst netip.Addr, ttl uint8, m *wire.Message) {
-	m.SendTTL = ttl
-	n.transmit(Send{Out: out, Src: src, Dst: dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m})
+	m.SendTTL = n.cfg.TTL
+	n.transmit(Send{Out: out, Src: n.addr(out, dst), Dst: dst, TTL: n.cfg.TTL, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m})
 }
 
 func (n *Node) transmit(s Send) {

@@ -273,6 +273,9 @@ func sameObjects(a, b []wire.Object) bool {
 // does not tell. Send_TTL below the TTL would be a lie, but no less a difference
 // (RFC 2205 section 3.8).
 func (n *Node) nonRSVP(rx *Received) bool {
+	if rx.Hidden { // the aggregate's ADSPEC tells of the region (RFC 3175 section 1.4.5)
+		return false
+	}
 	routers := int(rx.Msg.SendTTL) - int(rx.TTL)
 	return routers != 0 && (routers < 0 || n.crosser == nil || !n.crosser.Crossed(rx.Iface, routers))
 }

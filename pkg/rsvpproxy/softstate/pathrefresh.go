@@ -172,7 +172,7 @@ func (b *branch) slower(now time.Time, r time.Duration) time.Duration {
 // sendDown emits a PATH or PathTear for p.
 func (n *Node) sendDown(p *psb, out IfIndex, ttl uint8, probe bool, m *wire.Message) {
 	m.SendTTL = ttl
-	n.transmit(Send{Out: out, Src: p.sender.Src, Dst: p.s.id.Dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m, Probe: probe})
+	n.transmit(Send{Out: out, From: p.in, Src: p.sender.Src, Dst: p.s.id.Dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m, Probe: probe})
 }
 
 // pathTTL is what a PATH or PathTear for p leaves with; zero: not at all.

@@ -90,8 +90,10 @@ func (n *Node) handleResvConf(rx *Received) {
 		return
 	}
 	c := *m
-	c.Integrity = nil
-	n.sendFrom(out, n.addr(out, m.ResvConfirm), m.ResvConfirm, rx.TTL-1, &c)
+	c.Integrity, c.SendTTL = nil, rx.TTL-1
+	n.transmit(Send{
+		Out: out, From: rx.Iface, Src: n.addr(out, m.ResvConfirm), Dst: m.ResvConfirm, TTL: c.SendTTL, RouterAlert: true, Msg: &c,
+	})
 }
 
 // confirmed notes the confirmation of a receiver proxy's request.
