@@ -169,6 +169,12 @@ func TestServiceClassNames(t *testing.T) {
 		"multimedia-streaming": 26, "broadcast-video": 24, "low-latency-data": 18, "oam": 16, "high-throughput-data": 10,
 		"network-control": 48, "low-priority-data": 1, "standard": 0, "le": 1, "voice-admit": 44,
 	} {
+		if bestEffort(want) { // what nobody promises anything for is no mark of a reservation
+			if c := mustParse(t, policy(goodMatch+", mark: "+name)); c.Policies[0].DSCP != want {
+				t.Errorf("%s: mark %d, want %d", name, c.Policies[0].DSCP, want)
+			}
+			continue
+		}
 		c := mustParse(t, "mapping: {controlled-load: "+name+"}\n"+policy(goodMatch+", reserve: {"+goodTSpec+"}, mark: "+name))
 		if c.Mapping.ControlledLoad != want || !c.Policies[0].Marked || c.Policies[0].DSCP != want {
 			t.Errorf("%s: mapping %d, mark %d, want %d", name, c.Mapping.ControlledLoad, c.Policies[0].DSCP, want)

@@ -36,6 +36,12 @@ type Interface struct {
 	Trust      Trust
 	Capacity   uint64 // bytes/s of the HTB root; 0: the interface is not shaped
 	Reservable uint64 // bytes/s that admission may grant; 0 where Capacity is 0
+	// Ceilings are what each service may have of Capacity.
+	Ceilings Ceilings
+	// Overbooking is how many times as much of controlled load is granted as there
+	// is room for; 0: no more than that.
+	Overbooking float64
+	SLS         []ServiceLevel // nil: no contract, any DSCP is carried
 	// Discover: PATH is sent to hosts of whom it is not known that they speak
 	// RSVP; false towards the network, where it always is.
 	Discover bool
@@ -49,6 +55,9 @@ type Interface struct {
 	// Region is nil where nothing is said of what lies behind the interface.
 	Region *Region
 }
+
+// Ceilings bounds the services of an interface, in bytes/s; 0: not by itself.
+type Ceilings struct{ Guaranteed, ControlledLoad uint64 }
 
 // IntegrityKey is one authentication key of an interface. The secret is not in
 // the config file.

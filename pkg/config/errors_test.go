@@ -138,7 +138,6 @@ func TestOneError(t *testing.T) {
 		"region, mtu":         {behind("hops: 1, mtu: 100"), "1:86", "from 576 to 65535"},
 		"region, key":         {behind("hops: 1, delay: 1ms"), "1:81", "unknown key \"delay\""},
 		"region in a tunnel":  {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network, region: {hops: 1}, tunnel: {local: 192.0.2.1, remote: 192.0.2.9}}]\n", "1:71", "remove region, or tunnel"},
-		"sls":                 {"interfaces: [{name: a, zone: hosts, sls: []}, {name: b, zone: network}]\n", "1:37", "not in this version"},
 		"priority word":       {policy(goodMatch + ", reserve: {priority: 5, " + goodTSpec + "}"), "3:72", "must be a mapping"},
 		"priority empty":      {policy(goodMatch + ", reserve: {priority: {}, " + goodTSpec + "}"), "3:72", "priority is empty"},
 		"priority backwards":  {policy(goodMatch + ", reserve: {priority: {setup: 5, hold: 4}, " + goodTSpec + "}"), "3:89", "raise hold or lower setup"},

@@ -15,7 +15,8 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 	list := make([]Interface, 0, len(r.interfaces))
 	first := map[string]pos{}
 	zones, complete := [2]bool{}, true
-	for _, i := range r.interfaces {
+	for n := range r.interfaces {
+		i := &r.interfaces[n]
 		switch {
 		case !i.name.set:
 			if i.missing("name") {
@@ -49,12 +50,16 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Capacity:   i.capacity.v,
 			Reservable: i.capacity.v * i.reservable.or(defaultReservable) / 10000,
 			Discover:   i.zone.v == ZoneHosts && i.discover.or(true),
+			Ceilings:   d.ceilings(i),
 			Line:       i.at.line,
-			Integrity:  d.integrity(&i),
+			Integrity:  d.integrity(i),
 			Handshake:  i.handshake.or(HandshakeRequired),
 			Window:     i.window.or(defaultWindow),
-			Tunnel:     d.tunnel(&i),
-			Region:     d.region(&i),
+			Tunnel:     d.tunnel(i),
+			Region:     d.region(i),
+			SLS:        d.levels(i),
+
+			Overbooking: d.overbooking(i),
 		})
 	}
 	// A transit router has no hosts of its own.
@@ -62,6 +67,38 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 		d.errorf(r.ifacesAt.at, "no interface has zone: network: a router needs one")
 	}
 	return list
+}
+
+// ceilings are shares of capacity, as reservable is. One above that would never be
+// what limits.
+func (d *decoder) ceilings(i *rawInterface) Ceilings {
+	var out [2]uint64
+	for s, c := range i.ceilings {
+		switch {
+		case !c.set:
+		case i.missing("capacity"):
+			d.errorf(c.at, "ceilings are shares of capacity, which is missing: add capacity: with 95%% of the link's rate")
+		case c.v > i.reservable.or(defaultReservable):
+			d.errorf(c.at, "the ceiling of %s is above reservable (%s), which limits all services together: lower it or raise reservable",
+				Service(s), formatShare(i.reservable.or(defaultReservable)))
+		}
+		out[s] = i.capacity.v * c.v / 10000
+	}
+	return Ceilings{Guaranteed: out[ServiceGuaranteed], ControlledLoad: out[ServiceControlledLoad]}
+}
+
+// overbooking is for controlled load alone, which may rely on flows that do not
+// send all that they may (RFC 2211 section 9). Guaranteed service may not: its
+// delay bound holds only if each flow has its R at any time (RFC 2212).
+func (d *decoder) overbooking(i *rawInterface) float64 {
+	if o := i.overbooked[ServiceGuaranteed]; o.set {
+		d.errorf(o.at, "guaranteed service cannot be overbooked: its delay bound needs R of the link for each flow at any time (RFC 2212): remove it")
+	}
+	o := i.overbooked[ServiceControlledLoad]
+	if o.set && i.missing("capacity") {
+		d.errorf(o.at, "without capacity the interface limits nothing that could be overbooked: add capacity: with 95%% of the link's rate, or remove overbooking")
+	}
+	return float64(o.v) / 10000
 }
 
 // defaultTrust: hosts are not trusted with marks; what comes from the network

@@ -81,6 +81,10 @@ func (d *decoder) build(r *rawConfig) *Config {
 	d.stateDir(r.stateDir)
 	c.Interfaces = d.interfaces(r)
 	c.Policies = d.policies(r, c)
+	d.marks(r, c)
+	for i := range c.Interfaces {
+		d.levelsFit(&r.interfaces[i], &c.Interfaces[i], c.forReservations)
+	}
 	return c
 }
 

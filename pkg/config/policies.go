@@ -26,13 +26,14 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 			TCP: p.tcp.or(TCPNone), ThinAcks: p.thin.v, Fill: p.fill.v, Excess: p.excess.or(ExcessBestEffort),
 		}
 		if p.reserve.set {
-			out.Reserve = d.buildReserve(p, c, r)
+			out.Reserve = d.buildReserve(p)
 			if !out.Marked {
 				out.Marked, out.DSCP = true, c.Mapping.ControlledLoad
 				if out.Reserve.Service == ServiceGuaranteed {
 					out.DSCP = c.Mapping.Guaranteed
 				}
 			}
+			d.fits(p, &out, c, r)
 		}
 		d.policyTreatment(p)
 		if p.match.set && !p.broken {
@@ -160,7 +161,7 @@ func (d *decoder) policyFill(p *rawPolicy) {
 	}
 }
 
-func (d *decoder) buildReserve(p *rawPolicy, c *Config, raw *rawConfig) *Reserve {
+func (d *decoder) buildReserve(p *rawPolicy) *Reserve {
 	r := p.reserve.v
 	out := &Reserve{
 		Role: r.role.or(RoleBoth), Service: r.service.or(ServiceControlledLoad), Style: r.style.or(StyleAuto),
@@ -180,9 +181,6 @@ func (d *decoder) buildReserve(p *rawPolicy, c *Config, raw *rawConfig) *Reserve
 		return out
 	}
 	out.TSpec = d.buildTSpec(r.tspec.v, r.tspec.at)
-	if r.tspec.v.rate.set && (r.role.set || r.missing("role")) {
-		d.capacity(out, r.tspec.v.rate.v, r.tspec.v.rate.at, c, raw)
-	}
 	return out
 }
 
@@ -232,39 +230,4 @@ func (d *decoder) buildTSpec(t rawTSpec, p pos) TSpec {
 		return TSpec{}
 	}
 	return TSpec{Rate: t.rate.v, Burst: t.burst.v, Peak: t.peak.v, MinUnit: uint32(minUnit), MaxPacket: uint32(maxPacket)}
-}
-
-// capacity refuses a reservation that admission could never grant: data that
-// a box sends as the sender's proxy leaves by a network interface, what it
-// receives leaves by a hosts interface.
-func (d *decoder) capacity(r *Reserve, rate uint64, p pos, c *Config, raw *rawConfig) {
-	zone := ZoneNetwork
-	if r.Role == RoleReceiver {
-		zone = ZoneHosts
-	}
-	best, known := uint64(0), false
-	for i, iface := range c.Interfaces {
-		switch {
-		case iface.Zone != zone || raw.interfaces[i].missing("zone"):
-		case iface.Capacity > 0:
-			best, known = max(best, iface.Reservable), true
-		case zone == ZoneHosts || !raw.interfaces[i].missing("capacity"):
-			return // unshaped towards the hosts limits nothing; a bad capacity has its own error
-		}
-	}
-	switch {
-	case rate <= best:
-	case known:
-		d.errorf(p, "rate is more than any %s interface may reserve (at most %s, capacity times reservable): lower rate, or raise capacity or reservable%s",
-			zone, formatRate(best), receiverHint(r.Role))
-	case zone == ZoneNetwork && len(c.Interfaces) > 0:
-		d.errorf(p, "a reservation needs the capacity of a network interface, and none has one: add capacity: with 95%% of the link's rate%s", receiverHint(r.Role))
-	}
-}
-
-func receiverHint(r Role) string {
-	if r == RoleBoth {
-		return ", or write role: receiver if this box is on the receivers' side only"
-	}
-	return ""
 }

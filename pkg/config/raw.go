@@ -85,6 +85,11 @@ type rawInterface struct {
 	window     opt[int]
 	tunnel     opt[rawTunnel]
 	region     opt[rawRegion]
+	ceilings   [2]opt[uint64] // hundredths of a per cent, by Service
+	overbooked [2]opt[uint64] // by Service
+	sls        []rawLevel
+	slsAt      pos
+	slsBroken  bool // nothing can be said of its sums
 }
 
 type rawPolicy struct {
@@ -181,7 +186,12 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"discover":   oneOf(&i.discover, boolWords),
 			"ef_model":   later,
 			"region":     i.regionOf,
-			"sls":        later,
+			"sls": func(d *decoder, n ast.Node, key string) {
+				i.slsAt = at(n)
+				rows(maxLevels, i.slsRow)(d, n, key)
+			},
+			"ceilings":    byService(&i.ceilings, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 50%"),
+			"overbooking": byService(&i.overbooked, ParseFactor, 10000, 100000, "a factor from 100% to 1000%, such as 150%"),
 			"integrity": rows(maxKeys, func(d *decoder, n ast.Node, what string) {
 				i.keys = append(i.keys, d.integrityKey(n, what))
 			}),
@@ -240,6 +250,17 @@ func (r *rawConfig) console(d *decoder, n ast.Node, key string) {
 		"listen":     later,
 		"token_file": later,
 	})
+}
+
+// byService is a field with a quantity for each service.
+func byService(o *[2]opt[uint64], parse func(string) (uint64, error), low, high uint64, want string) field {
+	return func(d *decoder, n ast.Node, key string) {
+		fields := map[string]field{}
+		for _, s := range serviceWords {
+			fields[s.word] = quantityOf(&o[s.value], parse, low, high, want)
+		}
+		d.mapping(n, key, fields)
+	}
 }
 
 // pattern is a field that takes bytes that are repeated.

@@ -56,6 +56,10 @@ func ParseShare(s string) (uint64, error) {
 	return v, err
 }
 
+// ParseFactor reads a percentage that may be more than 100%, and returns hundredths
+// of a per cent.
+func ParseFactor(s string) (uint64, error) { return quantity(s, shareUnits, "150%") }
+
 // quantity reads NUMBER UNIT, where the number may have decimals as long as
 // the result is whole: "1.5kB" is 1500, "1.5B" is an error.
 func quantity(s string, units []unit, example string) (uint64, error) {
@@ -150,4 +154,9 @@ func formatRate(bytesPerSecond uint64) string {
 		}
 	}
 	return strconv.FormatUint(v, 10) + "bit"
+}
+
+// formatShare writes hundredths of a per cent the way the file does.
+func formatShare(v uint64) string {
+	return strconv.FormatFloat(float64(v)/100, 'f', -1, 64) + "%"
 }
