@@ -1,6 +1,10 @@
 package admission
 
 import (
+	"fmt"
+	"math"
+	"slices"
+
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 )
@@ -23,7 +27,14 @@ func ServiceAccount(link string, s intserv.Service) Account {
 	return Account(link + "/service/" + s.String())
 }
 
-// Share is what an entry takes of an account, in bytes/s and never negative.
+// BurstAccount is what the reservations of a service level may send at once, in
+// bytes.
+func BurstAccount(link string, level uint8) Account {
+	return LevelAccount(link, level) + "/burst"
+}
+
+// Share is what an entry takes of an account, in bytes/s (of a BurstAccount in
+// bytes) and never negative.
 type Share struct {
 	Account Account
 	Amount  int64
@@ -38,26 +49,104 @@ type Short struct {
 // claim is what a reservation counts in one account, and what that may hold.
 type claim struct {
 	Share
-	limit int64
+	total float64 // +Inf: no limit
+	of    string  // whose account it is, in words
+	unit  string
+	none  string // why there is nothing, where total is 0
 }
 
-// claims lists the accounts of a reservation on a link that counts with
-// bandwidth; the link's is the first. Those without a limit are counted too: what
-// was granted before there was one is in the sum when one comes.
-func (l Link) claims(r Request, bandwidth int64) []claim {
-	return []claim{
-		{Share{LinkAccount(l.Name), bandwidth}, l.limit()},
-		{Share{ServiceAccount(l.Name, r.FlowSpec.Service), bandwidth}, noLimit},
-		{Share{LevelAccount(l.Name, r.Level), bandwidth}, noLimit},
+// limit is the total in the ledger's units.
+func (c claim) limit() int64 {
+	if math.IsInf(c.total, 1) {
+		return noLimit
 	}
+	return units(c.total * (1 + precision))
 }
 
-// entry is the line of a reservation in the ledger, and the limits of its
-// accounts. What is installed for it is counted.
-func (l Link) entry(r Request, installed intserv.FlowSpec) (e Entry, limits []int64) {
-	e = Entry{ID: r.ID, Link: l.Name, Burst: l.burst(installed), Request: r}
-	for _, c := range l.claims(r, units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))) {
-		e.Shares, limits = append(e.Shares, c.Share), append(limits, c.limit)
+// refusal says that the account has no room. RFC 2205 Appendix B has one value for
+// all of these, requested bandwidth unavailable: a level that the network has not
+// sold is a lack of resources, too, and not of the right to have them, which the
+// draft keeps apart as the customer's policy (section 5.1.1, step 8). Nor is there
+// a value for bursts that do not fit.
+func (c claim) refusal(used int64) Decision {
+	if c.none != "" && c.total <= 0 {
+		return refuse(CodeAdmission, ValueBandwidth, "%s", c.none)
 	}
-	return e, limits
+	return refuse(CodeAdmission, ValueBandwidth, "%s has %.0f of %.0f %s left, asked for are %d",
+		c.of, max(0, c.total-float64(used)), c.total, c.unit, c.Amount)
+}
+
+// claims lists the accounts of a reservation; the link's is the first. Those
+// without a limit are counted too: what was granted before there was one is in the
+// sum when one comes.
+//
+// What the network has sold is not overbooked: it polices what it gets. A level's
+// burst is the depth of the token bucket that it does that with, and flows within
+// their (r, b) are within the sums of both.
+func (l Link) claims(r Request, installed intserv.FlowSpec) []claim {
+	service := r.FlowSpec.Service
+	factor := l.overbooking(service)
+	rate := units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))
+	const rates = "bytes/s"
+	list := []claim{
+		{Share: Share{LinkAccount(l.Name), units(float64(rate) / factor)}, total: l.grants(), of: l.Name, unit: rates},
+		{Share: Share{ServiceAccount(l.Name, service), rate}, total: l.ceiling(service), of: fmt.Sprintf("%s service on %s", service, l.Name), unit: rates},
+	}
+	for _, code := range r.levels() {
+		v, none := l.level(code)
+		of := fmt.Sprintf("service level %s of %s", dscp.Name(code), l.Name)
+		list = append(list, claim{Share: Share{LevelAccount(l.Name, code), rate}, total: v.Rate, of: of, unit: rates, none: none},
+			claim{Share: Share{BurstAccount(l.Name, code), units(installed.TSpec.Bucket)}, total: v.Burst, of: of, unit: "bytes of bursts", none: none})
+	}
+	return list
+}
+
+// levels lists the service levels of a request, each once.
+func (r *Request) levels() []uint8 {
+	list := []uint8{r.Level}
+	for _, code := range r.Levels {
+		if !slices.Contains(list, code) {
+			list = append(list, code)
+		}
+	}
+	return list
+}
+
+// grants is what a link may grant in all, in bytes/s.
+func (l Link) grants() float64 {
+	if !l.Managed() {
+		return math.Inf(1)
+	}
+	return min(l.Reservable, l.Capacity)
+}
+
+// ceiling is what a link may grant of a service. A service with overbooking is
+// counted as what the reservations ask for, so that it has as many times more.
+func (l Link) ceiling(s intserv.Service) float64 {
+	if c := l.Services[s].Ceiling; l.Managed() && c > 0 {
+		return c * l.overbooking(s)
+	}
+	return math.Inf(1)
+}
+
+// installed is what is set aside for a request: no more than the senders announce,
+// and packets that the link can carry. A sender may announce packets that its
+// receivers did not ask for.
+func (l Link) installed(r Request) intserv.FlowSpec {
+	f := r.FlowSpec.Installed(r.Senders)
+	if l.MTU != 0 && f.TSpec.MaxPacket > l.MTU {
+		f.TSpec.MaxPacket = l.MTU
+	}
+	return f
+}
+
+// entry is the line of a reservation in the ledger, and what its accounts may hold.
+func (l Link) entry(r Request) (e Entry, claims []claim) {
+	f := l.installed(r)
+	e = Entry{ID: r.ID, Link: l.Name, Burst: l.burst(f), Request: r}
+	claims = l.claims(r, f)
+	for _, c := range claims {
+		e.Shares = append(e.Shares, c.Share)
+	}
+	return e, claims
 }

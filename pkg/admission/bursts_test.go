@@ -127,7 +127,9 @@ func TestAdmitDecreaseRFC2212(t *testing.T) {
 	}
 	small := promising()
 	small.Reservable, small.MTU, small.Bursts = 1e4, 1000, 10
-	c.SetLinks(small)
+	if err := c.SetLinks(small); err != nil {
+		t.Fatal(err)
+	}
 	slack := func(f intserv.FlowSpec) intserv.FlowSpec { f.RSpec.Slack = 500; return f }
 	for _, l := range []struct {
 		name string

@@ -3,6 +3,7 @@ package admission
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ type Request struct {
 	// Level is the service level that the link gives it: the DSCP that its packets
 	// are marked with.
 	Level uint8
+	// Levels are more of them, where the senders that share the reservation are not
+	// marked alike: any of them may send all that is reserved.
+	Levels []uint8
 	// Delay, if not zero, is the queueing delay that guaranteed service has to
 	// keep over a path with the error terms Ctot (bytes) and Dtot (microseconds).
 	Delay      time.Duration
@@ -45,13 +49,32 @@ type Control struct {
 // takes at most maxReservations.
 func New(ledger Ledger, maxReservations int, links ...Link) *Control {
 	c := &Control{ledger: ledger, limit: maxReservations}
-	c.SetLinks(links...)
+	c.setLinks(links)
 	return c
 }
 
 // SetLinks replaces the links. Reservations stay, even on a link that now has
-// less to give than it gave: those are not taken back, but none grows.
-func (c *Control) SetLinks(links ...Link) {
+// less to give than it gave: those are not taken back, but none grows. They are
+// counted as a new one would be from now on.
+func (c *Control) SetLinks(links ...Link) error {
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
+	c.setLinks(links)
+	var errs []error
+	for _, l := range links {
+		list, err := c.ledger.Entries(l.Name)
+		errs = append(errs, err)
+		for _, e := range list {
+			now, _ := l.entry(e.Request)
+			if now.Burst != e.Burst || !slices.Equal(now.Shares, e.Shares) {
+				errs = append(errs, c.putBack([]Entry{now}))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Control) setLinks(links []Link) {
 	m := make(map[string]Link, len(links))
 	for _, l := range links {
 		m[l.Name] = l
@@ -59,6 +82,17 @@ func (c *Control) SetLinks(links ...Link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.links = m
+}
+
+// SetLevels replaces what the network behind a link carries: it depends on the
+// time of day. What was granted stays when a level shrinks, and none of it grows.
+func (c *Control) SetLevels(link string, levels []Level) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok := c.links[link]; ok {
+		l.Levels = levels
+		c.links[link] = l
+	}
 }
 
 // Admit decides on a request and, if it is admitted, counts it. The same request
@@ -88,9 +122,7 @@ func (c *Control) Admit(r Request) Decision {
 }
 
 func (c *Control) admit(r Request, old Entry, had bool) Decision {
-	c.mu.RLock()
-	link, ok := c.links[r.Link]
-	c.mu.RUnlock()
+	link, ok := c.link(r.Link)
 	if !ok {
 		return refuse(CodeTCSystem, ValueNoLink, "link %q is not configured", r.Link)
 	}
@@ -117,6 +149,10 @@ func checkFlow(r Request, l Link) (d Decision, refused bool) {
 		return refuse(CodeAdmission, ValueMTU, "packets of %d bytes do not fit the %d bytes MTU of %s",
 			f.TSpec.MaxPacket, l.MTU, l.Name), true
 	}
+	if need := l.queued(r); l.Queue > 0 && need > l.Queue {
+		return refuse(CodeAdmission, ValueBandwidth, "a burst of %.0f bytes is %.0f with headers, and the queue of a class on %s can hold %.0f",
+			r.FlowSpec.TSpec.Bucket, need, l.Name, l.Queue), true
+	}
 	if r.Delay <= 0 || f.Service != intserv.Guaranteed {
 		return Decision{}, false
 	}
@@ -133,25 +169,27 @@ func checkFlow(r Request, l Link) (d Decision, refused bool) {
 
 // commit counts what is to be installed. less: it is no more than old.
 func (c *Control) commit(r Request, l Link, old Entry, less bool) Decision {
-	installed := r.FlowSpec.Installed(r.Senders)
-	if l.MTU != 0 && installed.TSpec.MaxPacket > l.MTU {
-		// A sender may announce packets that its receivers did not ask for.
-		installed.TSpec.MaxPacket = l.MTU
-	}
-	e, limits := l.entry(r, installed)
+	e, claims := l.entry(r)
 	if d, refused := c.checkBursts(e, l, old); refused && !less {
 		return d
 	}
-	short, ok, err := c.ledger.Commit(e, limits)
-	switch {
-	case err != nil:
-		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
-	case !ok:
-		return refuse(CodeAdmission, ValueBandwidth,
-			"%s has %.0f of %.0f bytes/s left, asked for are %d",
-			short.Account, l.free(Usage{Bandwidth: short.Used}), l.Reservable, e.of(short.Account))
+	limits := make([]int64, len(claims))
+	for i := range claims {
+		limits[i] = claims[i].limit()
 	}
-	return Decision{Admitted: true, Installed: installed, Bandwidth: e.Bandwidth()}
+	short, ok, err := c.ledger.Commit(e, limits)
+	if err != nil {
+		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
+	}
+	if ok {
+		return Decision{Admitted: true, Installed: l.installed(r), Bandwidth: e.Bandwidth()}
+	}
+	for _, c := range claims {
+		if c.Account == short.Account {
+			return c.refusal(short.Used)
+		}
+	}
+	return refuse(CodeAdmission, ValueBandwidth, "%s has no room", short.Account)
 }
 
 // checkBursts refuses what would break the delay bounds that guaranteed flows on
@@ -190,25 +228,6 @@ func (c *Control) Reservations(link string) ([]Entry, error) { return c.ledger.E
 
 // Sum returns what an account holds.
 func (c *Control) Sum(a Account) (int64, error) { return c.ledger.Sum(a) }
-
-// LinkUsage is a link and what it granted.
-type LinkUsage struct {
-	Link
-	Usage
-	Free float64 // bytes/s that can still be granted; +Inf on an unmanaged link
-}
-
-// Usage returns a link's state; false means that it is not configured.
-func (c *Control) Usage(link string) (LinkUsage, bool, error) {
-	c.mu.RLock()
-	l, ok := c.links[link]
-	c.mu.RUnlock()
-	if !ok {
-		return LinkUsage{}, false, nil
-	}
-	u, err := c.ledger.Usage(link)
-	return LinkUsage{Link: l, Usage: u, Free: l.free(u)}, true, err
-}
 
 func refuse(code uint8, value uint16, format string, args ...any) Decision {
 	return Decision{Code: code, Value: value, Reason: fmt.Sprintf(format, args...)}

@@ -106,7 +106,9 @@ func TestAdmitDecreaseRFC2211Section5(t *testing.T) {
 	c.Admit(request("a", cl(6e5)))
 	small := wan()
 	small.Reservable, small.MTU = 1e5, 1000
-	c.SetLinks(small)
+	if err := c.SetLinks(small); err != nil {
+		t.Fatal(err)
+	}
 	if d := c.Admit(request("a", cl(5e5))); !d.Admitted {
 		t.Errorf("decrease: %+v", d)
 	}

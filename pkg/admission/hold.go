@@ -12,13 +12,11 @@ import (
 func (c *Control) Hold(r Request) error {
 	c.deciding.Lock()
 	defer c.deciding.Unlock()
-	c.mu.RLock()
-	link, ok := c.links[r.Link]
-	c.mu.RUnlock()
+	link, ok := c.link(r.Link)
 	if !ok {
 		return fmt.Errorf("link %q is not configured", r.Link)
 	}
-	e, _ := link.entry(r, r.FlowSpec)
+	e, _ := link.entry(r)
 	return c.putBack([]Entry{e})
 }
 
