@@ -71,9 +71,15 @@ func TestFullValues(t *testing.T) {
 		Log: Log{Level: "info", Format: "auto"},
 		Interfaces: []Interface{
 			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone, Discover: true, Window: 32},
-			{Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, Capacity: 2_375_000, Reservable: 1_900_000, Window: 32, Region: &Region{
-				Latency: 20 * time.Millisecond, Guaranteed: true, C: 1500, D: time.Millisecond, Bandwidth: 2_500_000, MTU: 1500,
-			}},
+			{
+				Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, Capacity: 2_375_000, Reservable: 1_900_000, Window: 32,
+				Ceilings: Ceilings{Guaranteed: 1_187_500, ControlledLoad: 1_900_000}, Overbooking: 1,
+				SLS: []ServiceLevel{
+					{Class: 44, Rate: 250_000, Burst: 16_000, Until: day}, {Class: 26, Rate: 1_000_000, Burst: 64_000, Until: day},
+				}, Region: &Region{
+					Latency: 20 * time.Millisecond, Guaranteed: true, C: 1500, D: time.Millisecond, Bandwidth: 2_500_000, MTU: 1500,
+				},
+			},
 		},
 		RSVP:    RSVP{Refresh: 30 * time.Second, Reliable: true},
 		Mapping: Mapping{Guaranteed: 46, ControlledLoad: 26},
@@ -113,7 +119,7 @@ func TestFullValues(t *testing.T) {
 		},
 	}
 	opts := []cmp.Option{
-		cmpopts.IgnoreFields(Interface{}, "Line"), cmpopts.IgnoreFields(Policy{}, "Line"),
+		cmpopts.IgnoreFields(Interface{}, "Line"), cmpopts.IgnoreFields(Policy{}, "Line"), cmpopts.IgnoreFields(ServiceLevel{}, "Line"),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	}
 	if diff := cmp.Diff(want, c, opts...); diff != "" {
@@ -127,7 +133,8 @@ func TestFullValues(t *testing.T) {
 	}
 }
 
-// The defaults are the values of full.yaml, but for the region: none is known of.
+// The defaults are the values of full.yaml, but for what it shows of the region and
+// the contract behind an interface, of which nothing is known.
 func TestDefaultsAreThoseOfFull(t *testing.T) {
 	full, err := Parse("", examples(t)["full.yaml"])
 	if err != nil {
@@ -137,7 +144,7 @@ func TestDefaultsAreThoseOfFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := []cmp.Option{cmpopts.IgnoreFields(Interface{}, "Line", "Region"), cmpopts.IgnoreFields(Config{}, "Policies")}
+	opts := []cmp.Option{cmpopts.IgnoreFields(Interface{}, "Line", "Region", "SLS", "Ceilings", "Overbooking"), cmpopts.IgnoreFields(Config{}, "Policies")}
 	if diff := cmp.Diff(full, least, opts...); diff != "" {
 		t.Errorf("defaults (-full.yaml +left out):\n%s", diff)
 	}

@@ -99,7 +99,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	shards := min(max(runtime.NumCPU(), 1), maxCheatQueues)
 	d.flows = newFlowTable(c.Limits.Flows, shards)
 	d.flows.configure(c.File, newPolicies(c), l.zones())
-	d.admit = admission.New(admission.NewMemory(), c.Limits.Sessions, l.admission()...)
+	d.admit = admission.New(admission.NewMemory(), c.Limits.Sessions, l.admission(d.started)...)
 	if d.sender, err = inject.New(inject.Config{Mark: plan.DefaultMark}); err != nil {
 		return nil, fmt.Errorf("sockets for our own packets: %w", err)
 	}
@@ -208,7 +208,7 @@ func wanted(c *config.Config, p *policies, shards int) plan.Plan {
 	}
 	for _, i := range c.Interfaces {
 		out.Interfaces = append(out.Interfaces, plan.Interface{
-			Name: i.Name, Capacity: i.Capacity,
+			Name: i.Name, Capacity: i.Capacity, Overbooking: i.Overbooking,
 			ResetDSCP: i.Zone == config.ZoneHosts && i.Trust == config.TrustNone,
 		})
 	}

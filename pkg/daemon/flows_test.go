@@ -26,7 +26,7 @@ policies:
     mark: voice-admit
   - name: video
     match: {protocol: udp, to_port: 7000}
-    mark: af31
+    mark: af21
 `
 
 const (
@@ -34,9 +34,11 @@ const (
 	wan = 2
 )
 
-func testTable(t *testing.T) *flowTable {
+func testTable(t *testing.T) *flowTable { return tableOf(t, testConfig) }
+
+func tableOf(t *testing.T, file string) *flowTable {
 	t.Helper()
-	c, err := config.Parse("box.yaml", []byte(testConfig))
+	c, err := config.Parse("box.yaml", []byte(file))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,9 +167,9 @@ func (t *trafficControl) rest(index int) float64 {
 	if l == nil || l.cfg.Capacity == 0 {
 		return 0
 	}
-	u, ok, err := t.admit.Usage(l.Name)
-	if err != nil || !ok {
+	free, err := t.admit.Rest(l.Name, intserv.Guaranteed)
+	if err != nil {
 		return 0
 	}
-	return t.rests.of(l.Name, u.Free, float64(l.cfg.Reservable))
+	return t.rests.of(l.Name, free, float64(l.cfg.Reservable))
 }

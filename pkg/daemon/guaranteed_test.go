@@ -158,7 +158,7 @@ func TestLinksOfferGuaranteed(t *testing.T) {
 	if g := unshaped.guaranteed(); g != nil {
 		t.Errorf("network without capacity: %+v", g)
 	}
-	a := r.links().admission()
+	a := r.links().admission(time.Now())
 	if a[1].Bursts <= 0 || a[1].Lead <= 0 || a[1].LeadTime <= 0 || a[0].Bursts != 0 {
 		t.Errorf("admission is told %+v", a)
 	}

@@ -119,7 +119,7 @@ func testHands(t *testing.T, dir string) *handRig {
 	l.list = append(l.list, link{Link: route.Link{Index: third, Name: "third0", MTU: 1500}, cfg: l.list[1].cfg})
 	l.list[2].cfg.Name = "third0"
 	*l = *newLinks(l.list)
-	r.admit = admission.New(admission.NewMemory(), 100, l.admission()...)
+	r.admit = admission.New(admission.NewMemory(), 100, l.admission(time.Now())...)
 	r.trafficControl.flows.zones = l.zones()
 	r.load(3)
 	t.Cleanup(func() {

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"slices"
+
 	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/config"
@@ -22,33 +24,41 @@ func (t *trafficControl) code(s intserv.Service, p *config.Policy) uint8 {
 	}
 }
 
-// levelOf is the service level that a reservation counts in: an aggregate's own
+// levelsOf are the service levels that a reservation counts in: an aggregate's own
 // DSCP, which its packets carry already (RFC 3175 section 1.4.1; RFC 3140 for those
-// that name a PHB, but for one without a standard code point), or the one that its flow is marked with. Of
-// several senders that share it, the first says.
-func (t *trafficControl) levelOf(r *reservation) uint8 {
+// that name a PHB, but for one without a standard code point), or those that its
+// flows are marked with. It is one, unless senders that share the reservation have
+// different policies.
+func (t *trafficControl) levelsOf(r *reservation) []uint8 {
 	switch s := r.ask.Session; {
 	case s.Format == wire.FormatAggregate:
-		return s.DSCP
+		return []uint8{s.DSCP}
 	case s.Format == wire.FormatGenericAggregate && s.PHB&1 == 0:
-		return uint8(s.PHB >> 10)
+		return []uint8{uint8(s.PHB >> 10)}
 	}
+	service := r.ask.FlowSpec.Service
 	if len(r.keys) == 0 {
-		return t.code(r.ask.FlowSpec.Service, nil)
+		return []uint8{t.code(service, nil)}
 	}
-	return t.code(r.ask.FlowSpec.Service, t.flows.policyOf(r.keys[0]))
+	var list []uint8
+	for _, key := range r.keys {
+		if code := t.code(service, t.flows.policyOf(key)); !slices.Contains(list, code) {
+			list = append(list, code)
+		}
+	}
+	return list
 }
 
-// relevel counts a reservation in another level when its mark has changed by a
+// relevel counts a reservation in other levels when its marks have changed by a
 // reload. It is in force, so that it is not refused there: its packets are marked
 // so from now on. t.mu is held.
 func (t *trafficControl) relevel(r *reservation) {
-	was := r.level
-	if r.level = t.levelOf(r); r.level == was {
+	was := r.levels
+	if r.levels = t.levelsOf(r); slices.Equal(r.levels, was) {
 		return
 	}
 	if err := t.admit.Hold(r.request(r.flow)); err != nil {
-		r.level = was
+		r.levels = was
 		t.log.Error("ledger not changed", zap.Uint64("reservation", r.id), zap.Error(err))
 	}
 }

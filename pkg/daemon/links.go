@@ -3,7 +3,6 @@ package daemon
 import (
 	"fmt"
 
-	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
@@ -66,21 +65,6 @@ func (l *links) name(index int) string {
 		return k.Name
 	}
 	return ""
-}
-
-func (l *links) admission() []admission.Link {
-	out := make([]admission.Link, 0, len(l.list))
-	for i := range l.list {
-		k := &l.list[i]
-		p, _ := k.promise()
-		out = append(out, admission.Link{
-			Name: k.Name, Capacity: float64(k.cfg.Capacity), Reservable: float64(k.cfg.Reservable),
-			// No overhead: capacity and reservations both count IP bytes; the
-			// link layer's headers are added in one place, plan.HTBRate.
-			MTU: uint32(max(k.MTU, 0)), Bursts: p.Bursts, Lead: p.Lead, LeadTime: p.LeadTime,
-		})
-	}
-	return out
 }
 
 func (l *links) rsvp() []rsvpproxy.Interface {

@@ -75,7 +75,7 @@ type reservation struct {
 	iface   string
 	ask     softstate.Reserve
 	flow    intserv.FlowSpec // as admitted
-	level   uint8            // the service level that it counts in
+	levels  []uint8          // the service levels that it counts in
 	members map[packet.FlowKey]*member
 	expire  *time.Timer // of one that was taken back
 }
@@ -116,7 +116,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
 	now := &reservation{id: r.ID, iface: iface, ask: r, keys: keys, members: map[packet.FlowKey]*member{}}
-	now.level = t.levelOf(now)
+	now.levels = t.levelsOf(now)
 	predecessors := t.succeeds(now)
 	d := t.admitOnce(now, predecessors)
 	if !d.Admitted {
@@ -145,7 +145,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 
 // request is what admission is asked for a reservation.
 func (r *reservation) request(f intserv.FlowSpec) admission.Request {
-	return admission.Request{ID: admissionID(r.id), Link: r.iface, FlowSpec: f, Level: r.level}
+	return admission.Request{ID: admissionID(r.id), Link: r.iface, FlowSpec: f, Level: r.levels[0], Levels: r.levels[1:]}
 }
 
 // admitOnce asks admission control. Reservations that were just taken back make
@@ -278,9 +278,9 @@ func (t *trafficControl) undo(ctx context.Context, now *reservation, done []befo
 	}
 	// The old reservation stands, in the ledger too. The kernel still has it for
 	// the senders that were not done; what they share is put back with one of them.
-	d := t.admit.Admit(old.request(old.flow))
-	if !d.Admitted {
-		t.log.Error("ledger not brought back", zap.Uint64("reservation", old.id), zap.String("reason", d.Reason))
+	// It is counted whatever the link has left by now.
+	if err := t.admit.Hold(old.request(old.flow)); err != nil {
+		t.log.Error("ledger not brought back", zap.Uint64("reservation", old.id), zap.Error(err))
 	}
 	if len(done) > 0 && !restored && len(old.keys) > 0 {
 		key := old.keys[0]

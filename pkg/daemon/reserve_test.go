@@ -93,9 +93,11 @@ type rig struct {
 	cheat *fakeCheat
 }
 
-func testControl(t *testing.T) rig {
+func testControl(t *testing.T) rig { return controlOf(t, testConfig) }
+
+func controlOf(t *testing.T, file string) rig {
 	t.Helper()
-	c, err := config.Parse("box.yaml", []byte(testConfig))
+	c, err := config.Parse("box.yaml", []byte(file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +110,7 @@ func testControl(t *testing.T) rig {
 	}
 	k, ch := &fakeKernel{have: map[packet.FlowKey]plan.Treatment{}}, &fakeCheat{running: map[packet.FlowKey]tcpcheat.Params{}}
 	tc := newTrafficControl()
-	tc.flows, tc.admit = testTable(t), admission.New(admission.NewMemory(), 100, l.admission()...)
+	tc.flows, tc.admit = tableOf(t, file), admission.New(admission.NewMemory(), 100, l.admission(time.Now())...)
 	tc.kernel, tc.cheat = k, ch
 	tc.config, tc.links, tc.log = func() *config.Config { return c }, func() *links { return l }, zap.NewNop()
 	return rig{tc, k, ch}

@@ -109,6 +109,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		tasks.start("heartbeat", func(ctx context.Context) error { d.heartbeat(ctx); return nil })
 		tasks.start("janitor", func(ctx context.Context) error { d.janitor(ctx); return nil })
 		tasks.start("interfaces", func(ctx context.Context) error { d.watchLinks(ctx); return nil })
+		tasks.start("clock", func(ctx context.Context) error { d.followClock(ctx); return nil })
 		tasks.start("console", func(ctx context.Context) error { return d.serve(ctx, listener) })
 		tasks.start("reload", func(ctx context.Context) error { d.hangups(ctx, hup); return nil })
 		d.recover(time.Now(), left)

@@ -62,7 +62,7 @@ func (d *Daemon) linksChanged() {
 	}
 	d.links.Store(l)
 	d.flows.configure(c.File, d.flows.current(), l.zones())
-	d.admit.SetLinks(l.admission()...)
+	d.setLinks(l)
 	d.rsvp.SetInterfaces(l.rsvp())
 }
 

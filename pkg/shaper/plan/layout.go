@@ -66,7 +66,7 @@ func Base(itf Interface, f Facts) []Class {
 // the bucket is to drain at once. A cheated flow is shaped to its rate.
 func FlowClass(itf Interface, f Facts, t Treatment, id ClassID) Class {
 	c := Class{ID: id, Parent: RootClass, Prio: prioReserved}
-	c.Rate = f.HTBRate(t.Rate, t.MaxPacket)
+	c.Rate = f.HTBRate(t.Rate/max(1, itf.Overbooking), t.MaxPacket)
 	if t.Share > 0 {
 		c.Rate = f.HTBRate(t.Share, t.smallest())
 	}
@@ -79,7 +79,7 @@ func FlowClass(itf Interface, f Facts, t Treatment, id ClassID) Class {
 		limit = 2*t.Bucket + realTimeHeadroom
 	}
 	if t.Cheated {
-		c.Ceil = c.Rate
+		c.Ceil = max(c.Rate, f.HTBRate(t.Rate, t.MaxPacket))
 		limit = max(2*t.Bucket, cheatedLimit)
 	}
 	if t.Buffer > 0 {

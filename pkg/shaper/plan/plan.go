@@ -25,6 +25,11 @@ type Interface struct {
 	// of the interface's MTU; 0 leaves its queueing alone. Set it to about
 	// 95 % of the link behind: the queue has to stand here, not there.
 	Capacity uint64
+	// Overbooking is how many times more reserved flows without a service rate of
+	// their own (Share) are given classes than there is room for: their classes have
+	// that part of their rate for certain, and borrow the rest before best effort
+	// does. 0 and 1: all of it.
+	Overbooking float64
 	// ResetDSCP takes the DSCP off arriving packets, where the hosts behind
 	// the interface are not trusted.
 	ResetDSCP bool

@@ -31,6 +31,10 @@ const (
 	innerQuantum = 10000
 )
 
+// MostQueued is what the queue of a reserved flow's class can always be made to
+// hold, in bytes with headers: less what may stand in it beyond a bucket.
+const MostQueued = maxLimit - superPacket
+
 // Priorities of HTB.
 const (
 	prioControl    = 0
