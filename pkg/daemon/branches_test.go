@@ -88,6 +88,13 @@ func (k *byPlace) Remove(_ context.Context, iface string, key packet.FlowKey) er
 	return nil
 }
 
+func (k *byPlace) Treatment(iface string, key packet.FlowKey) (plan.Treatment, bool) {
+	t, ok := k.have[shaper.FlowID{Interface: iface, Key: key}]
+	return t, ok
+}
+
+func (k *byPlace) Unclaim(string, packet.FlowKey) {}
+
 func (k *byPlace) IsAdopted(string, packet.FlowKey) bool { return false }
 
 // RFC 2205 section 1.2: resources are set aside for each outgoing interface. The

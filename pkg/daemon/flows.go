@@ -222,8 +222,7 @@ func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 		t.matched[p.Name]++
 	}
 	if p.Reserve == nil {
-		f.state, f.dscp, f.marked = stateManaged, p.DSCP, p.Marked
-		f.reason = "marked as " + where(t.file, p) + " says"
+		t.markOnly(f)
 		return
 	}
 	src, srcKnown := t.zones[in]
@@ -242,6 +241,25 @@ func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 	default:
 		f.reason = fmt.Sprintf("%s speaks only for the %s", where(t.file, p), p.Reserve.Role)
 	}
+}
+
+// markOnly is what a policy without a reservation makes of a flow.
+func (t *flowTable) markOnly(f *flow) {
+	f.state, f.dscp, f.marked = stateManaged, f.policy.DSCP, f.policy.Marked
+	f.reason = "marked as " + where(t.file, f.policy) + " says"
+}
+
+// unreserve follows the end of a flow's reservation: what its policy says without
+// one is left. look sees it then; false if the flow is not known.
+func (t *flowTable) unreserve(key packet.FlowKey, out int, why string, look func(*conn, *flow)) bool {
+	return t.updateOn(key, out, func(c *conn, f *flow) {
+		f.reserved, f.class, f.marked, f.dscp, f.rate = time.Time{}, 0, false, 0, 0
+		f.state, f.reason = stateWatched, why
+		if f.policy != nil && f.policy.Reserve == nil {
+			t.markOnly(f)
+		}
+		look(c, f)
+	})
 }
 
 // update changes a flow, in all its branches, under the table's lock; false if it

@@ -146,6 +146,7 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 		d.log.Warn("the kernel's counters could not be read", zap.Error(err))
 		return before
 	}
+	d.tc.settleDebts(ctx)
 	l := d.links.Load()
 	var idle []connKey
 	d.flows.updateAll(func(c *conn) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -30,7 +29,10 @@ const kernelTimeout = 5 * time.Second
 type treater interface {
 	Install(context.Context, plan.Treatment) (plan.ClassID, error)
 	Remove(ctx context.Context, iface string, key packet.FlowKey) error
+	// Treatment is what is in force; false: nothing.
+	Treatment(iface string, key packet.FlowKey) (plan.Treatment, bool)
 	IsAdopted(iface string, key packet.FlowKey) bool
+	Unclaim(iface string, key packet.FlowKey) // undoes that Install claimed what was adopted
 }
 
 // cheater starts and stops the cheating of a connection in its worker.
@@ -65,6 +67,7 @@ type trafficControl struct {
 	byKey  map[shaper.FlowID]*reservation   // by place
 	torn   map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
 	left   map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
+	owed   map[shaper.FlowID]debt           // what the kernel would not take, see debt.go
 }
 
 // reservation is what was done for one ID. A fixed-filter reservation has one
@@ -92,7 +95,7 @@ type member struct {
 func newTrafficControl() *trafficControl {
 	return &trafficControl{
 		held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, torn: map[uint64]*reservation{},
-		left: map[shaper.FlowID]plan.Treatment{},
+		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{},
 	}
 }
 
@@ -163,13 +166,6 @@ func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation
 	return d
 }
 
-// before is what a flow was before it was programmed: the reservation and what
-// was done for it there; nil: nothing.
-type before struct {
-	r *reservation
-	m *member
-}
-
 // program puts a reservation into the kernel in place of the one with its ID.
 // Senders that were in it keep their counters and what they have used; those
 // that come find the same bucket. If that fails half-way, the kernel and the
@@ -178,10 +174,7 @@ func (t *trafficControl) program(ctx context.Context, now *reservation) error {
 	old := t.held[now.id]
 	done := make([]before, 0, len(now.keys))
 	for _, key := range now.keys {
-		was := before{r: t.byKey[place(now.iface, key)]}
-		if was.r != nil {
-			was.m = was.r.members[key]
-		}
+		was := t.before(now, key)
 		if err := t.programOne(ctx, now, key, was); err != nil {
 			t.undo(ctx, now, done, old)
 			return fmt.Errorf("programming %s on %s: %w", key, now.iface, err)
@@ -216,6 +209,7 @@ func (t *trafficControl) programOne(ctx context.Context, now *reservation, key p
 			return err
 		}
 		m.put, m.class = tr, class
+		t.paid(now.iface, key)
 	}
 	t.byKey[place(now.iface, key)] = now
 	t.pace(key, now, p, shard)
@@ -256,51 +250,6 @@ func (t *trafficControl) stopShared(iface string, key packet.FlowKey) {
 	if m.started && known && shard >= 0 {
 		t.cheat.stop(shard, key)
 	}
-}
-
-// undo takes back what program did for the senders that it had done.
-func (t *trafficControl) undo(ctx context.Context, now *reservation, done []before, old *reservation) {
-	restored := false
-	for i, was := range slices.Backward(done) {
-		key := now.keys[i]
-		if was.m == nil {
-			t.giveBack(ctx, now.iface, key, "the reservation could not be programmed")
-			continue
-		}
-		restored = restored || was.r == old
-		t.putBack(ctx, key, was, now)
-	}
-	if old == nil {
-		if _, err := t.admit.Release(admissionID(now.id)); err != nil {
-			t.log.Error("ledger not brought back", zap.Uint64("reservation", now.id), zap.Error(err))
-		}
-		return
-	}
-	// The old reservation stands, in the ledger too. The kernel still has it for
-	// the senders that were not done; what they share is put back with one of them.
-	// It is counted whatever the link has left by now.
-	if err := t.admit.Hold(old.request(old.flow)); err != nil {
-		t.log.Error("ledger not brought back", zap.Uint64("reservation", old.id), zap.Error(err))
-	}
-	if len(done) > 0 && !restored && len(old.keys) > 0 {
-		key := old.keys[0]
-		t.putBack(ctx, key, before{old, old.members[key]}, now)
-	}
-}
-
-// putBack brings one sender back to what it was.
-func (t *trafficControl) putBack(ctx context.Context, key packet.FlowKey, was before, now *reservation) {
-	if was.r.iface != now.iface {
-		t.take(ctx, now.iface, key)
-	}
-	delete(t.byKey, place(now.iface, key))
-	t.byKey[place(was.r.iface, key)] = was.r
-	if _, err := t.kernel.Install(ctx, was.m.put); err != nil {
-		t.log.Error("the old reservation was not put back", zap.Uint64("reservation", was.r.id), zap.Stringer("flow", key), zap.Error(err))
-	}
-	_, shard, _ := t.flows.get(key)
-	t.pace(key, was.r, t.flows.policyOf(key), shard)
-	t.note(key, was.r, t.flows.policyOf(key))
 }
 
 // treatment is what the kernel shall do with a reserved flow, and the policy
@@ -438,10 +387,10 @@ func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.
 	delete(t.byKey, place(iface, key))
 	shard, claimed := -1, false
 	out := t.links().index(iface)
-	known := t.flows.updateOn(key, out, func(c *conn, f *flow) {
+	plain := plan.Treatment{Key: key, Interface: iface}
+	known := t.flows.unreserve(key, out, why, func(c *conn, f *flow) {
 		shard, claimed = c.engine(key), c.claimed()
-		f.reserved, f.class, f.marked, f.dscp, f.rate = time.Time{}, 0, false, 0, 0
-		f.state, f.reason = stateWatched, why
+		plain.Mark, plain.DSCP = f.marked, f.dscp
 	})
 	if shard >= 0 {
 		t.cheat.stop(shard, key)
@@ -454,18 +403,13 @@ func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.
 		t.take(ctx, iface, key)
 		return
 	}
-	if _, err := t.kernel.Install(ctx, plan.Treatment{Key: key, Interface: iface}); err != nil {
-		t.log.Error("treatment not given back", zap.Stringer("flow", key), zap.String("interface", iface), zap.Error(err))
-	}
+	t.bring(ctx, debt{Treatment: plain})
 }
 
-// take removes a flow's treatment altogether. Another may have been faster: a
-// flow's end is seen by its packets and by RSVP.
+// take removes a flow's treatment altogether.
 func (t *trafficControl) take(ctx context.Context, iface string, key packet.FlowKey) {
 	t.disown(iface, key)
-	if err := t.kernel.Remove(ctx, iface, key); err != nil && !errors.Is(err, shaper.ErrNoFlow) {
-		t.log.Warn("treatment not removed", zap.Stringer("flow", key), zap.String("interface", iface), zap.Error(err))
-	}
+	t.bring(ctx, debt{Treatment: plan.Treatment{Key: key, Interface: iface}, none: true})
 }
 
 // view returns what was done for a sender in the reservation of an ID.

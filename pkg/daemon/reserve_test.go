@@ -71,6 +71,13 @@ func (k *fakeKernel) Remove(_ context.Context, _ string, key packet.FlowKey) err
 	return nil
 }
 
+func (k *fakeKernel) Treatment(_ string, key packet.FlowKey) (plan.Treatment, bool) {
+	t, ok := k.have[key]
+	return t, ok
+}
+
+func (k *fakeKernel) Unclaim(_ string, key packet.FlowKey) { k.adopted[key] = true }
+
 func (k *fakeKernel) IsAdopted(_ string, key packet.FlowKey) bool { return k.adopted[key] }
 
 // fakeCheat notes what is started.

@@ -31,6 +31,7 @@ func (t *trafficControl) count(ctx context.Context, key packet.FlowKey, iface st
 	}
 	_, err := t.kernel.Install(ctx, plan.Treatment{Key: key, Interface: iface, Mark: mark, DSCP: code})
 	if err == nil {
+		t.paid(iface, key)
 		t.flows.updateOn(key, t.links().index(iface), func(_ *conn, f *flow) { f.treated = true })
 	}
 	return err
@@ -79,6 +80,7 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 		return
 	}
 	m.put, m.class = tr, class
+	t.paid(r.iface, key)
 	t.note(key, r, p)
 }
 

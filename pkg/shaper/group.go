@@ -126,7 +126,7 @@ func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID
 	if g.class != 0 && g.class != now {
 		p.release(g.class)
 	}
-	if err := s.table.DeleteGroup(g.number); err != nil {
+	if err := s.row("delete the group "+g.spec.Group.String(), func() error { return s.table.DeleteGroup(g.number) }); err != nil {
 		// Nobody names it any more: a few bytes, until the next Set.
 		s.log.Warn("a group of treatments that nobody is in stays in the table", zap.Error(err))
 	}

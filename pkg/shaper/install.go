@@ -31,7 +31,9 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 	if err != nil {
 		return 0, err
 	}
-	if err := s.table.Put(p.facts.Index, t, f.Class, p.excess(), f.number()); err != nil {
+	if err := s.row("put "+t.Key.String(), func() error {
+		return s.table.Put(p.facts.Index, t, f.Class, p.excess(), f.number())
+	}); err != nil {
 		return 0, errors.Join(err, undo())
 	}
 	p.flows[t.Key] = f
@@ -81,7 +83,9 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 		steps = append(steps, back)
 	}
 	if g := f.group; g != nil && (g.spec != shared(f.Treatment) || len(g.members) == 0) {
-		if err := s.table.PutGroup(p.facts.Index, g.number, f.Treatment); err != nil {
+		if err := s.row("put the group of "+f.Key.String(), func() error {
+			return s.table.PutGroup(p.facts.Index, g.number, f.Treatment)
+		}); err != nil {
 			return nil, errors.Join(err, undo())
 		}
 		steps = append(steps, func() error {
@@ -186,12 +190,22 @@ func (s *Shaper) removeIf(ctx context.Context, iface string, key packet.FlowKey,
 	if f == nil || !still(f) {
 		return fmt.Errorf("%s on %s: %w", key, iface, ErrNoFlow)
 	}
-	if err := s.table.Delete(p.facts.Index, key); err != nil && !errors.Is(err, ErrNoFlow) {
+	if err := s.row("delete "+key.String(), func() error { return s.table.Delete(p.facts.Index, key) }); err != nil && !errors.Is(err, ErrNoFlow) {
 		return err
 	}
 	delete(p.flows, key)
 	s.leave(ctx, p, f, 0)
 	return nil
+}
+
+// row is one step on the table of treatments.
+func (s *Shaper) row(what string, do func() error) error {
+	if s.beforeRow != nil {
+		if err := s.beforeRow(what); err != nil {
+			return err
+		}
+	}
+	return do()
 }
 
 func (p *port) release(id plan.ClassID) {

@@ -252,7 +252,9 @@ func (s *Shaper) fillGroups(ports map[string]*port) (stray []uint32, err error) 
 					return nil, err
 				}
 			}
-			if err := s.table.PutGroup(p.facts.Index, g.number, g.spec); err != nil {
+			if err := s.row("fill the group "+g.spec.Group.String(), func() error {
+				return s.table.PutGroup(p.facts.Index, g.number, g.spec)
+			}); err != nil {
 				return nil, err
 			}
 		}
@@ -282,7 +284,9 @@ func (s *Shaper) fillFlows(ports map[string]*port) error {
 			if ok && e.Class == f.Class && e.Excess == p.excess() && e.Treatment == f.treatment() && e.Number == f.number() {
 				continue
 			}
-			if err := s.table.Put(p.facts.Index, f.treatment(), f.Class, p.excess(), f.number()); err != nil {
+			if err := s.row("fill "+key.String(), func() error {
+				return s.table.Put(p.facts.Index, f.treatment(), f.Class, p.excess(), f.number())
+			}); err != nil {
 				return err
 			}
 		}

@@ -48,7 +48,8 @@ type Shaper struct {
 	stopped   sync.WaitGroup
 	closed    bool
 
-	before func(plan.Op) error // tests make operations fail
+	before    func(plan.Op) error // tests make operations fail
+	beforeRow func(string) error  // the same for those on the table
 }
 
 // port is what the Shaper knows of a managed interface.

@@ -324,6 +324,12 @@ func TestAdoptsAfterCrash(t *testing.T) {
 	if err != nil || id != plan.FirstPooled+1 {
 		t.Errorf("got class %s, %v", id, err)
 	}
+	s.Unclaim("qp0", voice.Key) // the rest of a reservation could not be programmed
+	if !s.IsAdopted("qp0", voice.Key) || len(s.Adopted()) != 2 {
+		t.Errorf("after an undone claim %d are adopted, want 2", len(s.Adopted()))
+	}
+	_, err = s.Install(t.Context(), voice)
+	n.check(err)
 	n.check(s.Reconcile(t.Context()))
 	all, err := s.AllCounters()
 	n.check(err)

@@ -109,6 +109,26 @@ func (s *Shaper) IsAdopted(iface string, key packet.FlowKey) bool {
 	return p != nil && p.flows[key] != nil && p.flows[key].adopted
 }
 
+// Treatment returns what is in force for a flow on an interface.
+func (s *Shaper) Treatment(iface string, key packet.FlowKey) (plan.Treatment, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ports[iface]; p != nil && p.flows[key] != nil {
+		return p.flows[key].treatment(), true
+	}
+	return plan.Treatment{}, false
+}
+
+// Unclaim makes a treatment an earlier process's again, after an Install that was
+// to replace it and then was undone.
+func (s *Shaper) Unclaim(iface string, key packet.FlowKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ports[iface]; p != nil && p.flows[key] != nil {
+		p.flows[key].adopted = true
+	}
+}
+
 // Reconcile removes what Adopted lists: call it when the reservations that
 // should be there again had their time to come.
 func (s *Shaper) Reconcile(ctx context.Context) error {

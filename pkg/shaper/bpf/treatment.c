@@ -443,6 +443,30 @@ ALWAYS_INLINE int police(struct spec *s, struct levels *l, struct size *z, __u64
 	return 1;
 }
 
+// replace gives buckets another spec. What they were filled with up to now they
+// were at the old rates: time that has passed counts for nothing at the new ones.
+// Buckets that nobody took from so far begin full. used: the (r, b) bucket was.
+ALWAYS_INLINE void replace(struct spec *s, struct levels *l, struct spec *to, int used, __u64 now)
+{
+	int peak = used && s->peak;
+
+	if (used)
+		advance(s, l, now);
+	else
+		l->level = to->depth;
+	if (!peak)
+		l->peak = to->peak_depth;
+	// No later than what another processor has done a moment ago.
+	if (now > l->last)
+		l->last = now;
+	// A debt stays one, however small the bucket has become.
+	if (l->level > (__s64)to->depth)
+		l->level = to->depth;
+	if (l->peak > (__s64)to->peak_depth)
+		l->peak = to->peak_depth;
+	*s = *to;
+}
+
 ALWAYS_INLINE __s64 rest(__s64 level, __s64 cost)
 {
 	if (level > cost)
@@ -602,19 +626,20 @@ struct change_args {
 	struct spec spec;
 };
 
-// change gives a flow another spec and leaves its levels and counters alone,
-// which user space could not do without losing what passes in between.
+// change gives a flow another spec and keeps its levels and counters, which user
+// space could not do without losing what passes in between.
 SEC("syscall")
 int change(struct change_args *c)
 {
 	struct spec s = c->spec;
 	struct flow_key k = c->key;
+	__u64 now = bpf_ktime_get_ns();
 	struct flow *f = bpf_map_lookup_elem(&flows, &k);
 
 	if (!f)
 		return 2; // ENOENT
 	bpf_spin_lock(&f->lock);
-	f->spec = s;
+	replace(&f->spec, &f->levels, &s, f->spec.flags & FLOW_POLICE && !f->spec.group, now);
 	bpf_spin_unlock(&f->lock);
 	return 0;
 }
@@ -631,12 +656,13 @@ int change_group(struct group_args *c)
 {
 	struct spec s = c->spec;
 	__u32 number = c->number;
+	__u64 now = bpf_ktime_get_ns();
 	struct group *g = bpf_map_lookup_elem(&groups, &number);
 
 	if (!g)
 		return 2; // ENOENT
 	bpf_spin_lock(&g->lock);
-	g->spec = s;
+	replace(&g->spec, &g->levels, &s, 1, now);
 	bpf_spin_unlock(&g->lock);
 	return 0;
 }
