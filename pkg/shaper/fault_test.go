@@ -3,6 +3,7 @@ package shaper
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -94,7 +95,7 @@ func (w word) String() string { return string(w) }
 // is a clean-up, which the next Set repeats.
 func TestEveryFailureOfInstall(t *testing.T) {
 	single := func(i int) plan.Treatment { tr := sender(i); tr.Group = packet.FlowKey{}; return tr }
-	counted := plan.Treatment{Key: voice.Key, Interface: "qp0"}
+	counted := plan.Treatment{Key: voice.Key, Interface: "qp0", Peak: math.Inf(1)}
 	larger := func(tr plan.Treatment) plan.Treatment { tr.Rate, tr.Bucket = 30_000, 50_000; return tr }
 	cheated := func(tr plan.Treatment) plan.Treatment { tr.Cheated = true; return tr }
 	for name, c := range map[string]struct {
@@ -202,7 +203,9 @@ func TestEveryFailureOfFilling(t *testing.T) {
 	n := newNet(t)
 	s := n.shaper(Options{})
 	n.check(s.Set(t.Context(), plan20))
-	for _, tr := range []plan.Treatment{sender(0), sender(1), voice} {
+	alone := sender(2)
+	alone.Group = packet.FlowKey{}
+	for _, tr := range []plan.Treatment{sender(0), sender(1), alone} {
 		_, err := s.Install(t.Context(), tr)
 		n.check(err)
 	}
