@@ -128,20 +128,40 @@ func (m *Memory) Commit(e Entry, limits []int64) (Short, bool, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old, had := m.entries[e.ID]
-	for i, s := range e.Shares {
-		was := old.of(s.Account)
-		used := m.accounts[s.Account] - was
-		if s.Amount > was && s.Amount > limits[i]-used {
-			return Short{s.Account, used}, false, nil
-		}
+	if short, ok := m.fits(&e, limits); !ok {
+		return short, false, nil
 	}
+	old, had := m.entries[e.ID]
 	if had {
 		m.count(old, -1)
 	}
 	m.entries[e.ID] = e
 	m.count(e, 1)
 	return Short{}, true, nil
+}
+
+// Fits tells what Commit would say, and changes nothing.
+func (m *Memory) Fits(e Entry, limits []int64) (Short, bool, error) {
+	if err := e.check(limits); err != nil {
+		return Short{}, false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	short, ok := m.fits(&e, limits)
+	return short, ok, nil
+}
+
+// fits looks for the first account that has no room; m.mu is held.
+func (m *Memory) fits(e *Entry, limits []int64) (Short, bool) {
+	old := m.entries[e.ID]
+	for i, s := range e.Shares {
+		was := old.of(s.Account)
+		used := m.accounts[s.Account] - was
+		if s.Amount > was && s.Amount > limits[i]-used {
+			return Short{s.Account, used}, false
+		}
+	}
+	return Short{}, true
 }
 
 // Remove implements [Ledger].

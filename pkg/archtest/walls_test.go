@@ -31,6 +31,8 @@ var owners = map[string][]string{
 	"github.com/cilium/ebpf":         {"pkg/shaper/bpf"},
 	"github.com/vishvananda/netlink": {"pkg/shaper/tc", "pkg/rsvpproxy/route", "integration"},
 	"github.com/vishvananda/netns":   {"integration"},
+	"go.etcd.io":                     {"pkg/admission/etcd"},
+	"go.etcd.io/etcd/server":         {"pkg/admission/etcd/etcdtest"},
 }
 
 // apart are engines that meet only in pkg/daemon.

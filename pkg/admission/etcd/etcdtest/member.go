@@ -1,0 +1,111 @@
+package etcdtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+// env tells a process that it is a member, and which.
+const env = "QOSPROXY_ETCDTEST_MEMBER"
+
+// member is one member of a cluster.
+type member struct {
+	Dir, Name    string
+	Client, Peer string // addresses
+	Cluster      string
+	Fsync        bool
+
+	running *exec.Cmd
+	stdin   io.Closer
+	stderr  bytes.Buffer
+}
+
+// Member is called first of all in TestMain: in a process that is to be a member
+// it does not return.
+func Member() {
+	text := os.Getenv(env)
+	if text == "" {
+		return
+	}
+	var m member
+	err := json.Unmarshal([]byte(text), &m)
+	if err == nil {
+		err = m.serve()
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// serve is the member, until who started it has gone.
+func (m *member) serve() error {
+	at := func(address string) []url.URL { return []url.URL{{Scheme: "http", Host: address}} }
+	c := embed.NewConfig()
+	c.Name, c.Dir, c.InitialCluster = m.Name, m.Dir, m.Cluster
+	c.ListenClientUrls, c.AdvertiseClientUrls = at(m.Client), at(m.Client)
+	c.ListenPeerUrls, c.AdvertisePeerUrls = at(m.Peer), at(m.Peer)
+	c.TickMs, c.ElectionMs = 50, 500
+	c.UnsafeNoFsync = !m.Fsync
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	e, err := embed.StartEtcd(c)
+	if err != nil {
+		return err
+	}
+	gone := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, os.Stdin)
+		gone <- errors.Join(errors.New("the test has gone"), err)
+	}()
+	select {
+	case err := <-gone:
+		return err
+	case err := <-e.Err():
+		return err
+	}
+}
+
+func (m *member) start() error {
+	if m.running != nil {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self) //nolint:noctx // it ends with the test's stdin, or by kill
+	cmd.Env = append(os.Environ(), env+"="+string(text))
+	m.stderr.Reset()
+	cmd.Stderr = &m.stderr
+	if m.stdin, err = cmd.StdinPipe(); err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	m.running = cmd
+	return nil
+}
+
+// kill ends the process at once; what it said, if it had ended before.
+func (m *member) kill() string {
+	if m.running == nil {
+		return ""
+	}
+	_ = m.running.Process.Kill() // it may have gone
+	_ = m.running.Wait()
+	_ = m.stdin.Close()
+	m.running = nil
+	return m.stderr.String()
+}
