@@ -14,6 +14,9 @@ import (
 type group struct {
 	number   uint32         // in the table
 	spec     plan.Treatment // only Group and the TSpec
+	reserve  bool           // it has a class; else it shares the policer alone
+	mark     bool
+	dscp     uint8 // what its members are marked
 	class    plan.ClassID   // 0: none
 	members  map[packet.FlowKey]bool
 	cheated  int // members that may not be policed
@@ -31,8 +34,12 @@ func shared(t plan.Treatment) plan.Treatment {
 
 func (g *group) add(t plan.Treatment) {
 	g.members[t.Key] = true
+	g.is(t)
 	g.count(t, 1)
 }
+
+// is notes what all members have in common beside the TSpec.
+func (g *group) is(t plan.Treatment) { g.reserve, g.mark, g.dscp = t.Reserve, t.Mark, t.DSCP }
 
 func (g *group) drop(t plan.Treatment) {
 	delete(g.members, t.Key)
@@ -52,7 +59,8 @@ func (g *group) count(t plan.Treatment, n int) {
 // has it shape, one that cannot wait has all of them go first.
 func (g *group) whole() plan.Treatment {
 	t := g.spec
-	t.Reserve, t.Cheated, t.RealTime = true, g.cheated > 0, g.realTime > 0
+	t.Reserve, t.Cheated, t.RealTime = g.reserve, g.cheated > 0, g.realTime > 0
+	t.Mark, t.DSCP = g.mark, g.dscp
 	return t
 }
 
@@ -60,10 +68,18 @@ func (g *group) whole() plan.Treatment {
 func (g *group) with(t plan.Treatment, was *flow) plan.Treatment {
 	h := *g
 	h.spec = shared(t)
+	h.is(t)
 	h.count(t, 1)
 	if was != nil && was.group == g {
 		h.count(was.Treatment, -1)
 	}
+	return h.whole()
+}
+
+// without is whole once a member has gone.
+func (g *group) without(t plan.Treatment) plan.Treatment {
+	h := *g
+	h.count(t, -1)
 	return h.whole()
 }
 
@@ -125,6 +141,9 @@ func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID
 	delete(p.groups, g.spec.Group)
 	if g.class != 0 && g.class != now {
 		p.release(g.class)
+	}
+	if p.ByDSCP {
+		return // the table has none
 	}
 	if err := s.row("delete the group "+g.spec.Group.String(), func() error { return s.table.DeleteGroup(g.number) }); err != nil {
 		// Nobody names it any more: a few bytes, until the next Set.

@@ -31,10 +31,12 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 	if err != nil {
 		return 0, err
 	}
-	if err := s.row("put "+t.Key.String(), func() error {
-		return s.table.Put(p.facts.Index, t, f.Class, p.excess(), f.number())
-	}); err != nil {
-		return 0, errors.Join(err, undo())
+	if !p.ByDSCP {
+		if err := s.row("put "+t.Key.String(), func() error {
+			return s.table.Put(p.facts.Index, t, f.Class, p.excess(), f.number())
+		}); err != nil {
+			return 0, errors.Join(err, undo())
+		}
 	}
 	p.flows[t.Key] = f
 	if g := f.group; g != nil {
@@ -75,14 +77,29 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 		}
 		return errors.Join(errs...)
 	}
-	if f.Reserve && p.Capacity > 0 {
+	// The levels first: they make room for a class, and have nothing of what is
+	// not there any more.
+	reserved := p.after(f, was)
+	if f.Reserve && p.classesOfFlows() {
+		if err := p.roomFor(whole, had, reserved); err != nil {
+			return nil, err
+		}
+	} else if err := p.room(0, reserved); err != nil {
+		return nil, err
+	}
+	back, err := s.regulate(ctx, p, reserved)
+	if err != nil {
+		return nil, err
+	}
+	steps = append(steps, back)
+	if f.Reserve && p.classesOfFlows() {
 		back, err := s.class(ctx, p, f, whole, had)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, undo())
 		}
 		steps = append(steps, back)
 	}
-	if g := f.group; g != nil && (g.spec != shared(f.Treatment) || len(g.members) == 0) {
+	if g := f.group; g != nil && !p.ByDSCP && (g.spec != shared(f.Treatment) || len(g.members) == 0) {
 		if err := s.row("put the group of "+f.Key.String(), func() error {
 			return s.table.PutGroup(p.facts.Index, g.number, f.Treatment)
 		}); err != nil {
@@ -98,6 +115,18 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 	return undo, nil
 }
 
+// roomFor is room for the class of a treatment, in place of the one it has.
+func (p *port) roomFor(whole plan.Treatment, id plan.ClassID, reserved plan.Sums) error {
+	var held uint64
+	if id != 0 {
+		held = p.classes[id].Rate
+	}
+	p.rates -= held
+	err := p.room(plan.FlowClass(p.Interface, p.facts, whole, id).Rate, reserved)
+	p.rates += held
+	return err
+}
+
 // class gives a flow its class, made for the treatment whole: the one it had,
 // an idle one, or a new one. The function it returns puts things back.
 func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatment, id plan.ClassID) (undo func() error, err error) {
@@ -106,12 +135,6 @@ func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatme
 		held = p.classes[id].Rate
 	}
 	c := plan.FlowClass(p.Interface, p.facts, whole, id)
-	p.rates -= held
-	err = p.room(c.Rate)
-	p.rates += held
-	if err != nil {
-		return nil, err
-	}
 	if id == 0 {
 		if id, err = p.free(s.plan.Pool); err != nil {
 			return nil, err
@@ -190,11 +213,16 @@ func (s *Shaper) removeIf(ctx context.Context, iface string, key packet.FlowKey,
 	if f == nil || !still(f) {
 		return fmt.Errorf("%s on %s: %w", key, iface, ErrNoFlow)
 	}
-	if err := s.row("delete "+key.String(), func() error { return s.table.Delete(p.facts.Index, key) }); err != nil && !errors.Is(err, ErrNoFlow) {
-		return err
+	if !p.ByDSCP {
+		err := s.row("delete "+key.String(), func() error { return s.table.Delete(p.facts.Index, key) })
+		if err != nil && !errors.Is(err, ErrNoFlow) {
+			return err
+		}
 	}
+	reserved := p.after(nil, f)
 	delete(p.flows, key)
 	s.leave(ctx, p, f, 0)
+	s.relax(ctx, p, reserved)
 	return nil
 }
 

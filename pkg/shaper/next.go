@@ -41,8 +41,18 @@ func (s *Shaper) next(p plan.Plan, facts map[string]plan.Facts, have plan.State)
 			return nil, err
 		}
 	}
-	for _, port := range ports {
+	for name, port := range ports {
 		port.settle()
+		if !s.set && s.table.Adopted {
+			port.aggregates(have.Port(name))
+		} else if was := s.ports[name]; was != nil && port.ByDSCP {
+			port.found = was.found
+		}
+		port.reserved = port.sums()
+		port.levels = port.leveled(port.reserved)
+		if err := port.room(0, port.reserved); err != nil {
+			return nil, err
+		}
 	}
 	return ports, nil
 }
@@ -124,7 +134,7 @@ func (p *port) take(f found, pool int) error {
 			return nil
 		}
 	}
-	if !f.Reserve || p.Capacity == 0 {
+	if !f.Reserve || !p.classesOfFlows() {
 		f.Class = 0
 		return nil
 	}
@@ -138,9 +148,6 @@ func (p *port) take(f found, pool int) error {
 	p.taken[f.Class] = true
 	p.next = max(p.next, f.Class+1)
 	c := plan.FlowClass(p.Interface, p.facts, whole, f.Class)
-	if err := p.room(c.Rate); err != nil {
-		return fmt.Errorf("%s: %w", f.Key, err)
-	}
 	p.classes[c.ID] = c
 	p.rates += c.Rate
 	if f.group != nil {
@@ -180,13 +187,42 @@ func (p *port) free(pool int) (plan.ClassID, error) {
 	return p.next - 1, nil
 }
 
-// room refuses a rate that the root class could not keep beside the others.
-func (p *port) room(rate uint64) error {
-	if p.rates+rate > p.root {
-		return fmt.Errorf("%s: %w: %d bytes/s are asked for and %d of %d are left, with %s", p.Name, ErrCapacity,
-			rate, p.root-min(p.rates, p.root), p.root, "2 % kept for control traffic and 5 % for best effort")
+// room refuses a rate that the root class could not keep beside the others, with
+// what is then reserved by service level.
+func (p *port) room(rate uint64, reserved plan.Sums) error {
+	if p.Capacity == 0 {
+		return nil
 	}
-	return nil
+	levels := levelRates(p.leveled(reserved))
+	switch used := p.rates + levels; {
+	case used+rate <= p.root:
+		return nil
+	case rate == 0:
+		return fmt.Errorf("%s: %w: reservations and service levels need %d bytes/s of %d, with 2 %% kept for control traffic and %g %% for best effort",
+			p.Name, ErrCapacity, used, p.root, 100*p.BestEffortShare())
+	default:
+		return fmt.Errorf("%s: %w: %d bytes/s are asked for and %d of %d are left, with 2 %% kept for control traffic, %g %% for best effort and %d bytes/s for service levels",
+			p.Name, ErrCapacity, rate, p.root-min(used, p.root), p.root, 100*p.BestEffortShare(), levels)
+	}
+}
+
+// classesOfFlows tells whether reserved flows have classes of their own.
+func (p *port) classesOfFlows() bool { return p.Capacity > 0 && !p.ByDSCP }
+
+// wanted is the state that a plan asks for with the flows in force.
+func wanted(p plan.Plan, ports map[string]*port) plan.State {
+	want := plan.Want(p, factsOf(ports), assigned(ports))
+	for i := range want.Ports {
+		w := &want.Ports[i]
+		port := ports[w.Name]
+		if len(port.found) == 0 {
+			continue
+		}
+		w.Rows = port.levels.Rows
+		w.Classes = slices.DeleteFunc(w.Classes, func(c plan.Class) bool { _, ok := c.ID.Level(); return ok })
+		w.Classes = append(w.Classes, port.levels.Classes...) // their handles are the highest
+	}
+	return want
 }
 
 func factsOf(ports map[string]*port) map[string]plan.Facts {
@@ -224,6 +260,9 @@ func (s *Shaper) fill(ports map[string]*port) error {
 	if err := s.fillFlows(ports); err != nil {
 		return err
 	}
+	if err := s.sweepRows(ports); err != nil {
+		return err
+	}
 	for _, number := range stray {
 		if err := s.table.DeleteGroup(number); err != nil && !errors.Is(err, ErrNoFlow) {
 			return err
@@ -239,6 +278,9 @@ func (s *Shaper) fillGroups(ports map[string]*port) (stray []uint32, err error) 
 		return nil, err
 	}
 	for _, p := range ports {
+		if p.ByDSCP {
+			continue
+		}
 		for _, g := range p.groups {
 			have, ok := is[g.number]
 			delete(is, g.number)
@@ -276,6 +318,9 @@ func (s *Shaper) fillFlows(ports map[string]*port) error {
 		return err
 	}
 	for _, p := range ports {
+		if p.ByDSCP {
+			continue
+		}
 		for key, f := range p.flows {
 			i := id{p.facts.Index, key}
 			e, ok := is[i]
@@ -306,4 +351,27 @@ func (p *port) excess() plan.ClassID {
 		return 0
 	}
 	return plan.BestEffort
+}
+
+// sweepRows removes the rows of interfaces that are gone.
+func (s *Shaper) sweepRows(ports map[string]*port) error {
+	here := map[int]bool{}
+	for _, p := range ports {
+		here[p.facts.Index] = true
+	}
+	list, err := s.rows()
+	if err != nil {
+		return err
+	}
+	for index, levels := range list {
+		for _, l := range levels {
+			if here[index] {
+				continue
+			}
+			if err := s.table.DeleteRow(index, l.Row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

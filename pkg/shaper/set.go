@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -131,6 +132,10 @@ func (s *Shaper) strays(ctx context.Context, facts map[string]plan.Facts) error 
 // read reads the state of the interfaces.
 func (s *Shaper) read(ctx context.Context, facts map[string]plan.Facts) (plan.State, error) {
 	var state plan.State
+	levels, err := s.rows()
+	if err != nil {
+		return state, err
+	}
 	for name, f := range facts {
 		p, err := s.conn.Read(ctx, name, f.Index)
 		if err != nil {
@@ -138,6 +143,9 @@ func (s *Shaper) read(ctx context.Context, facts map[string]plan.Facts) (plan.St
 		}
 		p.Egress = s.table.State(bpf.Egress, f.Index)
 		p.Ingress = s.table.State(bpf.Ingress, f.Index)
+		for _, l := range levels[f.Index] {
+			p.Rows = append(p.Rows, l.Row)
+		}
 		state.Ports = append(state.Ports, p)
 	}
 	return state, nil
@@ -145,7 +153,7 @@ func (s *Shaper) read(ctx context.Context, facts map[string]plan.Facts) (plan.St
 
 // change leads from have to the next ports' state, and back if that fails.
 func (s *Shaper) change(ctx context.Context, facts map[string]plan.Facts, have plan.State, p plan.Plan, next map[string]*port) error {
-	want := plan.Want(p, factsOf(next), assigned(next))
+	want := wanted(p, next)
 	err := s.applyAll(ctx, facts, plan.Diff(have, want))
 	if err == nil {
 		err = s.verify(ctx, facts, want)
@@ -187,6 +195,10 @@ func (s *Shaper) apply(ctx context.Context, facts map[string]plan.Facts, op plan
 		return s.table.Detach(bpf.Egress, index)
 	case plan.DetachIngress:
 		return s.table.Detach(bpf.Ingress, index)
+	case plan.PutRow:
+		return s.table.PutRow(index, op.Row)
+	case plan.DelRow:
+		return s.table.DeleteRow(index, op.Row)
 	default:
 		return s.conn.Apply(ctx, index, op)
 	}
@@ -226,6 +238,9 @@ func (s *Shaper) undo(ctx context.Context, facts map[string]plan.Facts, was plan
 			if op.Kind == plan.AttachEgress && was.Port(op.Interface).Root {
 				op.Program.Control = plan.Control
 			}
+			op.Program.ByDSCP = slices.ContainsFunc(was.Port(op.Interface).Rows, func(r plan.Row) bool {
+				return r.Arriving == (op.Kind == plan.AttachIngress)
+			})
 		}
 		err = errors.Join(err, s.apply(ctx, facts, op))
 	}

@@ -64,6 +64,11 @@ type port struct {
 	next    plan.ClassID // the next pooled class to make
 	rates   uint64       // sum of the rates of the classes in use, and of the fixed ones
 	root    uint64       // the root class's rate
+	// What is reserved by DSCP, and what the service levels are by that: classes
+	// whose rates are not in rates, and rows of the table of code points.
+	reserved plan.Sums
+	levels   plan.Port
+	found    plan.Sums // of an aggregate that an earlier process left: levels have it until Reconcile
 }
 
 // flow is a treatment in force.

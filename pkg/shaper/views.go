@@ -139,5 +139,5 @@ func (s *Shaper) Reconcile(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.forget(ctx))...)
 }

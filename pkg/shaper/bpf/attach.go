@@ -138,11 +138,16 @@ func (t *Table) loadFor(d Direction, want plan.Program) (*ebpf.Program, error) {
 	if d == Egress {
 		name = treatmentProgEgress
 	}
-	if err := t.spec.Variables[treatmentVarLinkHeader].Set(want.Header); err != nil {
-		return nil, fmt.Errorf("set a constant of the program: %w", err)
+	byDSCP := uint32(0)
+	if want.ByDSCP {
+		byDSCP = 1
 	}
-	if err := t.spec.Variables[treatmentVarControlClass].Set(uint32(want.Control)); err != nil {
-		return nil, fmt.Errorf("set a constant of the program: %w", err)
+	for constant, value := range map[string]uint32{
+		treatmentVarLinkHeader: want.Header, treatmentVarControlClass: uint32(want.Control), treatmentVarByDscp: byDSCP,
+	} {
+		if err := t.spec.Variables[constant].Set(value); err != nil {
+			return nil, fmt.Errorf("set a constant of the program: %w", err)
+		}
 	}
 	return t.load(name)
 }

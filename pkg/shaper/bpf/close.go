@@ -23,12 +23,12 @@ func (t *Table) Close() error {
 		errs = append(errs, a.close())
 	}
 	t.links = map[string]*attachment{}
-	for _, p := range []*ebpf.Program{t.change, t.changeGroup} {
+	for _, p := range []*ebpf.Program{t.change, t.changeGroup, t.changeLevel} {
 		if p != nil {
 			errs = append(errs, p.Close())
 		}
 	}
-	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease, t.partial} {
+	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease, t.partial, t.dscps} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}

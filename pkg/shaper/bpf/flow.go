@@ -90,7 +90,7 @@ func swap(v uint16) uint16 {
 func specOf(t plan.Treatment, class, excess plan.ClassID, group uint32) treatmentSpec {
 	s := treatmentSpec{
 		MinUnit: t.MinUnit, MaxPacket: t.MaxPacket,
-		Class: uint32(class), Excess: uint32(excess), Dscp: uint32(t.DSCP), Group: group,
+		Class: uint32(class), Excess: uint32(excess), Dscp: uint32(t.DSCP) | uint32(t.Excess)<<8, Group: group,
 	}
 	s.Rate, s.Depth, s.Idle = bucket(t.Rate, t.Bucket)
 	if t.HasPeak() {
@@ -131,7 +131,7 @@ func (s treatmentSpec) treatment(k packet.FlowKey) plan.Treatment {
 	}
 	return plan.Treatment{
 		Key: k, Rate: float64(s.Rate), Bucket: float64(s.Depth / nsec), Peak: peak,
-		MinUnit: s.MinUnit, MaxPacket: s.MaxPacket, Share: s.share(), DSCP: uint8(s.Dscp),
+		MinUnit: s.MinUnit, MaxPacket: s.MaxPacket, Share: s.share(), DSCP: uint8(s.Dscp), Excess: uint8(s.Dscp >> 8),
 		Police: s.Flags&flagPolicing != 0, Drop: s.Flags&flagDrop != 0, Mark: s.Flags&flagMark != 0,
 		Reserve: s.Flags&flagReserve != 0, Cheated: s.Flags&flagCheated != 0, RealTime: s.Flags&flagRealTime != 0,
 	}

@@ -25,11 +25,12 @@ const (
 	groupsPin  = "groups-" + layout
 	leasePin   = "lease-" + layout
 	partialPin = "partial-" + layout
+	dscpsPin   = "dscps-" + layout
 )
 
 // mapPin tells whether a pin is that of one of our maps.
 func mapPin(name string) bool {
-	return name == flowsPin || name == groupsPin || name == leasePin || name == partialPin
+	return name == flowsPin || name == groupsPin || name == leasePin || name == partialPin || name == dscpsPin
 }
 
 // Table is the kernel's table of treatments and the programs that obey it.
@@ -41,9 +42,10 @@ type Table struct {
 	groups  *ebpf.Map
 	lease   *ebpf.Map
 	partial *ebpf.Map
+	dscps   *ebpf.Map
 	rows    [kinds]int // that name less than the five-tuple
-	// The programs that change a flow or a group in place.
-	change, changeGroup *ebpf.Program
+	// The programs that change a flow, a group or a code point's row in place.
+	change, changeGroup, changeLevel *ebpf.Program
 
 	links map[string]*attachment
 	alive int // directory held locked, so that nobody sweeps it while its interfaces are gone; -1 if not
@@ -118,6 +120,9 @@ func (t *Table) openMaps() error {
 	if t.partial, _, err = openMap(t.spec.Maps[treatmentMapPartial], filepath.Join(t.dir, partialPin), nil); err != nil {
 		return err
 	}
+	if t.dscps, _, err = openMap(t.spec.Maps[treatmentMapDscps], filepath.Join(t.dir, dscpsPin), nil); err != nil {
+		return err
+	}
 	return t.countPartial()
 }
 
@@ -190,7 +195,10 @@ func (t *Table) loadChange() error {
 	if t.change, err = t.load(treatmentProgChange); err != nil {
 		return err
 	}
-	t.changeGroup, err = t.load(treatmentProgChangeGroup)
+	if t.changeGroup, err = t.load(treatmentProgChangeGroup); err != nil {
+		return err
+	}
+	t.changeLevel, err = t.load(treatmentProgChangeLevel)
 	return err
 }
 
@@ -205,6 +213,7 @@ func (t *Table) load(name string) (*ebpf.Program, error) {
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{
 			treatmentMapFlows: t.flows, treatmentMapGroups: t.groups, treatmentMapLease: t.lease, treatmentMapPartial: t.partial,
+			treatmentMapDscps: t.dscps,
 		},
 	})
 	if err != nil {

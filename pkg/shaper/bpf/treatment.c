@@ -5,7 +5,8 @@
 // The treatment of flows: one lookup by interface and five-tuple, then police
 // by TSpec, mark the DSCP, choose the HTB class and count. Flows of a group
 // (RFC 2205 section 1.3, shared reservations) are policed together, which is a
-// second lookup.
+// second lookup. Packets that no reservation covers are conditioned in aggregate
+// by their DSCP (RFC 2475 section 2.3), which is another.
 //
 // Built at development time, see generate.go; the object is committed.
 
@@ -33,7 +34,10 @@
 #define FLOW_POLICE 1  // compare with the TSpec
 #define FLOW_DROP 2    // what exceeds is dropped, not sent as best effort
 #define FLOW_MARK 4    // write the DSCP
-// Bits from 8 on are user space's own notes and mean nothing here.
+#define FLOW_RESERVE 256 // a reservation: what conforms is not policed again in aggregate
+// The other bits from 8 on are user space's own notes and mean nothing here.
+
+#define ANY_DSCP 63
 
 // Matches packet.FlowKey with the interface added. Ports in network order,
 // IPv4 addresses in their IPv4-mapped form. Of flows that RFC 2207 names the
@@ -65,7 +69,7 @@ struct spec {
 	__u32 class;      // skb->priority, 0 leaves it alone
 	__u32 excess;     // the same for what exceeds
 	__u32 flags;
-	__u32 dscp;
+	__u32 dscp;  // and from bit 8 on that of what exceeds
 	__u32 group; // whose bucket counts, 0: the flow's own
 	__u32 pad;
 };
@@ -114,6 +118,33 @@ struct {
 	__type(value, struct group);
 } groups SEC(".maps");
 
+// What is done to all packets with a DSCP that leave through an interface, or that
+// arrive on it: a row of its service level specification. It is configuration,
+// and valid without a lease, as the classes are.
+struct level_key {
+	__u32 ifindex;
+	__u16 dscp;
+	__u16 arriving;
+};
+
+struct level {
+	struct spec spec; // no peak or m; dscp is that of what exceeds
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	struct levels levels;
+	__u64 conform_packets, conform_bytes;
+	__u64 exceed_packets, exceed_bytes;
+	__u64 dropped_packets, dropped_bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768); // both ways, 64 code points, 256 interfaces
+	__type(key, struct level_key);
+	__type(value, struct level);
+} dscps SEC(".maps");
+
 // Until when (CLOCK_MONOTONIC, ns) the treatment is valid. The daemon renews
 // it; if it died and nobody came back, flows become ordinary again.
 struct {
@@ -139,6 +170,7 @@ struct {
 // Set per interface when the program is loaded.
 volatile const __u32 link_header = ETH_HLEN; // bytes before the IP header, or before a VLAN tag
 volatile const __u32 control_class = 0;
+volatile const __u32 by_dscp = 0; // the table of code points has rows for this interface
 
 // What a packet is, as far as the treatment needs to know.
 struct packet {
@@ -486,6 +518,68 @@ ALWAYS_INLINE void charge(struct spec *s, struct levels *l, struct size *z, __u6
 		l->peak = rest(l->peak, cost);
 }
 
+// DEBT is as deep as a bucket can be in debt: more than a super-packet.
+#define DEBT ((__s64)(1 << 20) * (__s64)NSEC)
+
+// owe is for what passes whatever the bucket of its level holds: it uses up the
+// contract all the same, so that what is not reserved gets the rest of it.
+ALWAYS_INLINE void owe(struct spec *s, struct levels *l, __u64 bytes, __u64 now)
+{
+	advance(s, l, now);
+	l->level -= bytes * NSEC;
+	if (l->level < -DEBT)
+		l->level = -DEBT;
+}
+
+// find_level looks for the row of a code point.
+ALWAYS_INLINE struct level *find_level(struct __sk_buff *skb, __u32 dscp, int arriving)
+{
+	struct level_key k = {
+		.ifindex = skb->ifindex,
+		.dscp = dscp,
+		.arriving = arriving,
+	};
+
+	return bpf_map_lookup_elem(&dscps, &k);
+}
+
+// condition polices a packet in aggregate, and says in dscp what it leaves with.
+ALWAYS_INLINE int condition(struct __sk_buff *skb, struct level *l, struct size *z, __u64 now, __u32 *dscp)
+{
+	__u32 class, flags, excess;
+	int conforms = 1;
+
+	z->policed = z->bytes;
+	bpf_spin_lock(&l->lock);
+	flags = l->spec.flags;
+	class = l->spec.class;
+	excess = l->spec.dscp;
+	if (flags & FLOW_POLICE)
+		conforms = police(&l->spec, &l->levels, z, now);
+	if (conforms) {
+		l->conform_packets += z->packets;
+		l->conform_bytes += z->bytes;
+	} else {
+		class = l->spec.excess;
+		l->exceed_packets += z->packets;
+		l->exceed_bytes += z->bytes;
+		if (flags & FLOW_DROP) {
+			l->dropped_packets += z->packets;
+			l->dropped_bytes += z->bytes;
+		}
+	}
+	bpf_spin_unlock(&l->lock);
+
+	if (!conforms) {
+		if (flags & FLOW_DROP)
+			return TCX_DROP;
+		*dscp = excess & ANY_DSCP;
+	}
+	if (class)
+		skb->priority = class;
+	return TCX_NEXT;
+}
+
 // mark writes the DSCP and leaves ECN (RFC 3168) alone.
 ALWAYS_INLINE void mark(struct __sk_buff *skb, struct packet *p, __u8 dscp)
 {
@@ -508,16 +602,79 @@ ALWAYS_INLINE void mark(struct __sk_buff *skb, struct packet *p, __u8 dscp)
 	bpf_skb_store_bytes(skb, p->l3, word, 2, BPF_F_RECOMPUTE_CSUM);
 }
 
+// treat does with a packet what the row of its flow says, and tells in dscp what
+// it leaves with, and whether its reservation covers it.
+ALWAYS_INLINE int treat(struct __sk_buff *skb, struct packet *p, struct flow *f, struct size *z, __u64 now,
+			__u32 *dscp, __u32 *reserved)
+{
+	struct group *g = 0;
+	__u32 class, codes, flags, number;
+	int conforms = 1;
+
+	number = f->spec.group;
+	if (number)
+		g = bpf_map_lookup_elem(&groups, &number);
+	if (g) {
+		// One lock after the other: the kernel lets nobody hold two.
+		measure(skb, p, &g->spec, z);
+		flags = f->spec.flags;
+		bpf_spin_lock(&g->lock);
+		if (flags & FLOW_POLICE)
+			conforms = police(&g->spec, &g->levels, z, now);
+		else
+			charge(&g->spec, &g->levels, z, now);
+		bpf_spin_unlock(&g->lock);
+	} else {
+		measure(skb, p, &f->spec, z);
+	}
+	bpf_spin_lock(&f->lock);
+	flags = f->spec.flags;
+	class = f->spec.class;
+	codes = f->spec.dscp;
+	f->packets += z->packets;
+	f->bytes += z->bytes;
+	if (!(flags & FLOW_POLICE))
+		conforms = 1; // even if it was policed a moment ago
+	else if (!g)
+		conforms = police(&f->spec, &f->levels, z, now);
+	if (conforms) {
+		f->conform_packets += z->packets;
+		f->conform_bytes += z->bytes;
+	} else {
+		class = f->spec.excess;
+		f->exceed_packets += z->packets;
+		f->exceed_bytes += z->bytes;
+		if (flags & FLOW_DROP) {
+			f->dropped_packets += z->packets;
+			f->dropped_bytes += z->bytes;
+		}
+	}
+	bpf_spin_unlock(&f->lock);
+
+	if (!conforms) {
+		if (flags & FLOW_DROP)
+			return TCX_DROP;
+		*dscp = codes >> 8 & ANY_DSCP;
+	} else {
+		if (flags & FLOW_MARK)
+			*dscp = codes & ANY_DSCP;
+		*reserved = flags & FLOW_RESERVE;
+	}
+	if (class)
+		skb->priority = class;
+	return TCX_NEXT;
+}
+
 SEC("tc")
 int egress(struct __sk_buff *skb)
 {
 	struct packet p = {};
+	struct spec bare = {};
 	struct size z;
-	struct group *g = 0;
+	struct level *l = 0;
 	__be16 type;
-	__u32 zero = 0, class, dscp, flags, number;
+	__u32 zero = 0, dscp, reserved = 0;
 	__u64 now, *valid;
-	int conforms = 1;
 
 	p.l3 = start(skb, &type);
 	if (type == bpf_htons(ETH_P_ARP)) {
@@ -534,73 +691,47 @@ int egress(struct __sk_buff *skb)
 	}
 	// A later fragment has no ports: only a row that names none can be its.
 	p.key.ifindex = skb->ifindex;
+	dscp = p.tos >> 2;
 	struct flow *f = find(&p);
-	if (!f)
+	if (!f && !by_dscp)
 		return TCX_NEXT;
 	now = bpf_ktime_get_ns();
-	valid = bpf_map_lookup_elem(&lease, &zero);
-	if (!valid || now > *valid)
-		return TCX_NEXT;
-
-	number = f->spec.group;
-	if (number)
-		g = bpf_map_lookup_elem(&groups, &number);
-	if (g) {
-		// One lock after the other: the kernel lets nobody hold two.
-		measure(skb, &p, &g->spec, &z);
-		flags = f->spec.flags;
-		bpf_spin_lock(&g->lock);
-		if (flags & FLOW_POLICE)
-			conforms = police(&g->spec, &g->levels, &z, now);
-		else
-			charge(&g->spec, &g->levels, &z, now);
-		bpf_spin_unlock(&g->lock);
-	} else {
-		measure(skb, &p, &f->spec, &z);
+	if (f) {
+		valid = bpf_map_lookup_elem(&lease, &zero);
+		if (!valid || now > *valid)
+			f = 0;
 	}
-	bpf_spin_lock(&f->lock);
-	flags = f->spec.flags;
-	class = f->spec.class;
-	dscp = f->spec.dscp;
-	f->packets += z.packets;
-	f->bytes += z.bytes;
-	if (!(flags & FLOW_POLICE))
-		conforms = 1; // even if it was policed a moment ago
-	else if (!g)
-		conforms = police(&f->spec, &f->levels, &z, now);
-	if (conforms) {
-		f->conform_packets += z.packets;
-		f->conform_bytes += z.bytes;
-	} else {
-		class = f->spec.excess;
-		f->exceed_packets += z.packets;
-		f->exceed_bytes += z.bytes;
-		if (flags & FLOW_DROP) {
-			f->dropped_packets += z.packets;
-			f->dropped_bytes += z.bytes;
+	if (f && treat(skb, &p, f, &z, now, &dscp, &reserved) == TCX_DROP)
+		return TCX_DROP;
+	if (by_dscp)
+		l = find_level(skb, dscp, 0);
+	if (l) {
+		if (!f)
+			measure(skb, &p, &bare, &z);
+		if (reserved) {
+			bpf_spin_lock(&l->lock);
+			if (l->spec.flags & FLOW_POLICE)
+				owe(&l->spec, &l->levels, z.bytes, now);
+			bpf_spin_unlock(&l->lock);
+		} else if (condition(skb, l, &z, now, &dscp) == TCX_DROP) {
+			return TCX_DROP;
 		}
 	}
-	bpf_spin_unlock(&f->lock);
-
-	if (!conforms) {
-		if (flags & FLOW_DROP)
-			return TCX_DROP;
-		dscp = 0;
-		flags |= FLOW_MARK;
-	}
-	if (class)
-		skb->priority = class;
-	if (flags & FLOW_MARK)
-		mark(skb, &p, dscp);
+	mark(skb, &p, dscp);
 	return TCX_NEXT;
 }
 
-// ingress takes away the markings of hosts that are not trusted.
+// ingress keeps the markings of hosts that are not trusted within the contract,
+// and takes them away where there is none.
 SEC("tc")
 int ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
+	struct spec bare = {};
+	struct size z;
+	struct level *l;
 	__be16 type;
+	__u32 dscp = 0;
 
 	p.l3 = start(skb, &type);
 	if (type == bpf_htons(ETH_P_IP)) {
@@ -616,7 +747,16 @@ int ingress(struct __sk_buff *skb)
 	} else {
 		return TCX_NEXT;
 	}
-	mark(skb, &p, 0);
+	if (by_dscp) {
+		l = find_level(skb, p.tos >> 2, 1);
+		if (l && !parse(skb, type, &p)) {
+			dscp = p.tos >> 2;
+			measure(skb, &p, &bare, &z);
+			if (condition(skb, l, &z, bpf_ktime_get_ns(), &dscp) == TCX_DROP)
+				return TCX_DROP;
+		}
+	}
+	mark(skb, &p, dscp);
 	return TCX_NEXT;
 }
 
@@ -664,6 +804,28 @@ int change_group(struct group_args *c)
 	bpf_spin_lock(&g->lock);
 	replace(&g->spec, &g->levels, &s, 1, now);
 	bpf_spin_unlock(&g->lock);
+	return 0;
+}
+
+struct level_args {
+	struct level_key key;
+	struct spec spec;
+};
+
+// change_level is change for the row of a code point.
+SEC("syscall")
+int change_level(struct level_args *c)
+{
+	struct spec s = c->spec;
+	struct level_key k = c->key;
+	__u64 now = bpf_ktime_get_ns();
+	struct level *l = bpf_map_lookup_elem(&dscps, &k);
+
+	if (!l)
+		return 2; // ENOENT
+	bpf_spin_lock(&l->lock);
+	replace(&l->spec, &l->levels, &s, l->spec.flags & FLOW_POLICE, now);
+	bpf_spin_unlock(&l->lock);
 	return 0;
 }
 

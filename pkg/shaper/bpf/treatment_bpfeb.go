@@ -70,6 +70,36 @@ type treatmentGroupArgs struct {
 	Spec   treatmentSpec
 }
 
+type treatmentLevel struct {
+	_    structs.HostLayout
+	Spec treatmentSpec
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad            uint32
+	Levels         treatmentLevels
+	ConformPackets uint64
+	ConformBytes   uint64
+	ExceedPackets  uint64
+	ExceedBytes    uint64
+	DroppedPackets uint64
+	DroppedBytes   uint64
+}
+
+type treatmentLevelArgs struct {
+	_    structs.HostLayout
+	Key  treatmentLevelKey
+	Spec treatmentSpec
+}
+
+type treatmentLevelKey struct {
+	_        structs.HostLayout
+	Ifindex  uint32
+	Dscp     uint16
+	Arriving uint16
+}
+
 type treatmentLevels struct {
 	_     structs.HostLayout
 	Level int64
@@ -99,14 +129,17 @@ type treatmentSpec struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	treatmentMapDscps        = "dscps"
 	treatmentMapFlows        = "flows"
 	treatmentMapGroups       = "groups"
 	treatmentMapLease        = "lease"
 	treatmentMapPartial      = "partial"
 	treatmentProgChange      = "change"
 	treatmentProgChangeGroup = "change_group"
+	treatmentProgChangeLevel = "change_level"
 	treatmentProgEgress      = "egress"
 	treatmentProgIngress     = "ingress"
+	treatmentVarByDscp       = "by_dscp"
 	treatmentVarControlClass = "control_class"
 	treatmentVarLinkHeader   = "link_header"
 )
@@ -155,6 +188,7 @@ type treatmentSpecs struct {
 type treatmentProgramSpecs struct {
 	Change      *ebpf.ProgramSpec `ebpf:"change"`
 	ChangeGroup *ebpf.ProgramSpec `ebpf:"change_group"`
+	ChangeLevel *ebpf.ProgramSpec `ebpf:"change_level"`
 	Egress      *ebpf.ProgramSpec `ebpf:"egress"`
 	Ingress     *ebpf.ProgramSpec `ebpf:"ingress"`
 }
@@ -163,6 +197,7 @@ type treatmentProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type treatmentMapSpecs struct {
+	Dscps   *ebpf.MapSpec `ebpf:"dscps"`
 	Flows   *ebpf.MapSpec `ebpf:"flows"`
 	Groups  *ebpf.MapSpec `ebpf:"groups"`
 	Lease   *ebpf.MapSpec `ebpf:"lease"`
@@ -173,6 +208,7 @@ type treatmentMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type treatmentVariableSpecs struct {
+	ByDscp       *ebpf.VariableSpec `ebpf:"by_dscp"`
 	ControlClass *ebpf.VariableSpec `ebpf:"control_class"`
 	LinkHeader   *ebpf.VariableSpec `ebpf:"link_header"`
 }
@@ -197,6 +233,7 @@ func (o *treatmentObjects) Close() error {
 //
 // It can be passed to loadTreatmentObjects or ebpf.CollectionSpec.LoadAndAssign.
 type treatmentMaps struct {
+	Dscps   *ebpf.Map `ebpf:"dscps"`
 	Flows   *ebpf.Map `ebpf:"flows"`
 	Groups  *ebpf.Map `ebpf:"groups"`
 	Lease   *ebpf.Map `ebpf:"lease"`
@@ -205,6 +242,7 @@ type treatmentMaps struct {
 
 func (m *treatmentMaps) Close() error {
 	return _TreatmentClose(
+		m.Dscps,
 		m.Flows,
 		m.Groups,
 		m.Lease,
@@ -216,6 +254,7 @@ func (m *treatmentMaps) Close() error {
 //
 // It can be passed to loadTreatmentObjects or ebpf.CollectionSpec.LoadAndAssign.
 type treatmentVariables struct {
+	ByDscp       *ebpf.Variable `ebpf:"by_dscp"`
 	ControlClass *ebpf.Variable `ebpf:"control_class"`
 	LinkHeader   *ebpf.Variable `ebpf:"link_header"`
 }
@@ -226,6 +265,7 @@ type treatmentVariables struct {
 type treatmentPrograms struct {
 	Change      *ebpf.Program `ebpf:"change"`
 	ChangeGroup *ebpf.Program `ebpf:"change_group"`
+	ChangeLevel *ebpf.Program `ebpf:"change_level"`
 	Egress      *ebpf.Program `ebpf:"egress"`
 	Ingress     *ebpf.Program `ebpf:"ingress"`
 }
@@ -234,6 +274,7 @@ func (p *treatmentPrograms) Close() error {
 	return _TreatmentClose(
 		p.Change,
 		p.ChangeGroup,
+		p.ChangeLevel,
 		p.Egress,
 		p.Ingress,
 	)

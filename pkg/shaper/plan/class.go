@@ -3,18 +3,22 @@ package plan
 import (
 	"fmt"
 	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 )
 
 // ClassID is the handle of an HTB class, major<<16 | minor.
 type ClassID uint32
 
-// The fixed handles. Pooled classes of reserved flows count up from FirstPooled.
+// The fixed handles. Pooled classes of reserved flows count up from FirstPooled,
+// those of service levels have their DSCP on top of FirstLevel.
 const (
 	RootQdisc   ClassID = 0x10000
 	RootClass   ClassID = 0x10001 // the capacity, shared by all below
 	Control     ClassID = 0x10002 // ARP, neighbour discovery, RSVP
 	BestEffort  ClassID = 0x10003 // everything that nobody named
 	FirstPooled ClassID = 0x10010
+	FirstLevel  ClassID = 0x1ff00
 )
 
 // String is the handle as tc writes it, in hexadecimal: "1:10". No class is "".
@@ -32,7 +36,15 @@ func (id ClassID) String() string {
 func (id ClassID) Leaf() ClassID { return id << 16 }
 
 // Pooled tells whether the class is one of those for reserved flows.
-func (id ClassID) Pooled() bool { return id >= FirstPooled && id <= 0x1ffff }
+func (id ClassID) Pooled() bool { return id >= FirstPooled && id < FirstLevel }
+
+// LevelClass is the class of a service level.
+func LevelClass(code uint8) ClassID { return FirstLevel | ClassID(code) }
+
+// Level tells the DSCP of a service level's class.
+func (id ClassID) Level() (code uint8, ok bool) {
+	return uint8(id & dscp.Max), id >= FirstLevel && id <= FirstLevel|dscp.Max
+}
 
 // Class is one HTB class with the queue in it. Rates are in bytes/s as HTB
 // counts them, see HTBRate; bursts are the time they take at their rate, in

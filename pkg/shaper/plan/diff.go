@@ -7,6 +7,7 @@ type Kind uint8
 const (
 	DetachIngress Kind = iota + 1
 	DetachEgress
+	DelRow
 	DelRoot
 	AddRoot
 	AddClass
@@ -15,6 +16,7 @@ const (
 	AddLeaf
 	ChangeLeaf
 	DelLeaf
+	PutRow        // make, or change in place
 	AttachEgress  // or replace in place
 	AttachIngress // or replace in place
 )
@@ -26,6 +28,7 @@ type Op struct {
 	Interface string
 	Class     Class   // of class and leaf operations: as it is to be
 	Program   Program // of attach operations
+	Row       Row     // of row operations
 }
 
 // Diff computes the operations that lead from have to want. Ports of have that
@@ -69,6 +72,11 @@ func diffPort(h, w Port) []Op {
 	if h.Egress.Attached && !w.Egress.Attached {
 		add(DetachEgress, Class{}, Program{})
 	}
+	for _, r := range h.Rows {
+		if _, ok := w.row(r); !ok {
+			ops = append(ops, Op{Kind: DelRow, Interface: w.Name, Row: r})
+		}
+	}
 	switch {
 	case h.Root && !w.Root:
 		add(DelRoot, Class{}, Program{})
@@ -79,11 +87,30 @@ func diffPort(h, w Port) []Op {
 		}
 		ops = append(ops, diffClasses(h, w)...)
 	}
+	ops = append(ops, diffRows(h, w)...)
 	if w.Egress.Attached && h.Egress != w.Egress {
 		add(AttachEgress, Class{}, w.Egress)
 	}
 	if w.Ingress.Attached && h.Ingress != w.Ingress {
 		add(AttachIngress, Class{}, w.Ingress)
+	}
+	return ops
+}
+
+// DiffLevels is Diff for the rows and the classes of service levels alone.
+func DiffLevels(have, want Port) []Op {
+	have.Root = want.Root
+	have.Egress, have.Ingress, want.Egress, want.Ingress = Program{}, Program{}, Program{}, Program{}
+	return diffPort(have, want)
+}
+
+// diffRows are the rows to be put, after the classes that they name.
+func diffRows(h, w Port) []Op {
+	var ops []Op
+	for _, r := range w.Rows {
+		if was, ok := h.row(r); !ok || was != r {
+			ops = append(ops, Op{Kind: PutRow, Interface: w.Name, Row: r})
+		}
 	}
 	return ops
 }

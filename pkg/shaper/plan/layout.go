@@ -22,14 +22,21 @@ func Want(p Plan, facts map[string]Facts, flows []Assigned) State {
 		}
 		port := Port{Name: itf.Name}
 		port.Egress = Program{Attached: true, Current: true, Header: f.Header}
-		port.Ingress = Program{Attached: itf.ResetDSCP, Current: itf.ResetDSCP}
-		if itf.ResetDSCP {
-			port.Ingress.Header = f.Header
+		port.Egress.ByDSCP = itf.ByDSCP || len(itf.Levels) > 0
+		if itf.ResetDSCP || itf.Policed {
+			port.Ingress = Program{Attached: true, Current: true, Header: f.Header, ByDSCP: itf.Policed}
 		}
+		reserved := Sums{}
+		for _, flow := range flows {
+			if flow.Interface == itf.Name {
+				itf.Count(reserved, flow.Treatment, 1)
+			}
+		}
+		port.Rows = Rows(itf, reserved)
 		if itf.Capacity > 0 {
 			port.Root = true
 			port.Egress.Control = Control
-			port.Classes = Base(itf, f)
+			port.Classes = append(Base(itf, f), LevelClasses(itf, f, reserved)...)
 			for _, flow := range flows {
 				if flow.Interface == itf.Name && flow.Class.Pooled() {
 					port.Classes = append(port.Classes, FlowClass(itf, f, flow.Treatment, flow.Class))
@@ -50,7 +57,7 @@ func Base(itf Interface, f Facts) []Class {
 	classes := []Class{
 		{ID: RootClass, Parent: RootQdisc, Rate: root, Ceil: root},
 		{ID: Control, Parent: RootClass, Prio: prioControl, Rate: share(controlShare), Ceil: share(controlCeil), Leaf: f.leaf(itf, controlLimit)},
-		{ID: BestEffort, Parent: RootClass, Prio: prioBestEffort, Rate: share(bestEffortShare), Ceil: root, Leaf: f.leaf(itf, backlog)},
+		{ID: BestEffort, Parent: RootClass, Prio: prioBestEffort, Rate: share(itf.BestEffortShare()), Ceil: root, Leaf: f.leaf(itf, backlog)},
 	}
 	if f.FQCodel {
 		classes[2].Leaf.Inner = "fq_codel"

@@ -16,7 +16,7 @@ const DefaultFlows = 100_000
 const DefaultPool = 8192
 
 // maxPool keeps pooled minors inside the 16 bits of a class handle.
-const maxPool = 0xffff - uint32(FirstPooled&0xffff)
+const maxPool = uint32(FirstLevel - FirstPooled)
 
 // Interface is one interface of the configuration.
 type Interface struct {
@@ -33,6 +33,18 @@ type Interface struct {
 	// ResetDSCP takes the DSCP off arriving packets, where the hosts behind
 	// the interface are not trusted.
 	ResetDSCP bool
+	// Levels are its service levels, and what may leave by them.
+	Levels []Level
+	// Policed lets packets that arrive keep a DSCP of Arriving within its rate and
+	// burst. Any other is taken off.
+	Policed  bool
+	Arriving []Level
+	// BestEffort is the share of Capacity that is kept for best effort; 0 is 5 %.
+	BestEffort float64
+	// ByDSCP has packets classified by their DSCP alone: reserved flows have no
+	// class and no policer of their own there, but their levels what all of them
+	// need (RFC 2998 section 3.5.2, an aggregate data plane).
+	ByDSCP bool
 }
 
 // Plan is what the configuration asks of the kernel.
@@ -66,6 +78,9 @@ func (p Plan) Validate() error {
 		case itf.Capacity != 0 && itf.Capacity < minCapacity:
 			return fmt.Errorf("interface %s: capacity %s is below the %s that can be shared",
 				itf.Name, bits(itf.Capacity), bits(minCapacity))
+		}
+		if err := itf.validateLevels(); err != nil {
+			return err
 		}
 		seen[itf.Name] = true
 	}

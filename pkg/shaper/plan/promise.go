@@ -55,7 +55,11 @@ func PromiseOf(itf Interface, f Facts) (Promise, bool) {
 	// Best effort and borrowers: the bucket of the root, that of the best-effort
 	// class and that of the control class, each with a frame, and a piece more
 	// than each holds; and the packet itself. The others are in Bursts.
-	ahead := capacity*(rootBurstTime+(bestEffortShare+controlShare)*burstTime) + 3*(f.frame()+unit) + f.frame() + p.Bursts
+	ahead := capacity*(rootBurstTime+(itf.BestEffortShare()+controlShare)*burstTime) + 3*(f.frame()+unit) + f.frame() + p.Bursts
+	// Provisioned traffic: the buckets of its classes.
+	for _, c := range LevelClasses(itf, f, nil) {
+		ahead += float64(c.Rate)*burstTime + f.frame() + unit
+	}
 	micros := math.Ceil(ahead / capacity * 1e6)
 	p.D = time.Duration(max(micros, leastTerm)) * time.Microsecond
 	return p, true

@@ -7,7 +7,7 @@ import "math"
 const (
 	controlShare     = 0.02
 	controlCeil      = 0.25  // a flood of RSVP must not take the link
-	bestEffortShare  = 0.05  // reservations must not starve the others
+	bestEffortShare  = 0.05  // reservations must not starve the others; where an interface says nothing
 	minCapacity      = 8000  // bytes/s
 	minRate          = 500   // bytes/s: one frame in 3 s; HTB cannot do with 0
 	burstTime        = 4e-3  // s: how late the kernel's timer may be before a class loses rate
@@ -26,6 +26,7 @@ const (
 	realTimeHeadroom = 16 << 10
 	burstsTime       = 4e-3    // s: what bursts of reserved flows may delay a guaranteed one by
 	superPacket      = 1 << 16 // bytes: what offloads make of packets, where no leaf splits it
+	leastBurst       = 1500    // bytes: a packet
 	leastUnit        = 28      // bytes: IP and UDP headers; no m is smaller in truth
 	// Inner classes do not use theirs, and HTB refuses to change it.
 	innerQuantum = 10000
@@ -35,12 +36,21 @@ const (
 // hold, in bytes with headers: less what may stand in it beyond a bucket.
 const MostQueued = maxLimit - superPacket
 
+// The bounds of what can be kept for best effort.
+const (
+	minBestEffortShare = 0.001
+	maxBestEffortShare = 0.9
+)
+
 // Priorities of HTB.
 const (
 	prioControl    = 0
 	prioRealTime   = 1
 	prioReserved   = 2
-	prioBestEffort = 7
+	// Provisioned traffic goes behind reserved traffic of its kind.
+	prioProvisionedRealTime = 2
+	prioProvisioned         = 3
+	prioBestEffort          = 7
 )
 
 // DefaultMTU stands in for the MTU of an interface that is not there.

@@ -14,6 +14,7 @@ type Port struct {
 	Foreign string // kind of a root qdisc that is neither ours nor a default one; "" if none
 	Root    bool   // our HTB is there
 	Classes []Class
+	Rows    []Row // sorted
 	Egress  Program
 	Ingress Program
 }
@@ -26,6 +27,7 @@ type Program struct {
 	Current bool
 	Header  uint32  // bytes before the IP header
 	Control ClassID // class of control traffic; egress only
+	ByDSCP  bool    // the table of code points has rows for it
 }
 
 // Port returns the port of a name, or an empty one.

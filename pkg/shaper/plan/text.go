@@ -31,9 +31,19 @@ func (o Op) String() string {
 		if o.Program.Control != 0 {
 			s += ", control traffic to " + o.Program.Control.String()
 		}
+		if o.Program.ByDSCP {
+			s += ", then by DSCP"
+		}
 		return s
 	case AttachIngress:
+		if o.Program.ByDSCP {
+			return fmt.Sprintf("bpf attach dev %s tcx/ingress: DSCP kept within the service levels, else reset", dev)
+		}
 		return fmt.Sprintf("bpf attach dev %s tcx/ingress: DSCP reset", dev)
+	case PutRow:
+		return fmt.Sprintf("bpf row put dev %s %s", dev, o.Row.text())
+	case DelRow:
+		return fmt.Sprintf("bpf row del dev %s %s", dev, o.Row.subject())
 	case DetachEgress:
 		return fmt.Sprintf("bpf detach dev %s tcx/egress", dev)
 	case DetachIngress:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 )
 
@@ -32,7 +33,8 @@ type Treatment struct {
 	DSCP          uint8
 	Mark          bool // write DSCP
 	Police        bool // compare with the TSpec; what conforms gets class and DSCP
-	Drop          bool // what exceeds is dropped; else it is best effort with DSCP 0
+	Drop          bool // what exceeds is dropped; else it is best effort with
+	Excess        uint8
 	Reserve       bool // give it a class of its own with Rate
 	// Cheated flows are never policed, whatever Police says: a byte that was
 	// acknowledged in the receiver's name may not be dropped by ourselves.
@@ -68,11 +70,11 @@ func (t Treatment) Validate() error {
 	bad := func(what string, v float64) error {
 		return fmt.Errorf("%w of %s: %s %g", ErrTreatment, t.Key, what, v)
 	}
-	if t.DSCP > 63 {
-		return bad("DSCP", float64(t.DSCP))
+	if t.DSCP > dscp.Max || t.Excess > dscp.Max {
+		return bad("DSCP", float64(max(t.DSCP, t.Excess)))
 	}
-	if t.Grouped() && !t.Reserve {
-		return fmt.Errorf("%w of %s: only reserved flows can share a reservation", ErrTreatment, t.Key)
+	if t.Grouped() && !t.Reserve && !t.Police {
+		return fmt.Errorf("%w of %s: only reserved or policed flows can share something", ErrTreatment, t.Key)
 	}
 	if !t.Policed() && !t.Reserve {
 		return nil

@@ -1,0 +1,258 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+)
+
+// Level is one service level of an interface: what becomes of packets by their
+// DSCP alone, a behaviour aggregate of RFC 2475. It is a row of the SLS (RFC 2998
+// section 3.4): what may leave, or what may arrive.
+// It is for packets that no reservation covers. What reservations send with the
+// DSCP uses the level up, too, and before them.
+type Level struct {
+	DSCP uint8
+	// Rate (bytes/s) and Burst (bytes) are of IP packets. Free levels are not
+	// policed, and Rate is of their class alone; without a Rate nothing conforms.
+	Rate, Burst uint64
+	Free        bool
+	// What exceeds is dropped; else it is best effort with the DSCP Excess.
+	Drop   bool
+	Excess uint8
+	// Queue names the level whose class this one shares; 0: it has its own. The
+	// class of the default DSCP is always that of best effort.
+	Queue uint8
+	// RealTime levels go before other provisioned traffic, in a short queue.
+	RealTime bool
+}
+
+// Sum is what the reserved flows with one DSCP have on an interface, in whole
+// bytes, so that what is added can be taken off again.
+type Sum struct {
+	Flows         int
+	Rate, Bucket  uint64 // of their TSpecs
+	Class         uint64 // rate of their classes, in IP bytes
+	RealTimeFlows int
+}
+
+// Sums are those of an interface, by DSCP.
+type Sums map[uint8]Sum
+
+// Count counts a reserved flow, or what flows share, in (1) or out (-1).
+func (itf Interface) Count(s Sums, t Treatment, n int) {
+	if !t.Reserve || !t.Mark {
+		return
+	}
+	sum := s[t.DSCP]
+	class := t.Share
+	if class == 0 {
+		class = t.Rate / max(1, itf.Overbooking)
+	}
+	sum.Flows += n
+	sum.Rate += whole(t.Rate) * uint64(n)
+	sum.Bucket += whole(t.Bucket) * uint64(n)
+	sum.Class += whole(class) * uint64(n)
+	if t.RealTime {
+		sum.RealTimeFlows += n
+	}
+	if s[t.DSCP] = sum; sum.Flows == 0 {
+		delete(s, t.DSCP)
+	}
+}
+
+// Provided is what the levels of an interface have in the kernel, as Sums that
+// they would have it for.
+func Provided(is Port) Sums {
+	s := Sums{}
+	for _, r := range is.Rows {
+		if r.Arriving || !r.Policed {
+			continue
+		}
+		sum := Sum{Flows: 1, Rate: r.Rate, Bucket: r.Burst, Class: r.Rate}
+		if c, ok := is.Class(r.Class); ok && c.Prio == prioProvisionedRealTime {
+			sum.RealTimeFlows = 1
+		}
+		s[r.DSCP] = sum
+	}
+	return s
+}
+
+func whole(v float64) uint64 { return uint64(math.Ceil(max(v, 0))) }
+
+// levels are those in force: of an interface that is classified by DSCP alone
+// every DSCP that is reserved for is one, and has what is reserved at least (RFC
+// 2998 section 3.5.2: the PHB's share follows what is admitted).
+func (itf Interface) levels(reserved Sums) []Level {
+	list := slices.Clone(itf.Levels)
+	if !itf.ByDSCP {
+		return list
+	}
+	for code, sum := range reserved {
+		i := slices.IndexFunc(list, func(l Level) bool { return l.DSCP == code })
+		if i < 0 {
+			list = append(list, Level{DSCP: code, Rate: sum.Rate, Burst: max(sum.Bucket, leastBurst), RealTime: sum.RealTimeFlows > 0})
+			continue
+		}
+		l := &list[i]
+		l.Rate, l.Burst = max(l.Rate, sum.Rate), max(l.Burst, sum.Bucket)
+	}
+	slices.SortFunc(list, func(a, b Level) int { return cmp.Compare(a.DSCP, b.DSCP) })
+	return list
+}
+
+// queue is the DSCP that names the level's class.
+func (l Level) queue() uint8 {
+	if l.Queue != 0 {
+		return l.Queue
+	}
+	return l.DSCP
+}
+
+// class is the level's class on an interface that is shaped.
+func (l Level) class() ClassID {
+	if l.queue() == dscp.Default {
+		return BestEffort
+	}
+	return LevelClass(l.queue())
+}
+
+// LevelClasses are the classes of an interface's levels, with what is reserved on
+// it. A level whose flows have classes of their own has what they leave of it: the
+// rates below the root are never counted twice.
+func LevelClasses(itf Interface, f Facts, reserved Sums) []Class {
+	if itf.Capacity == 0 {
+		return nil
+	}
+	var list []Class
+	limits := map[ClassID]float64{}
+	for _, l := range itf.levels(reserved) {
+		id := l.class()
+		if id == BestEffort {
+			continue
+		}
+		rate := itf.provisioned(l.DSCP)
+		if itf.ByDSCP {
+			rate = max(rate, reserved[l.DSCP].Class)
+		} else {
+			rate -= min(rate, reserved[l.DSCP].Class)
+		}
+		i := slices.IndexFunc(list, func(c Class) bool { return c.ID == id })
+		if i < 0 {
+			i = len(list)
+			list = append(list, Class{ID: id, Parent: RootClass, Prio: prioProvisioned})
+		}
+		c := &list[i]
+		c.Rate += rate // of IP packets, until all are added
+		limit := 2*float64(l.Burst) + realTimeHeadroom
+		if l.RealTime {
+			c.Prio = prioProvisionedRealTime
+		} else {
+			limit = max(limit, reservedLimit)
+		}
+		limits[id] += limit
+	}
+	for i := range list {
+		c := &list[i]
+		c.Rate = f.HTBRate(float64(c.Rate), 0)
+		c.Ceil = max(c.Rate, f.HTBRate(float64(itf.Capacity), 0))
+		c.Leaf = f.leaf(itf, limits[c.ID])
+		*c = f.timed(*c)
+	}
+	slices.SortFunc(list, func(a, b Class) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Rows are what the kernel's table of code points has for an interface.
+func Rows(itf Interface, reserved Sums) []Row {
+	var rows []Row
+	for _, l := range itf.levels(reserved) {
+		r := Row{DSCP: l.DSCP}
+		if itf.Capacity > 0 {
+			r.Class = l.class()
+		}
+		l.police(&r)
+		if r.Policed && !r.Drop && itf.Capacity > 0 {
+			r.ExcessClass = BestEffort
+		}
+		rows = append(rows, r)
+	}
+	if itf.Policed {
+		for _, l := range itf.Arriving {
+			r := Row{DSCP: l.DSCP, Arriving: true}
+			l.police(&r)
+			rows = append(rows, r)
+		}
+	}
+	sortRows(rows)
+	return rows
+}
+
+// provisioned is the rate that a level has in any case.
+func (itf Interface) provisioned(code uint8) uint64 {
+	i := slices.IndexFunc(itf.Levels, func(l Level) bool { return l.DSCP == code })
+	if i < 0 {
+		return 0
+	}
+	return itf.Levels[i].Rate
+}
+
+func (l Level) police(r *Row) {
+	if l.Free {
+		return
+	}
+	r.Policed, r.Rate, r.Burst, r.Drop = true, l.Rate, l.Burst, l.Drop
+	if !l.Drop {
+		r.Excess = l.Excess
+	}
+}
+
+// validateLevels refuses levels that the kernel could not keep.
+func (itf Interface) validateLevels() error {
+	sum, err := itf.validLevels(itf.Levels)
+	if err == nil {
+		_, err = itf.validLevels(itf.Arriving)
+	}
+	if err != nil {
+		return err
+	}
+	if itf.BestEffort != 0 && !within(itf.BestEffort, minBestEffortShare, maxBestEffortShare) {
+		return fmt.Errorf("interface %s: best effort has a share of %g: not in %g to %g", itf.Name, itf.BestEffort, minBestEffortShare, maxBestEffortShare)
+	}
+	if room := float64(itf.Capacity) * (1 - controlShare - itf.BestEffortShare()); itf.Capacity > 0 && sum > room {
+		return fmt.Errorf("interface %s: its service levels have %.0f bytes/s together, and %.0f are there beside control traffic and best effort", itf.Name, sum, room)
+	}
+	return nil
+}
+
+// validLevels returns the sum of their rates.
+func (itf Interface) validLevels(list []Level) (sum float64, err error) {
+	seen := map[uint8]bool{}
+	for _, l := range list {
+		name := dscp.Name(l.DSCP)
+		switch {
+		case l.DSCP > dscp.Max || l.Excess > dscp.Max || l.Queue > dscp.Max:
+			return 0, fmt.Errorf("interface %s: service level %d: no such DSCP", itf.Name, l.DSCP)
+		case seen[l.DSCP]:
+			return 0, fmt.Errorf("interface %s: service level %s is there twice", itf.Name, name)
+		case float64(l.Rate) > MaxRate || float64(l.Burst) > MaxBucket:
+			return 0, fmt.Errorf("interface %s: service level %s: rate %d or burst %d is too large", itf.Name, name, l.Rate, l.Burst)
+		case l.Rate > 0 && l.Burst == 0 && !l.Free:
+			return 0, fmt.Errorf("interface %s: service level %s has no burst: nothing would conform", itf.Name, name)
+		}
+		seen[l.DSCP] = true
+		sum += max(float64(l.Rate), minRate)
+	}
+	return sum, nil
+}
+
+// BestEffortShare is the share of capacity that best effort always has.
+func (itf Interface) BestEffortShare() float64 {
+	if itf.BestEffort != 0 {
+		return itf.BestEffort
+	}
+	return bestEffortShare
+}
