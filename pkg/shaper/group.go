@@ -16,8 +16,8 @@ type group struct {
 	spec     plan.Treatment // only Group and the TSpec
 	reserve  bool           // it has a class; else it shares the policer alone
 	mark     bool
-	dscp     uint8 // what its members are marked
-	class    plan.ClassID   // 0: none
+	dscp     uint8        // what its members are marked
+	class    plan.ClassID // 0: none
 	members  map[packet.FlowKey]bool
 	cheated  int // members that may not be policed
 	realTime int

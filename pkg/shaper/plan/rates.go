@@ -44,9 +44,9 @@ const (
 
 // Priorities of HTB.
 const (
-	prioControl    = 0
-	prioRealTime   = 1
-	prioReserved   = 2
+	prioControl  = 0
+	prioRealTime = 1
+	prioReserved = 2
 	// Provisioned traffic goes behind reserved traffic of its kind.
 	prioProvisionedRealTime = 2
 	prioProvisioned         = 3
