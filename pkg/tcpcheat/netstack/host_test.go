@@ -179,11 +179,15 @@ func (h *host) stuck() bool {
 	if h.app.ep == nil || !h.connected() || h.app.ep.GetSockOpt(&info) != nil {
 		return false
 	}
-	said := &h.w.checks.a
+	return h.timers == 0 && h.said().max.After(h.acked) || h.drawn.cc == "cubic" && info.SndCwnd == 0
+}
+
+// said is what the host has sent.
+func (h *host) said() *saying {
 	if h == h.w.b {
-		said = &h.w.checks.b
+		return &h.w.checks.b
 	}
-	return h.timers == 0 && said.max.After(h.acked) || h.drawn.cc == "cubic" && info.SndCwnd == 0
+	return &h.w.checks.a
 }
 
 // refused tells whether the stack has dropped a segment for want of memory.
@@ -379,6 +383,12 @@ func (p *app) gone() bool {
 		// (sender.maybeSendSegment), and its acknowledgement into FIN-WAIT-2, where it
 		// waits a minute for a FIN that it has.
 		return p.closed && p.eof
+	case tcp.StateClosing:
+		// Another from section 3.10.7.4: whether its own FIN is acknowledged it takes
+		// from the other FIN's segment alone (receiver.consumeSegment). If an
+		// acknowledgement that overtook that one has told it already, it waits in
+		// CLOSING for ever, and its peer, which owes it nothing, is gone.
+		return p.closed && p.eof && !p.h.said().max.After(p.h.acked)
 	default:
 		return false
 	}
