@@ -13,6 +13,8 @@ type checks struct {
 	speaks bool // a box acknowledges on the receiver's behalf
 	steady bool // acknowledgements are not reordered, and the treatment stays
 	resets bool // an end may reset the connection
+	// helpless: there was a reset, and a stack was stuck.
+	helpless bool
 
 	a, b  saying
 	shown bool
@@ -124,9 +126,10 @@ func (c *checks) toSource(f frame) {
 
 // mayReset: late copies at an end whose connection is gone are answered so
 // (RFC 9293 section 3.5.2). And a box ends a connection whose receiver takes
-// nothing any more: see host.stuck.
+// nothing any more, be it that the source does not say it again: see host.stuck.
 func (c *checks) mayReset() bool {
-	return c.resets || c.w.a.app.gone() || c.w.b.app.gone() || c.w.b.refused()
+	c.helpless = c.helpless || c.w.a.stuck() || c.w.b.stuck()
+	return c.resets || c.helpless || c.w.a.app.gone() || c.w.b.app.gone()
 }
 
 // toReceiver sees what the receiver gets.

@@ -45,6 +45,7 @@ type host struct {
 	out    func(f frame) // takes what it sends
 	timers int           // that are set
 	acked  packet.Seq    // highest acknowledgement that came
+	taken  packet.Seq    // end of what came in order and within what it has promised
 	busy   bool          // something came in, or a timer fired
 	drawn  tuning
 	app    app
@@ -111,14 +112,41 @@ func (h *host) at(port uint16) tcpip.FullAddress {
 // receive is a packet from the link.
 func (h *host) receive(p []byte) {
 	h.busy = true
-	if v, err := packet.Parse(p); err == nil && v.TCP().Has(packet.FlagACK) {
+	// What an unacceptable segment acknowledges is not looked at (RFC 9293 section
+	// 3.10.7.4, fifth check after the first).
+	if v, err := packet.Parse(p); err == nil && v.TCP().Has(packet.FlagACK) && h.acceptable(v.TCP()) {
 		if ack := v.TCP().Ack(); h.acked == 0 || ack.After(h.acked) {
 			h.acked = ack
 		}
+		h.promised(v.TCP())
 	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p)})
 	h.link.InjectInbound(h.network(), pkt)
 	pkt.DecRef()
+}
+
+// promised notes what the host is bound to take.
+func (h *host) promised(t packet.TCP) {
+	said, end := h.said(), t.Seq().Add(len(t.Payload()))
+	if !said.any || said.ack == 0 {
+		return
+	}
+	if h.taken == 0 || h.taken.Before(said.ack) {
+		h.taken = said.ack
+	}
+	if t.Seq().AtMost(h.taken) && end.After(h.taken) && end.AtMost(said.edge) {
+		h.taken = end
+	}
+}
+
+// reneged tells whether the host has let go of something that it had promised to
+// take, if a while has passed since it came.
+func (h *host) reneged() bool { return h.taken != 0 && h.taken.After(h.said().ack) }
+
+// acceptable tells whether a segment is not before what the host expects next.
+func (h *host) acceptable(t packet.TCP) bool {
+	next := h.said().ack
+	return !h.said().any || !t.Seq().Before(next) || t.Seq().Add(t.SegLen()).After(next)
 }
 
 // settle has the stack's goroutines work off what came in (Pause returns when
@@ -171,8 +199,11 @@ func (h *host) close() {
 //     (segmentQueue.enqueue). With small segments and a small buffer there is no room
 //     left for what fills the hole, and it is dropped although it lies in the window,
 //     each time, without an answer (RFC 9293 section 3.10.7.4).
+//   - RFC 7323 section 2.4 has a receiver take what was in the window of any ACK that
+//     it sent. gVisor's window can shrink by less than a unit of its field, and then it
+//     does not: without a copy in the box those bytes are gone.
 func (h *host) stuck() bool {
-	if h.refused() {
+	if h.refused() || h.reneged() {
 		return true
 	}
 	var info tcpip.TCPInfoOption

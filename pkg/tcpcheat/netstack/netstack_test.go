@@ -31,11 +31,11 @@ func (s *schedule) complete() bool {
 		// A timer of the stack's that is called off fires all the same, once.
 		at := s.now
 		s.run(at+10*time.Minute, s.ended)
-		if !s.a.stuck() && !s.b.stuck() {
+		if !s.ended() && !s.a.stuck() && !s.b.stuck() {
 			s.fail("stalled at %v: the source %s, the receiver %s", at, a, b)
 		}
 	}
-	if complete := a.err == nil && b.err == nil && s.ended(); !complete && (s.resetBy == nil || !s.ended()) && s.fails == 0 && (s.a.stuck() || s.b.stuck()) {
+	if complete := a.err == nil && b.err == nil && s.ended(); !complete && (s.resetBy == nil || !s.ended()) && s.fails == 0 && (s.checks.helpless || s.a.stuck() || s.b.stuck()) {
 		return false
 	}
 	finished := s.now
