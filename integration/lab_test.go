@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/qosproxy/qosproxy/integration/rig"
@@ -63,8 +64,14 @@ func newLabOf(t *testing.T, boxes int, links func(i int) *wire.Config) *lab {
 	}
 	l := &lab{Rig: r, links: links}
 	t.Cleanup(func() {
+		pins := l.pins(t)
 		if err := r.Close(); err != nil {
 			t.Error(err)
+		}
+		for _, dir := range pins { // of boxes that were killed
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
 		}
 		for _, b := range l.boxes {
 			b.checkLog(t)
@@ -77,6 +84,20 @@ func newLabOf(t *testing.T, boxes int, links func(i int) *wire.Config) *lab {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// pins are the directories of the boxes' eBPF objects.
+func (l *lab) pins(t *testing.T) (dirs []string) {
+	t.Helper()
+	for _, b := range l.boxes {
+		dir, err := rig.PinDir(b.ns)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		dirs = append(dirs, dir)
+	}
+	return dirs
 }
 
 func (l *lab) build(t *testing.T, boxes int) error {

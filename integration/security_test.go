@@ -132,6 +132,7 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 		configs[i] = l.securedEdge(i, key(1, b.secret(t, "key", "a secret of both"), ""))
 	}
 	l.startAll(t, configs...)
+	heard, heard6 := capture(t, l.b, hostIface, toPort(portVoice)), capture(t, l.b, hostIface, toPort(portVoice6))
 	end, end6 := l.talk(t, portVoice, 60*time.Second), l.talkTo(t, at(addrB6, portVoice6), 60*time.Second)
 	for _, b := range l.boxes {
 		b.waitSession(t, portVoice6, console.SessionReserved)
@@ -159,6 +160,7 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 	}
 	// The other is stopped in good order, which tears the session down, and is
 	// started again. Its tear is among what is sent again then.
+	before, before6 := heardSo(heard), heardSo(heard6)
 	l.boxes[0].stop(t)
 	b.waitNoSession(t, portVoice)
 	l.boxes[0].start(t, configs[0])
@@ -167,8 +169,8 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 		b.waitSession(t, portVoice6, console.SessionReserved)
 	}
 	replay(t, l, rsvp)
-	end().check(t)
-	end6().check(t)
+	end().checkStop(t, before)
+	end6().checkStop(t, before6)
 	for _, b := range l.boxes {
 		b.stop(t)
 	}

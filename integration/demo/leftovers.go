@@ -16,10 +16,6 @@ import (
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 )
 
-// pinRoot is where the boxes pin their eBPF objects, each namespace's in a
-// directory that is named after the namespace's cookie.
-const pinRoot = "/sys/fs/bpf/qosproxy"
-
 // leftovers looks for what a run has left behind. Others may be at work on the
 // machine, so it looks for what belongs to this run's namespaces, and for
 // changes in the namespace it runs in.
@@ -72,30 +68,13 @@ func (l *leftovers) made(r *rig.Rig) error {
 		if err != nil {
 			return err
 		}
-		cookie, err := netCookie(ns)
+		pins, err := rig.PinDir(ns)
 		if err != nil {
 			return err
 		}
-		pins := filepath.Join(pinRoot, "netns-"+strconv.FormatUint(cookie, 10))
 		l.spaces = append(l.spaces, space{name: ns.Name(), inode: inode, pins: pins})
 	}
 	return nil
-}
-
-// netCookie returns the number of a namespace that is never used again.
-func netCookie(ns *netns.NetNS) (cookie uint64, err error) {
-	err = ns.Do(func() error {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		return errors.Join(err, unix.Close(fd))
-	})
-	if err != nil {
-		return 0, fmt.Errorf("cookie of namespace %s: %w", ns.Name(), err)
-	}
-	return cookie, nil
 }
 
 // find lists what is left, and removes pinned objects, which would stay for
@@ -175,7 +154,7 @@ func (l *leftovers) removeMount() (err error) {
 		return fmt.Errorf("lock /sys/fs: %w", err)
 	}
 	// Not empty: another qosproxy is at work there now.
-	if err := os.Remove(pinRoot); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(rig.PinRoot); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	entries, err := os.ReadDir(bpfMount)

@@ -79,7 +79,7 @@ func TestPinsAreNamedAfterTheCookie(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range l.spaces {
-		if seen[s.pins] || !strings.HasPrefix(s.pins, pinRoot+"/netns-") {
+		if seen[s.pins] || !strings.HasPrefix(s.pins, rig.PinRoot+"/netns-") {
 			t.Errorf("%+v", l.spaces)
 		}
 		seen[s.pins] = true
