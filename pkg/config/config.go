@@ -16,6 +16,7 @@ type Config struct {
 	Interfaces []Interface
 	RSVP       RSVP
 	Mapping    Mapping
+	Multicast  Multicast
 	TCP        TCP
 	Limits     Limits
 	Console    Console
@@ -80,6 +81,12 @@ type RSVP struct {
 type Mapping struct {
 	Guaranteed     uint8 // DSCP, six bits
 	ControlledLoad uint8 // DSCP, six bits
+}
+
+// Multicast is what becomes of groups.
+type Multicast struct {
+	Heterogeneous Heterogeneous
+	DemoteTo      uint8 // DSCP of what is demoted
 }
 
 // TCP holds the parameters of TCP cheating.

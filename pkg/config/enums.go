@@ -150,6 +150,20 @@ const (
 // String returns the config file's word.
 func (h Handshake) String() string { return word(handshakeWords, h) }
 
+// Heterogeneous is what becomes of a multicast tree whose branches do not have the
+// same reservation (draft-ietf-issll-diffserv-rsvp section 7.1).
+type Heterogeneous uint8
+
+// The default is to keep.
+const (
+	HeterogeneousKeep   Heterogeneous = iota // packets keep their mark on the other branches, which are counted
+	HeterogeneousDemote                      // they lose it there
+	HeterogeneousReject                      // branches that ask for something else than others are refused
+)
+
+// String returns the config file's word.
+func (h Heterogeneous) String() string { return word(heterogeneousWords, h) }
+
 // choice is one word of an enumeration; later marks a word of the contract
 // that this version refuses.
 type choice[T any] struct {
@@ -179,6 +193,9 @@ var (
 		{word: "pace", value: TCPPace},
 		{word: "realtime", value: TCPRealtime},
 		{word: "reliable", value: TCPReliable},
+	}
+	heterogeneousWords = []choice[Heterogeneous]{
+		{word: "demote", value: HeterogeneousDemote}, {word: "keep"}, {word: "reject", value: HeterogeneousReject},
 	}
 	excessWords    = []choice[Excess]{{word: "best-effort"}, {word: "drop", value: ExcessDrop}}
 	boolWords      = []choice[bool]{{word: "true", value: true}, {word: "false"}}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/qosproxy/qosproxy/pkg/dscp"
@@ -74,20 +75,33 @@ func (d *decoder) provisioned(raw *rawPolicy, p *Policy, c *Config) {
 		dscp.Name(p.DSCP), strings.Join(sold(list), ", "))
 }
 
-// forReservations tells whether reservations may have a code point: all but those
-// that only policies without one give.
-func (c *Config) forReservations(code uint8) bool {
+// demotion checks what packets become on branches that have not reserved them.
+func (d *decoder) demotion(r *rawConfig, c *Config) {
+	to := r.demoteTo
+	switch {
+	case !to.set:
+	case c.Multicast.Heterogeneous != HeterogeneousDemote:
+		d.errorf(to.at, "demote_to: nothing is demoted with heterogeneous: %s: remove it, or write heterogeneous: demote", c.Multicast.Heterogeneous)
+	case dscp.Admitted(to.v) || c.reserves(to.v):
+		d.errorf(to.at, "demote_to: %s is what reserved traffic has, which is to be spared the packets of branches without a reservation: use default, le, or a PHB of provisioned traffic", dscp.Name(to.v))
+	}
+}
+
+// reserves tells whether reservations get a code point by the mapping or a policy.
+func (c *Config) reserves(code uint8) bool {
 	if code == c.Mapping.Guaranteed || code == c.Mapping.ControlledLoad {
 		return true
 	}
-	only := false
 	for i := range c.Policies {
-		if p := &c.Policies[i]; p.Marked && p.DSCP == code {
-			if p.Reserve != nil {
-				return true
-			}
-			only = true
+		if p := &c.Policies[i]; p.Reserve != nil && p.Marked && p.DSCP == code {
+			return true
 		}
 	}
-	return !only
+	return false
+}
+
+// forReservations tells whether reservations may have a code point: all but those
+// that only policies without one give.
+func (c *Config) forReservations(code uint8) bool {
+	return c.reserves(code) || !slices.ContainsFunc(c.Policies, func(p Policy) bool { return p.Marked && p.DSCP == code })
 }

@@ -51,13 +51,14 @@ func Parse(name string, data []byte) (*Config, error) {
 func (d *decoder) build(r *rawConfig) *Config {
 	l := r.limits
 	c := &Config{
-		File:    d.file,
-		Mode:    r.mode.v,
-		OnStop:  r.onStop.v,
-		OnCrash: r.onCrash.or(defaultOnCrash),
-		Log:     Log{Level: r.level.or("info"), Format: r.format.or("auto")},
-		RSVP:    RSVP{Refresh: r.refresh.or(defaultRefresh), Reliable: r.reliable.or(true)},
-		Mapping: Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31)},
+		File:      d.file,
+		Mode:      r.mode.v,
+		OnStop:    r.onStop.v,
+		OnCrash:   r.onCrash.or(defaultOnCrash),
+		Log:       Log{Level: r.level.or("info"), Format: r.format.or("auto")},
+		RSVP:      RSVP{Refresh: r.refresh.or(defaultRefresh), Reliable: r.reliable.or(true)},
+		Mapping:   Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31)},
+		Multicast: Multicast{Heterogeneous: r.uneven.v, DemoteTo: r.demoteTo.v},
 		TCP: TCP{
 			Window: r.window.or(WindowAuto), ECN: r.ecn.or(ECNEcho), ThinRate: r.thinRate.v,
 			PaceFactor:   r.paceFactor.or(defaultFactor),
@@ -82,6 +83,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 	c.Interfaces = d.interfaces(r)
 	c.Policies = d.policies(r, c)
 	d.marks(r, c)
+	d.demotion(r, c)
 	for i := range c.Interfaces {
 		d.levelsFit(&r.interfaces[i], &c.Interfaces[i], c.forReservations)
 	}

@@ -53,6 +53,8 @@ type rawConfig struct {
 	reliable   opt[bool]
 	guaranteed opt[uint8]
 	controlled opt[uint8]
+	uneven     opt[Heterogeneous]
+	demoteTo   opt[uint8]
 	window     opt[Window]
 	ecn        opt[ECN]
 	drain      opt[time.Duration]
@@ -145,7 +147,7 @@ func (d *decoder) config(n ast.Node) *rawConfig {
 		"rsvp":       r.rsvp,
 		"mapping":    r.phbs,
 		"admission":  later,
-		"multicast":  later,
+		"multicast":  r.multicast,
 		"tcp":        r.tcp,
 		"limits":     r.limit,
 		"console":    r.console,
@@ -215,6 +217,13 @@ func (r *rawConfig) phbs(d *decoder, n ast.Node, key string) {
 	d.mapping(n, key, map[string]field{
 		"guaranteed":      phb(&r.guaranteed),
 		"controlled-load": phb(&r.controlled),
+	})
+}
+
+func (r *rawConfig) multicast(d *decoder, n ast.Node, key string) {
+	d.mapping(n, key, map[string]field{
+		"heterogeneous": oneOf(&r.uneven, heterogeneousWords),
+		"demote_to":     phb(&r.demoteTo),
 	})
 }
 

@@ -125,6 +125,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 		Traffic: d.tc, Send: d.sender, ReceiverProxy: d.tc.receiverProxy, Reverse: d.tc.reverse, Rest: d.tc.rest, Event: d.sessionEvent, Groups: d.news.regroup,
 		Log: log.Named("rsvp"),
 	})
+	d.tc.branches = d.rsvp.Branches
 	d.rsvp.SetInterfaces(l.rsvp())
 	d.byHand(c)
 	d.first = &firstHandler{

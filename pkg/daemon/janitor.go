@@ -49,7 +49,9 @@ func (d *Daemon) janitor(ctx context.Context) {
 			for _, key := range ended {
 				d.forget(ctx, key)
 			}
-			d.lookForBranches(d.news.regrouped())
+			groups := d.news.regrouped()
+			d.lookForBranches(groups)
+			d.tc.regroup(groups)
 		case now := <-t.C:
 			tuner.Tune()
 			orphans = d.sweep(ctx, now, orphans)

@@ -217,4 +217,5 @@ func (t *trafficControl) forfeit() {
 			t.disown(id.Interface, id.Key)
 		}
 	}
+	t.balanceAll(func(netip.Addr) bool { return true }) // they were branches of groups
 }

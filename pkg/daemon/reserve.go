@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -48,17 +49,20 @@ type cheater interface {
 // It is the only one that changes treatments, under one lock, so that a flow's
 // first packet and its reservation, which race, cannot undo each other's work.
 type trafficControl struct {
-	flows   *flowTable
-	admit   *admission.Control
-	kernel  treater
-	cheat   cheater
-	config  func() *config.Config
-	links   func() *links
-	log     *zap.Logger
-	granted counter
-	refused counter
-	freed   counter
-	rests   rests
+	flows  *flowTable
+	admit  *admission.Control
+	kernel treater
+	cheat  cheater
+	config func() *config.Config
+	links  func() *links
+	// branches are the interfaces by which the kernel forwards from a source to a
+	// group; nil: it forwards to none.
+	branches func(source, group netip.Addr) []int
+	log      *zap.Logger
+	granted  counter
+	refused  counter
+	freed    counter
+	rests    rests
 
 	mu sync.Mutex // held over kernel calls; never while the flow table's lock is
 
@@ -68,6 +72,7 @@ type trafficControl struct {
 	torn   map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
 	left   map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 	owed   map[shaper.FlowID]debt           // what the kernel would not take, see debt.go
+	uneven                                  // of multicast trees
 }
 
 // reservation is what was done for one ID. A fixed-filter reservation has one
@@ -95,7 +100,7 @@ type member struct {
 func newTrafficControl() *trafficControl {
 	return &trafficControl{
 		held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, torn: map[uint64]*reservation{},
-		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{},
+		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, uneven: newUneven(),
 	}
 }
 
@@ -120,7 +125,12 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	defer cancel()
 	now := &reservation{id: r.ID, iface: iface, ask: r, keys: keys, members: map[packet.FlowKey]*member{}}
 	now.levels = t.levelsOf(now)
-	predecessors := t.succeeds(now)
+	if refusal := t.refuseUneven(now); refusal != nil {
+		t.refused.add()
+		t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.String("reason", refusal.Text))
+		return refusal
+	}
+	predecessors, old := t.succeeds(now), t.held[r.ID]
 	d := t.admitOnce(now, predecessors)
 	if !d.Admitted {
 		t.refused.add()
@@ -131,6 +141,10 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	err := t.program(ctx, now)
 	t.settle(now, err == nil)
 	t.succeeded(predecessors, err == nil)
+	t.balance(ctx, now.keys...)
+	if old != nil {
+		t.balance(ctx, old.keys...)
+	}
 	if err != nil {
 		t.refused.add()
 		if errors.Is(err, shaper.ErrCapacity) {
@@ -155,13 +169,17 @@ func (r *reservation) request(f intserv.FlowSpec) admission.Request {
 // room for others at once, if it is needed.
 func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation) admission.Decision {
 	req := now.request(now.ask.FlowSpec)
-	req.Senders, req.Replaces = now.ask.SenderTSpec, t.claimed(now.iface, now.keys)
+	covers := t.covers(now.iface, now.keys)
+	req.Senders, req.Replaces = now.ask.SenderTSpec, append(t.claimed(now.iface, now.keys), covers...)
 	for _, b := range predecessors {
 		req.Replaces = append(req.Replaces, admissionID(b.id))
 	}
 	d := t.admit.Admit(req)
 	if !d.Admitted && t.endTorn(now.iface, predecessors) {
 		d = t.admit.Admit(req)
+	}
+	if d.Admitted {
+		t.uncounted(covers)
 	}
 	return d
 }
@@ -379,6 +397,7 @@ func (t *trafficControl) end(id uint64, r *reservation) {
 			t.giveBack(ctx, r.iface, key, "the reservation has ended")
 		}
 	}
+	t.balance(ctx, r.keys...)
 	t.freed.add()
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"net/netip"
 
 	"go.uber.org/zap"
 
@@ -25,6 +26,10 @@ func (t *trafficControl) count(ctx context.Context, key packet.FlowKey, iface st
 		t.note(key, r, nil)
 		return nil
 	}
+	if id := (shaper.FlowID{Interface: iface, Key: key}); hasKey(t.demoted, id) {
+		t.noteDemoted(id, t.links().index(iface))
+		return nil
+	}
 	if t.kernel.IsAdopted(iface, key) {
 		t.flows.updateOn(key, t.links().index(iface), func(_ *conn, f *flow) { f.treated = true })
 		return nil
@@ -42,16 +47,22 @@ func (t *trafficControl) count(ctx context.Context, key packet.FlowKey, iface st
 func (t *trafficControl) uncount(ctx context.Context, key packet.FlowKey, iface string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[place(iface, key)] == nil {
+	if t.byKey[place(iface, key)] == nil && !hasKey(t.demoted, shaper.FlowID{Interface: iface, Key: key}) {
 		t.take(ctx, iface, key)
 	}
 }
 
-// reserves tells whether a reservation holds the flow's treatment.
+func hasKey[K comparable, V any](m map[K]V, k K) bool {
+	_, ok := m[k]
+	return ok
+}
+
+// reserves tells whether a reservation holds the flow's treatment, or the want of
+// one on a branch to a group.
 func (t *trafficControl) reserves(id shaper.FlowID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.byKey[place(id.Interface, id.Key)] != nil
+	return t.byKey[place(id.Interface, id.Key)] != nil || hasKey(t.demoted, id)
 }
 
 // reprogram brings a flow's treatment up to what its policy and its state say
@@ -95,6 +106,9 @@ func (t *trafficControl) reprogramAll(ctx context.Context) {
 	for key := range keys {
 		t.reprogram(ctx, key)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.balanceAll(func(netip.Addr) bool { return true })
 }
 
 // restart follows the end of a flow's cheating: its engine has given it back. It

@@ -195,3 +195,16 @@ func (e *environment) heard(now time.Time, src netip.Addr, iface int) (first boo
 	e.aware[src] = now
 	return !known || now.Sub(last) >= awareFor
 }
+
+// Branches tells by which interfaces the kernel forwards packets from a source to a
+// group, by index. It may be called from anywhere.
+func (p *Proxy) Branches(source, group netip.Addr) (out []int) {
+	m := p.groups.Load()
+	if m == nil {
+		return nil
+	}
+	for _, o := range m.Routes(group, source, 0) {
+		out = append(out, o.Index)
+	}
+	return out
+}

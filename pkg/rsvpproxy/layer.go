@@ -138,5 +138,6 @@ func (p *Proxy) followGroups(ctx context.Context) <-chan []netip.Prefix {
 		return nil
 	}
 	p.env.groups = groups
+	p.groups.Store(groups)
 	return changes
 }

@@ -110,8 +110,9 @@ type Proxy struct {
 	hooks   Hooks
 	in      chan captured
 	ifaces  atomic.Pointer[interfaces]
-	share   *fair.Table // of the message rate
-	lines   *fair.Lines // of the log
+	groups  atomic.Pointer[route.Multicast] // nil before Run, and where they cannot be read
+	share   *fair.Table                     // of the message rate
+	lines   *fair.Lines                     // of the log
 	capture captureCounters
 	sends   sendCounters
 
