@@ -66,6 +66,10 @@ type Reserve struct {
 	// Identities are the users and applications that the requests name, then those
 	// that the senders' PATHs name (RFC 3182).
 	Identities []Identity
+	// Aggregate is the session that carries this one across a region, in whose
+	// reservation it is counted (RFC 3175 section 2.8); nil: none. The owner of the node
+	// sets it.
+	Aggregate *wire.Session
 }
 
 // Release ends a reservation. It comes once for each ID whose first [Reserve]

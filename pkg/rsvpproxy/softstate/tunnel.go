@@ -16,6 +16,31 @@ func (n *Node) SendPath(now time.Time, id wire.Session, f wire.Filter) []Effect 
 	return n.flush()
 }
 
+// SendResv sends the RESV of a sender now: it had to wait (RFC 3175 section 2.5).
+func (n *Node) SendResv(now time.Time, id wire.Session, f wire.Filter) []Effect {
+	n.now = now
+	if p := n.lookup(id, f); p != nil && !p.local && p.installed() != nil {
+		if u := n.upOf(p); u != nil {
+			n.forwardResv(now, u)
+		}
+	}
+	return n.flush()
+}
+
+// ReserveAgain has what is reserved for a sender asked for again, as it is: something
+// else than before is to answer for it.
+func (n *Node) ReserveAgain(now time.Time, id wire.Session, f wire.Filter) []Effect {
+	n.now = now
+	if p := n.lookup(id, f); p != nil {
+		p.reservations(func(t *tcsb) {
+			if t.installed != nil && t.asked == nil {
+				n.ask(t, *t.installed)
+			}
+		})
+	}
+	return n.flush()
+}
+
 // CrossingFailed tells that what is reserved for a sender cannot cross the link
 // that it comes in by. It is an error of the previous hop, as if that had sent a
 // ResvErr (RFC 2746 section 6.2).
