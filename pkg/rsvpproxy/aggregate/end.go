@@ -67,6 +67,7 @@ type way struct {
 	told    bool                // it has gone on without one
 	dscp    uint8               // of the aggregate that it waits for
 	wait    timer
+	life    timer // the machine may not have taken the PATH
 }
 
 // rider is an end-to-end reservation.
@@ -176,12 +177,14 @@ func (t *Table) wayOf(i *Interior, m *wire.Message) *way {
 		}
 		t.arriving++
 		w = &way{session: k, sender: f, iface: i.Iface, src: m.Hop.Addr, hop: *m.Hop}
-		w.wait.Owner = w
+		w.wait.Owner, w.life.Owner = w, w
+		t.timers.Set(&w.life, t.now.Add(t.lifetime(m)))
 		x.ways[f] = w
 		t.leaving[k] = x
 		t.emit(Reask{k, f}) // there may be a reservation that has come another way so far
 		return w
 	}
+	t.timers.Set(&w.life, t.now.Add(t.lifetime(m)))
 	if w.iface != i.Iface || w.src != m.Hop.Addr { // another aggregator (RFC 3175 section 1.4.2)
 		t.arrive(w)
 		w.iface, w.src = i.Iface, m.Hop.Addr
@@ -206,7 +209,13 @@ func (t *Table) arrive(w *way) {
 
 // fire sends a PATH on without an ADSPEC of the region. When that comes, it is
 // corrected at once (RFC 3175 section 1.4.5).
-func (w *way) fire(t *Table, _ *timer) {
+func (w *way) fire(t *Table, which *timer) {
+	if which == &w.life {
+		x := t.leaving[w.session]
+		t.forgetWay(x, w)
+		t.reseat(x)
+		return
+	}
 	w.told = true
 	t.count.Unknown++
 	rx := *w.last
@@ -215,14 +224,18 @@ func (w *way) fire(t *Table, _ *timer) {
 }
 
 // left is the end of a sender's PATHs, or of their coming out here.
-func (t *Table) left(s wire.Session, f wire.Filter, hidden bool) {
-	x := t.leaving[s.Key()]
+func (t *Table) left(m *wire.Message, hidden bool) {
+	f := *m.SenderTemplate
+	x := t.leaving[m.Session.Key()]
 	if x == nil || x.ways[f] == nil {
 		return
 	}
 	w := x.ways[f]
-	t.arrive(w)
-	if hidden { // a PathTear; the machine tells the end of the sender
+	if hidden && (m.Hop == nil || *m.Hop != w.hop) { // PathTear by where it came in before
+		return
+	}
+	if hidden && len(x.riders) > 0 { // the machine tells when the sender has ended
+		t.arrive(w)
 		return
 	}
 	t.forgetWay(x, w)
@@ -231,6 +244,7 @@ func (t *Table) left(s wire.Session, f wire.Filter, hidden bool) {
 
 func (t *Table) forgetWay(x *leaving, w *way) {
 	t.arrive(w)
+	t.timers.Stop(&w.life)
 	delete(x.ways, w.sender)
 	t.arriving--
 	if len(x.ways) == 0 && len(x.riders) == 0 {

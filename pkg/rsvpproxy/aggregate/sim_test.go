@@ -15,7 +15,7 @@ import (
 // after each step (box.check); when all is quiet, every call is in place, in one
 // aggregate for each aggregator, and when the calls have ended nothing is left anywhere.
 func TestSimulation(t *testing.T) {
-	for round := range 40 {
+	for round := range 18 {
 		t.Run(fmt.Sprintf("round%d", round), func(t *testing.T) { simulate(t, round) })
 	}
 }

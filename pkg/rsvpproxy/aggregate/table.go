@@ -279,7 +279,7 @@ func (t *Table) Incoming(now time.Time, rx *softstate.Received) (consumed bool, 
 		consumed = t.leaves(i, rx)
 	case m.Type == wire.Path || m.Type == wire.PathTear:
 		if m.SenderTemplate != nil {
-			t.left(m.Session, *m.SenderTemplate, rx.Hidden)
+			t.left(m, rx.Hidden)
 		}
 	case m.Type == wire.PathErr && m.ErrorSpec != nil && m.ErrorSpec.Code == wire.ErrNewAggregate:
 		t.needed(i, rx)
