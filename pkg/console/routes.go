@@ -153,7 +153,11 @@ func (s *Server) sessions() []SessionRow {
 func (s *Server) links() []LinkRow {
 	rows := list(s.backend.Links())
 	for i := range rows {
-		rows[i].Classes = list(rows[i].Classes)
+		r := &rows[i]
+		r.Classes, r.Services, r.Levels = list(r.Classes), list(r.Services), list(r.Levels)
+		for n := range r.Levels {
+			r.Levels[n].Times = list(r.Levels[n].Times)
+		}
 	}
 	return rows
 }

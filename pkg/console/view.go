@@ -130,16 +130,52 @@ type SessionRow struct {
 
 // LinkRow is one managed interface.
 type LinkRow struct {
-	Name          string     `json:"name"`
-	Zone          string     `json:"zone"`
-	Trust         string     `json:"trust"`
-	Up            bool       `json:"up"`
-	MTU           int        `json:"mtu"`            // bytes
-	CapacityBPS   uint64     `json:"capacity_bps"`   // 0: not shaped
-	ReservableBPS uint64     `json:"reservable_bps"` // at most this is granted
-	ReservedBPS   uint64     `json:"reserved_bps"`
-	Reservations  int        `json:"reservations"`
-	Classes       []ClassRow `json:"classes"`
+	Name          string       `json:"name"`
+	Zone          string       `json:"zone"`
+	Trust         string       `json:"trust"`
+	Up            bool         `json:"up"`
+	MTU           int          `json:"mtu"`            // bytes
+	CapacityBPS   uint64       `json:"capacity_bps"`   // 0: not shaped
+	ReservableBPS uint64       `json:"reservable_bps"` // at most this is granted
+	ReservedBPS   uint64       `json:"reserved_bps"`
+	FreeBPS       uint64       `json:"free_bps"`
+	Reservations  int          `json:"reservations"`
+	Services      []ServiceRow `json:"services"`
+	Levels        []LevelRow   `json:"levels"`
+	Classes       []ClassRow   `json:"classes"`
+}
+
+// ServiceRow is what a link granted to one IntServ service. Where the link is not
+// shaped nothing is limited, and the limits are 0.
+type ServiceRow struct {
+	Service     string  `json:"service"`
+	GrantedBPS  uint64  `json:"granted_bps"`
+	LimitBPS    uint64  `json:"limit_bps"` // ceiling times overbooking
+	FreeBPS     uint64  `json:"free_bps"`
+	Overbooking float64 `json:"overbooking"` // 1: none
+}
+
+// States of a service level.
+const (
+	LevelOpen     = "open"      // sold, at this time
+	LevelClosed   = "closed"    // sold, and not at this time of day
+	LevelUnsold   = "unsold"    // the contract does not have it: only what was granted before it came
+	LevelNoBounds = "unbounded" // no contract
+)
+
+// LevelRow is what a link granted of one service level, of what the network behind
+// it has sold.
+type LevelRow struct {
+	DSCP         uint8    `json:"dscp"`
+	PHB          string   `json:"phb"`
+	State        string   `json:"state"`
+	Times        []string `json:"times"` // of the contract's rows; empty: all day
+	GrantedBPS   uint64   `json:"granted_bps"`
+	LimitBPS     uint64   `json:"limit_bps"`
+	FreeBPS      uint64   `json:"free_bps"`
+	GrantedBurst uint64   `json:"granted_burst"` // bytes
+	LimitBurst   uint64   `json:"limit_burst"`
+	FreeBurst    uint64   `json:"free_burst"`
 }
 
 // ClassRow is one HTB class of a link.

@@ -180,8 +180,9 @@ func (d *Daemon) Links() []console.LinkRow {
 			CapacityBPS: k.cfg.Capacity * 8, ReservableBPS: k.cfg.Reservable * 8, Classes: classes[k.Name],
 		}
 		if u, ok, err := d.admit.Usage(k.Name); err == nil && ok {
-			row.ReservedBPS, row.Reservations = uint64(u.Bandwidth)*8, u.Reservations
+			row.ReservedBPS, row.FreeBPS, row.Reservations = uint64(u.Bandwidth)*8, bits(u.Free), u.Reservations
 		}
+		row.Services, row.Levels = d.serviceRows(k), d.levelRows(k)
 		rows = append(rows, row)
 	}
 	return rows

@@ -219,7 +219,23 @@ func Example() *Backend {
 			{Name: "lan0", Zone: "hosts", Trust: "none", Up: true, MTU: 1500},
 			{
 				Name: "wan0", Zone: "network", Trust: "dscp", Up: true, MTU: 1500, CapacityBPS: 19e6, ReservableBPS: 15_200_000,
-				ReservedBPS: 8_088_000, Reservations: 2,
+				ReservedBPS: 8_088_000, FreeBPS: 7_112_000, Reservations: 2,
+				Services: []console.ServiceRow{
+					{Service: "guaranteed", GrantedBPS: 88_000, LimitBPS: 9_500_000, FreeBPS: 9_412_000, Overbooking: 1},
+					{Service: "controlled-load", GrantedBPS: 12e6, LimitBPS: 22_800_000, FreeBPS: 10_800_000, Overbooking: 1.5},
+				},
+				Levels: []console.LevelRow{
+					{DSCP: 10, PHB: "af11", State: console.LevelUnsold, GrantedBPS: 4e6, GrantedBurst: 16_000},
+					{
+						DSCP: 26, PHB: "af31", State: console.LevelOpen, Times: []string{"06:00-22:00"}, GrantedBPS: 8e6, LimitBPS: 8e6,
+						GrantedBurst: 64_000, LimitBurst: 96_000, FreeBurst: 32_000,
+					},
+					{DSCP: 34, PHB: "af41", State: console.LevelClosed, Times: []string{"20:00-06:00"}},
+					{
+						DSCP: 44, PHB: "voice-admit", State: console.LevelOpen, GrantedBPS: 88_000, LimitBPS: 2e6, FreeBPS: 1_912_000,
+						GrantedBurst: 400, LimitBurst: 16_000, FreeBurst: 15_600,
+					},
+				},
 				Classes: []console.ClassRow{
 					{Class: "1:1", Kind: "root", RateBPS: 19e6, CeilBPS: 19e6, Packets: 200_000, Bytes: 290_000_000},
 					{Class: "1:2", Kind: "control", RateBPS: 190_000, CeilBPS: 19e6, Packets: 120, Bytes: 18_000},

@@ -119,6 +119,7 @@ func (s sink) links(rows []console.LinkRow) {
 		put(reservable, r.ReservableBPS, r.Name)
 		put(reserved, r.ReservedBPS, r.Name)
 		put(reservations, r.Reservations, r.Name)
+		s.levels(&r)
 		kinds := map[string]console.ClassRow{}
 		for _, c := range r.Classes {
 			k := kinds[c.Kind]
@@ -133,6 +134,29 @@ func (s sink) links(rows []console.LinkRow) {
 			put(packets, k.Packets, r.Name, kind)
 			put(drops, k.Drops, r.Name, kind)
 			put(backlog, k.Backlog, r.Name, kind)
+		}
+	}
+}
+
+// levels tells what a link granted to services and of service levels: at most two
+// of the former, and as many of the latter as there are code points.
+func (s sink) levels(r *console.LinkRow) {
+	granted := s.gauge("link_service_granted_bits_per_second", "This is granted to an IntServ service.", "link", "service")
+	limit := s.gauge("link_service_limit_bits_per_second", "At most this is granted to an IntServ service; 0 on links that are not shaped.", "link", "service")
+	for _, v := range r.Services {
+		put(granted, v.GrantedBPS, r.Name, v.Service)
+		put(limit, v.LimitBPS, r.Name, v.Service)
+	}
+	granted = s.gauge("link_level_granted_bits_per_second", "This is granted of a service level.", "link", "level")
+	limit = s.gauge("link_level_limit_bits_per_second", "At most this is granted of a service level now; none where nothing limits it.", "link", "level")
+	burst := s.gauge("link_level_granted_burst_bytes", "The reservations of a service level may send this at once.", "link", "level")
+	burstLimit := s.gauge("link_level_limit_burst_bytes", "At most this may the reservations of a service level send at once; none where nothing limits it.", "link", "level")
+	for _, v := range r.Levels {
+		put(granted, v.GrantedBPS, r.Name, v.PHB)
+		put(burst, v.GrantedBurst, r.Name, v.PHB)
+		if v.State != console.LevelNoBounds {
+			put(limit, v.LimitBPS, r.Name, v.PHB)
+			put(burstLimit, v.LimitBurst, r.Name, v.PHB)
 		}
 	}
 }

@@ -69,38 +69,85 @@ func priority(p *console.Priority) string {
 	return fmt.Sprintf("%d/%d", p.Setup, p.Hold)
 }
 
-// Links prints one line per interface and, below it, one per class.
+// Links prints one line per interface and, below it, one per service, per service
+// level and per class.
 func Links(w io.Writer, rows []console.LinkRow) error {
 	if len(rows) == 0 {
 		return empty(w, "links")
 	}
-	t := newTable(w, "LINK", "ZONE", "TRUST", "STATE", "MTU", "CAPACITY", "RESERVABLE", "RESERVED", "RESERVATIONS")
+	t := newTable(w, "LINK", "ZONE", "TRUST", "STATE", "MTU", "CAPACITY", "RESERVABLE", "RESERVED", "FREE", "RESERVATIONS")
 	for _, r := range rows {
 		state := "down"
 		if r.Up {
 			state = "up"
 		}
-		t.row(r.Name, r.Zone, r.Trust, state, count(r.MTU), rate(r.CapacityBPS), rate(r.ReservableBPS), rate(r.ReservedBPS), count(r.Reservations))
+		t.row(r.Name, r.Zone, r.Trust, state, count(r.MTU), rate(r.CapacityBPS), rate(r.ReservableBPS), rate(r.ReservedBPS), rate(r.FreeBPS), count(r.Reservations))
 	}
 	if err := t.end(); err != nil {
 		return err
 	}
-	for _, r := range rows {
-		if len(r.Classes) == 0 {
-			continue
-		}
-		if _, err := fmt.Fprintln(w); err != nil {
-			return err
-		}
-		c := newTable(w, "LINK", "CLASS", "KIND", "RATE", "CEIL", "BYTES", "PACKETS", "DROPS", "OVERLIMITS", "BACKLOG")
-		for _, k := range r.Classes {
-			c.row(r.Name, k.Class, k.Kind, rate(k.RateBPS), rate(k.CeilBPS), size(k.Bytes), count(k.Packets), count(k.Drops), count(k.Overlimits), size(k.Backlog))
-		}
-		if err := c.end(); err != nil {
-			return err
+	for _, part := range []func(io.Writer, console.LinkRow) error{linkServices, linkLevels, linkClasses} {
+		for _, r := range rows {
+			if err := part(w, r); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// below begins a table below another one.
+func below(w io.Writer, columns ...string) (*table, error) {
+	_, err := fmt.Fprintln(w)
+	return newTable(w, columns...), err
+}
+
+// linkServices prints what the services of a link have, where it limits them.
+func linkServices(w io.Writer, r console.LinkRow) error {
+	if len(r.Services) == 0 || r.CapacityBPS == 0 {
+		return nil
+	}
+	t, err := below(w, "LINK", "SERVICE", "GRANTED", "LIMIT", "FREE", "OVERBOOKING")
+	if err != nil {
+		return err
+	}
+	for _, s := range r.Services {
+		over := "-"
+		if s.Overbooking > 1 {
+			over = fmt.Sprintf("%.0f%%", s.Overbooking*100)
+		}
+		t.row(r.Name, s.Service, rate(s.GrantedBPS), rate(s.LimitBPS), rate(s.FreeBPS), over)
+	}
+	return t.end()
+}
+
+func linkLevels(w io.Writer, r console.LinkRow) error {
+	if len(r.Levels) == 0 {
+		return nil
+	}
+	t, err := below(w, "LINK", "LEVEL", "STATE", "TIMES", "GRANTED", "LIMIT", "FREE", "BURST", "BURST-LIMIT", "BURST-FREE")
+	if err != nil {
+		return err
+	}
+	for _, l := range r.Levels {
+		t.row(r.Name, l.PHB, l.State, text(strings.Join(l.Times, " ")), rate(l.GrantedBPS), rate(l.LimitBPS), rate(l.FreeBPS),
+			size(l.GrantedBurst), size(l.LimitBurst), size(l.FreeBurst))
+	}
+	return t.end()
+}
+
+func linkClasses(w io.Writer, r console.LinkRow) error {
+	if len(r.Classes) == 0 {
+		return nil
+	}
+	c, err := below(w, "LINK", "CLASS", "KIND", "RATE", "CEIL", "BYTES", "PACKETS", "DROPS", "OVERLIMITS", "BACKLOG")
+	if err != nil {
+		return err
+	}
+	for _, k := range r.Classes {
+		c.row(r.Name, k.Class, k.Kind, rate(k.RateBPS), rate(k.CeilBPS), size(k.Bytes), count(k.Packets), count(k.Drops), count(k.Overlimits), size(k.Backlog))
+	}
+	return c.end()
 }
 
 // Policies prints one line per policy, in the order in which they are tried.
