@@ -65,8 +65,8 @@ func (c claim) limit() int64 {
 
 // refusal says that the account has no room. RFC 2205 Appendix B has one value for
 // all of these, requested bandwidth unavailable: a level that the network has not
-// sold is a lack of resources, too, and not of the right to have them, which the
-// draft keeps apart as the customer's policy (section 5.1.1, step 8). Nor is there
+// sold is a lack of resources, too, and not of the right to have them, which is
+// kept apart as the customer's policy (RFC 2998 section 4.1.1, step 8). Nor is there
 // a value for bursts that do not fit.
 func (c claim) refusal(used int64) Decision {
 	if c.none != "" && c.total <= 0 {

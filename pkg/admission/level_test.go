@@ -51,9 +51,9 @@ func setLinks(t *testing.T, c *Control, l ...Link) {
 	}
 }
 
-// Draft section 5.1.1, steps 8 and 9: a request is held against the level that its
+// RFC 2998 section 4.1.1, steps 8 and 9: a request is held against the level that its
 // service is mapped to, and what is admitted is counted there.
-func TestLevelDraftSection5_1(t *testing.T) {
+func TestLevelRFC2998Section4_1(t *testing.T) {
 	c := New(NewMemory(), 100, edge())
 	admitted(t, c, at("a", dscp.AF31, cl(3e5)), at("v", dscp.VoiceAdmit, gs(2e4, 1e5)))
 	refused(t, c, at("b", dscp.AF31, cl(2e5)), "service level af31 of wan0 has 100000 of 400000 bytes/s left, asked for are 200000")

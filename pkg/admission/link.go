@@ -21,7 +21,7 @@ type Link struct {
 	// has no bound of its own.
 	Services map[intserv.Service]Service
 	// Contract: the network behind the link carries the DSCPs of Levels alone, each
-	// within its bounds (draft-ietf-issll-diffserv-rsvp section 5.1).
+	// within its bounds (RFC 2998 section 4.1).
 	Contract bool
 	Levels   []Level
 

@@ -15,7 +15,7 @@ func bestEffort(code uint8) bool { return code == dscp.Default || code == dscp.L
 // marks checks the code points that policies and the mapping give against each
 // other and against the contracts. Reserved traffic is protected from the rest by
 // its code point alone wherever packets are not told apart by flows, so that the
-// two must not have one in common (draft-ietf-issll-diffserv-rsvp section 6.2).
+// two must not have one in common (RFC 2998 section 5.2).
 func (d *decoder) marks(r *rawConfig, c *Config) {
 	type use struct {
 		what string

@@ -147,9 +147,9 @@ func oneErrorAt(t *testing.T, in, msg string) {
 	}
 }
 
-// draft-ietf-issll-diffserv-rsvp section 6.2: code points of reserved traffic are
+// RFC 2998 section 5.2: code points of reserved traffic are
 // not those of provisioned traffic and of best effort.
-func TestMarksDoNotOverlapDraftSection6_2(t *testing.T) {
+func TestMarksDoNotOverlapRFC2998Section5_2(t *testing.T) {
 	two := func(first, second string) string {
 		return goodIfaces + "policies:\n  - {name: one, match: {protocol: udp}, " + first + "}\n  - {name: two, match: {protocol: tcp}, " + second + "}\n"
 	}

@@ -43,9 +43,9 @@ func linksOf(r rig, c *config.Config) *links {
 
 func day(h, m int) time.Time { return time.Date(2027, 1, 1, h, m, 0, 0, time.Local) }
 
-// Draft section 5.1.1, steps 8 and 9: what does not fit its service level is
+// RFC 2998 section 4.1.1, steps 8 and 9: what does not fit its service level is
 // refused by error 1 value 2 (RFC 2205 Appendix B), with the figures.
-func TestReservationOverItsLevelDraftSection5_1(t *testing.T) {
+func TestReservationOverItsLevelRFC2998Section4_1(t *testing.T) {
 	r := controlOf(t, sold(voiceRow+"{class: af31, rate: 8mbit, burst: 128kB}"))
 	if refusal := r.Reserve(request(1, 6e5)); refusal != nil {
 		t.Fatal(refusal)

@@ -17,7 +17,7 @@ func counted(t *testing.T, r rig, a admission.Account) int64 {
 	return n
 }
 
-// Draft section 5.1.1, step 8: a reservation counts in the service level that its
+// RFC 2998 section 4.1.1, step 8: a reservation counts in the service level that its
 // packets are marked for, whoever chose that.
 func TestLevelIsTheMark(t *testing.T) {
 	for name, tc := range map[string]struct {
