@@ -73,8 +73,12 @@ func (n *Node) handlePathErr(now time.Time, rx *Received) {
 // fail notes an error for people. It is forgotten after Kb*R, as a blockade is,
 // unless it comes again.
 func (n *Node) fail(now time.Time, p *psb, f *Failure) {
-	if w := p.failure; w == nil || w.Code != wire.ErrPreempted || !isPreemption(f.Code, f.Value) || f.Code == wire.ErrPreempted {
-		p.failure = f // else the receiver's proxy tells what was found here
+	w := p.failure
+	if w != nil && w.Text != "" && f.Text == "" && w.Code == f.Code && w.Value == f.Value {
+		return // the receiver's proxy tells what was found here, and why
+	}
+	if w == nil || w.Code != wire.ErrPreempted || !isPreemption(f.Code, f.Value) || f.Code == wire.ErrPreempted {
+		p.failure = f // else as well
 	}
 	n.timers.Set(&p.failureTime, now.Add(time.Duration(n.cfg.Kb)*n.cfg.Refresh))
 	n.touch(p)

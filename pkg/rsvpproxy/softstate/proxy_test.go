@@ -2,6 +2,7 @@ package softstate
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -118,6 +119,39 @@ func TestSenderProxyRefused(t *testing.T) {
 		t.Errorf("%s", dump(es))
 	}
 	r.wantState(Rejected)
+}
+
+// What was found here is told with its reason, and not with the receiver's proxy's
+// answer to it (RFC 5946 section 3.1), which has only the code. What that found
+// itself, and what nobody finds here any more, is told as it comes.
+func TestSenderProxyTellsWhy(t *testing.T) {
+	r := newRig(t, Config{})
+	r.add(host)
+	answer := func(value uint16) *wire.Message {
+		return &wire.Message{
+			Type: wire.PathErr, Session: sess, SenderTemplate: &filter, SenderTSpec: &host.TSpec,
+			ErrorSpec: &wire.ErrorSpec{Node: nextHop, Code: wire.ErrAdmission, Value: value},
+		}
+	}
+	full := Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth, Text: "the level is full"}
+	wants := func(words string) {
+		t.Helper()
+		if v := r.view(); !strings.HasPrefix(v.Error(), words) {
+			t.Errorf("%q, want %q", v.Error(), words)
+		}
+	}
+	r.refuse(r.resv(), full)
+	r.in(right, nextHop, rightAdr, answer(wire.AdmissionBandwidth))
+	wants("the level is full (code 1 value 2) at ")
+	r.in(right, nextHop, rightAdr, answer(wire.AdmissionDelay))
+	wants("delay bound cannot be met (code 1 value 1)")
+	r.refuse(r.resv(), full)
+	r.run(DefaultKb * DefaultRefresh / 2)
+	r.in(right, nextHop, rightAdr, answer(wire.AdmissionBandwidth))
+	wants("the level is full")
+	r.run(DefaultKb * DefaultRefresh)
+	r.in(right, nextHop, rightAdr, answer(wire.AdmissionBandwidth))
+	wants("requested bandwidth unavailable (code 1 value 2)")
 }
 
 func TestAddSenderErrors(t *testing.T) {
