@@ -43,6 +43,11 @@ type Interface struct {
 	// is room for; 0: no more than that.
 	Overbooking float64
 	SLS         []ServiceLevel // nil: no contract, any DSCP is carried
+	// Arriving is the contract of what arrives, where Trust is TrustPoliced.
+	Arriving []ServiceLevel
+	// BestEffort is what best effort always has, in bytes/s; 0 where Capacity is 0.
+	BestEffort uint64
+	Classify   Classify
 	// Discover: PATH is sent to hosts of whom it is not known that they speak
 	// RSVP; false towards the network, where it always is.
 	Discover bool
@@ -132,6 +137,15 @@ type Policy struct {
 	// ThinAcks and Fill are done by the receiver's box.
 	ThinAcks, Fill bool
 	Excess         Excess
+	Police         *Police // nil, or without Reserve: what may have DSCP
+}
+
+// Police bounds what a policy without a reservation matches, on each interface
+// that it leaves by.
+type Police struct {
+	Rate    uint64 // bytes/s
+	Burst   uint64 // bytes
+	PerFlow bool   // each flow by itself; else all that the policy matches together
 }
 
 // Match selects flows by the direction of their data, whoever opened the

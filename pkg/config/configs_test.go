@@ -73,7 +73,7 @@ func TestFullValues(t *testing.T) {
 			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone, Discover: true, Window: 32},
 			{
 				Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, Capacity: 2_375_000, Reservable: 1_900_000, Window: 32,
-				Ceilings: Ceilings{Guaranteed: 1_187_500, ControlledLoad: 1_900_000}, Overbooking: 1,
+				Ceilings: Ceilings{Guaranteed: 1_187_500, ControlledLoad: 1_900_000}, Overbooking: 1, BestEffort: 118_750,
 				SLS: []ServiceLevel{
 					{Class: 44, Rate: 250_000, Burst: 16_000, Until: day}, {Class: 26, Rate: 1_000_000, Burst: 64_000, Until: day},
 				}, Region: &Region{

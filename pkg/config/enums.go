@@ -1,5 +1,7 @@
 package config
 
+import "github.com/qosproxy/qosproxy/pkg/dscp"
+
 // Mode is the way the box stands in the path.
 type Mode uint8
 
@@ -39,8 +41,9 @@ type Trust uint8
 
 // What becomes of arriving marks.
 const (
-	TrustNone Trust = iota // reset to default
-	TrustDSCP              // kept
+	TrustNone    Trust = iota // reset to default
+	TrustDSCP                 // kept
+	TrustPoliced              // kept within the contract, else reset
 )
 
 // String returns the config file's word.
@@ -124,17 +127,43 @@ const (
 // String returns the config file's word.
 func (m TCPMode) String() string { return word(tcpWords, m) }
 
-// Excess says what becomes of packets above the TSpec.
+// Excess says what becomes of packets above a TSpec or a contract: they are
+// dropped, or best effort with a DSCP, which is the value.
 type Excess uint8
 
 // What becomes of packets above the TSpec.
 const (
-	ExcessBestEffort Excess = iota
-	ExcessDrop
+	ExcessBestEffort Excess = dscp.Default
+	ExcessDrop       Excess = 0xff
+)
+
+// DSCP is that of what exceeds and is not dropped.
+func (e Excess) DSCP() uint8 {
+	if e == ExcessDrop {
+		return dscp.Default
+	}
+	return uint8(e)
+}
+
+// String returns the config file's word.
+func (e Excess) String() string {
+	if e == ExcessBestEffort || e == ExcessDrop {
+		return word(excessWords, e)
+	}
+	return dscp.Name(uint8(e))
+}
+
+// Classify says by what packets that leave by an interface are told apart.
+type Classify uint8
+
+// By what packets are told apart.
+const (
+	ClassifyFlow Classify = iota // reserved flows by themselves, others by their DSCP
+	ClassifyDSCP                 // all by their DSCP
 )
 
 // String returns the config file's word.
-func (e Excess) String() string { return word(excessWords, e) }
+func (c Classify) String() string { return word(classifyWords, c) }
 
 // Handshake says which neighbours prove that they are alive before their first
 // message is accepted (RFC 2747 section 4.3).
@@ -176,7 +205,7 @@ var (
 	modeWords   = []choice[Mode]{{word: "router"}, {word: "bridge", later: true}}
 	onStopWords = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
 	zoneWords   = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
-	trustWords  = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", later: true}}
+	trustWords  = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", value: TrustPoliced}}
 	ecnWords    = []choice[ECN]{{word: "echo"}, {word: "strip", value: ECNStrip}}
 	windowWords = []choice[Window]{
 		{word: "honour", value: WindowHonour}, {word: "predict", value: WindowPredict}, {word: "auto"},
@@ -198,6 +227,8 @@ var (
 		{word: "demote", value: HeterogeneousDemote}, {word: "keep"}, {word: "reject", value: HeterogeneousReject},
 	}
 	excessWords    = []choice[Excess]{{word: "best-effort"}, {word: "drop", value: ExcessDrop}}
+	classifyWords  = []choice[Classify]{{word: "flow"}, {word: "dscp", value: ClassifyDSCP}}
+	perWords       = []choice[bool]{{word: "all"}, {word: "flow", value: true}}
 	boolWords      = []choice[bool]{{word: "true", value: true}, {word: "false"}}
 	hopWords       = []choice[bool]{{word: "router"}, {word: "transparent", later: true}}
 	handshakeWords = []choice[Handshake]{

@@ -48,7 +48,9 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 		list = append(list, Interface{
 			Name: i.name.v, Zone: i.zone.v, Trust: i.trust.or(defaultTrust(i.zone.v)),
 			Capacity:   i.capacity.v,
-			Reservable: i.capacity.v * i.reservable.or(defaultReservable) / 10000,
+			Reservable: i.capacity.v * i.reservable.or(leftToReserve(i)) / 10000,
+			BestEffort: i.capacity.v * i.bestEffort.or(defaultBestEffort) / 10000,
+			Classify:   i.classify.v,
 			Discover:   i.zone.v == ZoneHosts && i.discover.or(true),
 			Ceilings:   d.ceilings(i),
 			Line:       i.at.line,
@@ -57,10 +59,10 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Window:     i.window.or(defaultWindow),
 			Tunnel:     d.tunnel(i),
 			Region:     d.region(i),
-			SLS:        d.levels(i),
 
 			Overbooking: d.overbooking(i),
 		})
+		d.contract(i, &list[n])
 	}
 	// A transit router has no hosts of its own.
 	if complete && !zones[ZoneNetwork] {
@@ -78,9 +80,9 @@ func (d *decoder) ceilings(i *rawInterface) Ceilings {
 		case !c.set:
 		case i.missing("capacity"):
 			d.errorf(c.at, "ceilings are shares of capacity, which is missing: add capacity: with 95%% of the link's rate")
-		case c.v > i.reservable.or(defaultReservable):
+		case c.v > i.reservable.or(leftToReserve(i)):
 			d.errorf(c.at, "the ceiling of %s is above reservable (%s), which limits all services together: lower it or raise reservable",
-				Service(s), formatShare(i.reservable.or(defaultReservable)))
+				Service(s), formatShare(i.reservable.or(leftToReserve(i))))
 		}
 		out[s] = i.capacity.v * c.v / 10000
 	}

@@ -45,6 +45,10 @@ func (d *decoder) marks(r *rawConfig, c *Config) {
 	}
 	for i := range c.Policies {
 		p, raw := &c.Policies[i], &r.policies[i]
+		if other, taken := reserved[p.Excess.DSCP()]; taken && raw.excess.set && p.Excess != ExcessDrop && p.Excess != ExcessBestEffort {
+			d.errorf(raw.excess.at, "excess: %s is what reserved traffic has (%s, line %d), and what exceeds would have its share: use another PHB, best-effort or drop",
+				p.Excess, other.what, other.line)
+		}
 		switch other, taken := reserved[p.DSCP]; {
 		case !raw.mark.set:
 		case raw.reserve.set && bestEffort(p.DSCP):

@@ -13,6 +13,8 @@ const (
 	defaultDrain      = 30 * time.Second
 	defaultFillAfter  = 20 * time.Millisecond
 	defaultReservable = 8000 // hundredths of a per cent
+	defaultBestEffort = 500  // hundredths of a per cent
+	controlShare      = 200  // the same, of what every shaped interface keeps for RSVP, ARP and ND
 	defaultFlows      = 100_000
 	defaultSessions   = 100_000
 	defaultBuffered   = 256 << 20

@@ -36,6 +36,8 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 			d.fits(p, &out, c, r)
 		}
 		d.policyTreatment(p)
+		out.Police = d.police(p)
+		d.shaped(p, &out, c)
 		if p.match.set && !p.broken {
 			earlier = d.reachable(p, &out, earlier)
 		}
@@ -129,8 +131,8 @@ func (d *decoder) policyTreatment(p *rawPolicy) {
 	if p.fill.v {
 		d.policyFill(p)
 	}
-	if p.excess.set && !p.reserve.set {
-		d.errorf(p.excess.at, "excess says what becomes of traffic above a tspec: add reserve, or remove excess")
+	if p.excess.set && !p.reserve.set && !p.police.set && p.missing("reserve") && p.missing("police") {
+		d.errorf(p.excess.at, "excess says what becomes of traffic above a tspec or a policer's rate: add reserve or police, or remove excess")
 	}
 }
 

@@ -90,6 +90,8 @@ type rawInterface struct {
 	ceilings   [2]opt[uint64] // hundredths of a per cent, by Service
 	overbooked [2]opt[uint64] // by Service
 	sls        []rawLevel
+	bestEffort opt[uint64] // hundredths of a per cent
+	classify   opt[Classify]
 	slsAt      pos
 	slsBroken  bool // nothing can be said of its sums
 }
@@ -103,6 +105,7 @@ type rawPolicy struct {
 	tcp     opt[TCPMode]
 	thin    opt[bool]
 	excess  opt[Excess]
+	police  opt[rawPolice]
 	fill    opt[bool]
 	broken  bool // its match has errors: nothing can be said about reach
 }
@@ -180,14 +183,16 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 	rows(maxLinks, func(d *decoder, n ast.Node, what string) {
 		var i rawInterface
 		i.block = d.mapping(n, what, map[string]field{
-			"name":       text(&i.name, "an interface name"),
-			"zone":       oneOf(&i.zone, zoneWords),
-			"trust":      oneOf(&i.trust, trustWords),
-			"capacity":   quantityOf(&i.capacity, ParseRate, minLink, maxRate, "a bit rate from 8kbit to 1000gbit, such as 19mbit"),
-			"reservable": quantityOf(&i.reservable, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 80%"),
-			"discover":   oneOf(&i.discover, boolWords),
-			"ef_model":   later,
-			"region":     i.regionOf,
+			"name":        text(&i.name, "an interface name"),
+			"zone":        oneOf(&i.zone, zoneWords),
+			"trust":       oneOf(&i.trust, trustWords),
+			"capacity":    quantityOf(&i.capacity, ParseRate, minLink, maxRate, "a bit rate from 8kbit to 1000gbit, such as 19mbit"),
+			"reservable":  quantityOf(&i.reservable, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 80%"),
+			"discover":    oneOf(&i.discover, boolWords),
+			"classify":    oneOf(&i.classify, classifyWords),
+			"best_effort": quantityOf(&i.bestEffort, ParseShare, 100, 9000, "a share of capacity from 1% to 90%, such as 5%"),
+			"ef_model":    later,
+			"region":      i.regionOf,
 			"sls": func(d *decoder, n ast.Node, key string) {
 				i.slsAt = at(n)
 				rows(maxLevels, i.slsRow)(d, n, key)

@@ -18,7 +18,8 @@ func (d *decoder) policy(n ast.Node, what string) rawPolicy {
 		},
 		"mark":      phb(&p.mark),
 		"tcp":       oneOf(&p.tcp, tcpWords),
-		"excess":    oneOf(&p.excess, excessWords),
+		"excess":    excess(&p.excess),
+		"police":    p.policeOf,
 		"thin_acks": oneOf(&p.thin, boolWords),
 		"fill":      oneOf(&p.fill, boolWords),
 	})

@@ -16,6 +16,8 @@ type ServiceLevel struct {
 	Class uint8  // DSCP
 	Rate  uint64 // bytes/s
 	Burst uint64 // bytes, of all flows together
+	// Excess is what becomes of packets beyond that, which no reservation covers.
+	Excess Excess
 	// From and Until are times of day by the clock on the box's wall, since
 	// midnight. From is in, Until is out, and may come before From: over midnight.
 	From, Until time.Duration
@@ -49,6 +51,7 @@ type rawLevel struct {
 	block
 	class       opt[uint8]
 	rate, burst opt[uint64]
+	excess      opt[Excess]
 	from, until opt[time.Duration]
 }
 
@@ -57,11 +60,12 @@ const maxLevels = 256 // rows: four of each class
 func (i *rawInterface) slsRow(d *decoder, n ast.Node, what string) {
 	var l rawLevel
 	l.block = d.mapping(n, what, map[string]field{
-		"class": phb(&l.class),
-		"rate":  quantityOf(&l.rate, ParseRate, minRate, maxRate, rateWords),
-		"burst": size(&l.burst, 1, maxBurst, sizeWords+" up to 1024MiB"),
-		"from":  timeOfDay(&l.from, day-time.Minute),
-		"until": timeOfDay(&l.until, day),
+		"class":  phb(&l.class),
+		"rate":   quantityOf(&l.rate, ParseRate, minRate, maxRate, rateWords),
+		"burst":  size(&l.burst, 1, maxBurst, sizeWords+" up to 1024MiB"),
+		"excess": excess(&l.excess),
+		"from":   timeOfDay(&l.from, day-time.Minute),
+		"until":  timeOfDay(&l.until, day),
 	})
 	i.sls = append(i.sls, l)
 }
@@ -100,8 +104,8 @@ func (d *decoder) levels(i *rawInterface) []ServiceLevel {
 	if len(i.sls) == 0 {
 		return nil
 	}
-	if i.zone.set && i.zone.v != ZoneNetwork {
-		d.errorf(i.slsAt, "sls is what the network behind an interface carries for this box: it is for zone: network")
+	if i.zone.set && i.zone.v != ZoneNetwork && i.trust.v != TrustPoliced && (i.trust.set || i.missing("trust")) {
+		d.errorf(i.slsAt, "sls is what the network behind an interface carries for this box, with zone: network, or what hosts may mark, with trust: policed")
 	}
 	before := len(d.errs)
 	defer func() { i.slsBroken = len(d.errs) > before }()
@@ -112,7 +116,7 @@ func (d *decoder) levels(i *rawInterface) []ServiceLevel {
 				d.errorf(l.at, "this row has no %s: write for example {class: af31, rate: 8mbit, burst: 64kB}", key)
 			}
 		}
-		row := ServiceLevel{Class: l.class.v, Rate: l.rate.v, Burst: l.burst.v, From: l.from.or(0), Until: l.until.or(day), Line: l.at.line}
+		row := ServiceLevel{Class: l.class.v, Rate: l.rate.v, Burst: l.burst.v, Excess: l.excess.v, From: l.from.or(0), Until: l.until.or(day), Line: l.at.line}
 		switch {
 		case l.from.set != l.until.set && l.missing("from") != l.missing("until"):
 			d.errorf(l.at, "this row has one of from and until: give both, or none for all day")
@@ -123,6 +127,9 @@ func (d *decoder) levels(i *rawInterface) []ServiceLevel {
 			d.levelOnce(&l, &row, list)
 		}
 		list = append(list, row)
+	}
+	for n := range list {
+		d.excessOutside(i.sls[n].excess, list)
 	}
 	return list
 }
@@ -146,7 +153,7 @@ func (d *decoder) levelOnce(l *rawLevel, row *ServiceLevel, earlier []ServiceLev
 // more to reservations than it may reserve: the first to run short would be
 // another one than the table says. reserved tells which DSCPs reservations have.
 func (d *decoder) levelsFit(i *rawInterface, out *Interface, reserved func(uint8) bool) {
-	if out.Capacity == 0 || i.slsBroken {
+	if out.Capacity == 0 || i.slsBroken || out.SLS == nil {
 		return
 	}
 	for _, part := range []struct {
@@ -155,7 +162,10 @@ func (d *decoder) levelsFit(i *rawInterface, out *Interface, reserved func(uint8
 		what   string
 		remedy string
 	}{
-		{out.Capacity, func(uint8) bool { return true }, "the interface's capacity", "raise capacity if the link has more"},
+		{
+			out.Capacity - out.BestEffort - out.Capacity*controlShare/10000, func(uint8) bool { return true },
+			"the interface's capacity without best_effort and 2% for control traffic", "raise capacity if the link has more",
+		},
 		{out.Reservable, reserved, "what may be reserved on the interface, capacity times reservable", "raise reservable"},
 	} {
 		for n, l := range i.sls {

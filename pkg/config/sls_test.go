@@ -63,17 +63,18 @@ func TestSLSErrors(t *testing.T) {
 		return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, " + keys + "}]\n"
 	}
 	for name, tt := range map[string]struct{ in, msg string }{
-		"towards hosts": {"interfaces: [{name: a, zone: hosts, sls: ^[" + af31 + "]}, {name: b, zone: network}]\n", "for zone: network"},
-		"no list":       {strings.Replace(soldBy("", ""), "[]", "^af31", 1), "must be a list"},
-		"no class":      {soldBy("^{rate: 8mbit, burst: 64kB}", ""), "this row has no class: write for example {class: af31"},
-		"no rate":       {soldBy("^{class: af31, burst: 64kB}", ""), "has no rate"},
-		"no burst":      {soldBy("^{class: af31, rate: 8mbit}", ""), "has no burst"},
-		"class unknown": {soldBy("{class: ^af51, rate: 8mbit, burst: 64kB}", ""), `unknown PHB "af51"`},
-		"rate in bytes": {soldBy("{class: af31, rate: ^8MB, burst: 64kB}", ""), "mbit"},
-		"unknown key":   {soldBy("{class: af31, rate: 8mbit, burst: 64kB, ^untill: 08:00}", ""), "did you mean until?"},
-		"from alone":    {soldBy("^{class: af31, rate: 8mbit, burst: 64kB, from: 08:00}", ""), "give both"},
-		"no time":       {soldBy("{class: af31, rate: 8mbit, burst: 64kB, from: ^8am, until: 20:00}", ""), "is not a time of day from 00:00 to 23:59"},
-		"24:01":         {soldBy("{class: af31, rate: 8mbit, burst: 64kB, from: 08:00, until: ^24:01}", ""), "from 00:00 to 24:00, such as 08:00"},
+		"towards hosts":     {"interfaces: [{name: a, zone: hosts, sls: ^[" + af31 + "]}, {name: b, zone: network}]\n", "with zone: network, or what hosts may mark, with trust: policed"},
+		"excess with a row": {soldBy(af31+", {class: af21, rate: 1mbit, burst: 9kB, excess: ^af31}", ""), "af31 has a row of its own in line"},
+		"no list":           {strings.Replace(soldBy("", ""), "[]", "^af31", 1), "must be a list"},
+		"no class":          {soldBy("^{rate: 8mbit, burst: 64kB}", ""), "this row has no class: write for example {class: af31"},
+		"no rate":           {soldBy("^{class: af31, burst: 64kB}", ""), "has no rate"},
+		"no burst":          {soldBy("^{class: af31, rate: 8mbit}", ""), "has no burst"},
+		"class unknown":     {soldBy("{class: ^af51, rate: 8mbit, burst: 64kB}", ""), `unknown PHB "af51"`},
+		"rate in bytes":     {soldBy("{class: af31, rate: ^8MB, burst: 64kB}", ""), "mbit"},
+		"unknown key":       {soldBy("{class: af31, rate: 8mbit, burst: 64kB, ^untill: 08:00}", ""), "did you mean until?"},
+		"from alone":        {soldBy("^{class: af31, rate: 8mbit, burst: 64kB, from: 08:00}", ""), "give both"},
+		"no time":           {soldBy("{class: af31, rate: 8mbit, burst: 64kB, from: ^8am, until: 20:00}", ""), "is not a time of day from 00:00 to 23:59"},
+		"24:01":             {soldBy("{class: af31, rate: 8mbit, burst: 64kB, from: 08:00, until: ^24:01}", ""), "from 00:00 to 24:00, such as 08:00"},
 		"no time at all": {
 			soldBy("{class: af31, rate: 8mbit, burst: 64kB, from: 08:00, until: ^08:00}", ""), "the same as from: leave both out for all day",
 		},
@@ -83,7 +84,7 @@ func TestSLSErrors(t *testing.T) {
 			"af31 has another row at the same time, in line 6",
 		},
 		"level above capacity": {
-			soldBy("{class: af31, rate: ^20mbit, burst: 64kB}", ""), "rate is more than the interface's capacity (19mbit): lower it, or raise capacity",
+			soldBy("{class: af31, rate: ^20mbit, burst: 64kB}", ""), "rate is more than the interface's capacity without best_effort and 2% for control traffic (17670kbit): lower it, or raise capacity",
 		},
 		"level above reservable": {
 			soldBy("{class: af31, rate: ^16mbit, burst: 64kB}", ""), "rate is more than what may be reserved on the interface, capacity times reservable (15200kbit)",

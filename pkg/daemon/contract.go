@@ -85,13 +85,14 @@ func nextChange(sls []config.ServiceLevel, t time.Duration) time.Duration {
 	return next
 }
 
-// followClock has admission follow the contracts' times of day.
+// followClock has admission and the kernel follow the contracts' times of day.
 func (d *Daemon) followClock(ctx context.Context) {
 	for {
 		d.setLevels(time.Now())
+		d.followContracts(ctx, time.Now())
 		now, next := timeOfDay(time.Now()), lookAgain
 		for _, i := range d.cfg.Load().Interfaces {
-			next = min(next, nextChange(i.SLS, now))
+			next = min(next, nextChange(i.SLS, now), nextChange(i.Arriving, now))
 		}
 		select {
 		case <-ctx.Done():

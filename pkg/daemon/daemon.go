@@ -71,7 +71,8 @@ type Daemon struct {
 	pulses []*pulse // of the queues' workers, in their order
 
 	news     news
-	reloadMu sync.Mutex // one reload at a time
+	reloadMu sync.Mutex       // one reload at a time, and none while the clock changes contracts
+	shaped   []plan.Interface // what the kernel was told last; reloadMu
 	reload   reloadStatus
 	beats    struct{ done, failed, withheld counter }
 	ended    struct{ started, ended, leftAlone counter }
@@ -199,7 +200,7 @@ func (d *Daemon) closeQueues() error {
 }
 
 // wanted is the kernel state that the configuration asks for.
-func wanted(c *config.Config, p *policies, shards int) plan.Plan {
+func wanted(c *config.Config, p *policies, shards int, now time.Time) plan.Plan {
 	out := plan.Plan{Flows: 2 * c.Limits.Flows, Queue: plan.Queue{
 		Control: queueControl, First: queueFirst, Mark: plan.DefaultMark, MarkMask: plan.DefaultMarkMask,
 		Prefilters: p.prefilters(), HasIPv6: true, Reassemble: true, MaxSettled: 2 * c.Limits.Flows, MaxCheated: 2 * c.Limits.Flows,
@@ -208,18 +209,15 @@ func wanted(c *config.Config, p *policies, shards int) plan.Plan {
 		out.Queue.Cheat = append(out.Queue.Cheat, queueCheat+uint16(i))
 	}
 	for _, i := range c.Interfaces {
-		out.Interfaces = append(out.Interfaces, plan.Interface{
-			Name: i.Name, Capacity: i.Capacity, Overbooking: i.Overbooking,
-			ResetDSCP: i.Zone == config.ZoneHosts && i.Trust == config.TrustNone,
-		})
+		out.Interfaces = append(out.Interfaces, planned(&i, inForceAt(timeOfDay(now))))
 	}
 	return out
 }
 
-// Plan is the kernel state that a configuration asks for, as text. It needs no
-// privileges and changes nothing.
+// Plan is the kernel state that a configuration asks for at this time of day, as
+// text. It needs no privileges and changes nothing.
 func Plan(c *config.Config) string {
-	return wanted(c, newPolicies(c), min(max(runtime.NumCPU(), 1), maxCheatQueues)).String()
+	return wanted(c, newPolicies(c), min(max(runtime.NumCPU(), 1), maxCheatQueues), time.Now()).String()
 }
 
 // sessionEvent notes in the flow table how far a reservation is.

@@ -173,7 +173,7 @@ func (r *faultRig) see(t *testing.T, key packet.FlowKey, out int) {
 	}
 	for _, f := range r.flows.first(time.Now(), v, lan, out).count {
 		iface := r.links().name(f.out)
-		if err := r.count(t.Context(), f.key, iface, f.state == stateManaged && f.marked, f.dscp); err != nil {
+		if err := r.count(t.Context(), static(&f, iface)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
 // steering is the part of the queue table that decides which packets come.
@@ -34,7 +35,7 @@ type watcher interface {
 
 // accountant has the kernel count flows, without touching reserved ones.
 type accountant interface {
-	count(ctx context.Context, key packet.FlowKey, iface string, mark bool, code uint8) error
+	count(ctx context.Context, t plan.Treatment) error
 	restart(key packet.FlowKey)
 }
 
@@ -122,8 +123,8 @@ func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey
 	return nfq.Accept
 }
 
-// treat has the kernel count each direction, and mark it where a policy says so
-// without a reservation.
+// treat has the kernel count each direction, and mark and police it where a policy
+// says so without a reservation.
 func (h *firstHandler) treat(list []flow) {
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
@@ -133,7 +134,7 @@ func (h *firstHandler) treat(list []flow) {
 		if iface == "" {
 			continue
 		}
-		err := h.tc.count(ctx, f.key, iface, f.state == stateManaged && f.marked, f.dscp)
+		err := h.tc.count(ctx, static(f, iface))
 		if err == nil {
 			continue
 		}

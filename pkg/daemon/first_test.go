@@ -12,20 +12,21 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
 // calls is what a firstHandler has asked the others for, in its order.
 type calls []string
 
-func (c *calls) watch(int, packet.FlowKey, bool, bool)                            { *c = append(*c, "watch") }
-func (c *calls) queue(int) uint16                                                 { return 7 }
-func (c *calls) restart(packet.FlowKey)                                           { *c = append(*c, "restart") }
-func (c *calls) count(context.Context, packet.FlowKey, string, bool, uint8) error { return nil }
-func (c *calls) AddCheated(int, ...packet.FlowKey) error                          { *c = append(*c, "steer"); return nil }
-func (c *calls) RemoveCheated(int, ...packet.FlowKey) error                       { return nil }
-func (c *calls) Settle(...packet.FlowKey) error                                   { return nil }
-func (c *calls) AddSender(softstate.Sender, func(error)) error                    { *c = append(*c, "ask"); return nil }
-func (c *calls) RemoveSender(wire.Session, wire.Filter) error                     { return nil }
+func (c *calls) watch(int, packet.FlowKey, bool, bool)         { *c = append(*c, "watch") }
+func (c *calls) queue(int) uint16                              { return 7 }
+func (c *calls) restart(packet.FlowKey)                        { *c = append(*c, "restart") }
+func (c *calls) count(context.Context, plan.Treatment) error   { return nil }
+func (c *calls) AddCheated(int, ...packet.FlowKey) error       { *c = append(*c, "steer"); return nil }
+func (c *calls) RemoveCheated(int, ...packet.FlowKey) error    { return nil }
+func (c *calls) Settle(...packet.FlowKey) error                { return nil }
+func (c *calls) AddSender(softstate.Sender, func(error)) error { *c = append(*c, "ask"); return nil }
+func (c *calls) RemoveSender(wire.Session, wire.Filter) error  { return nil }
 
 // A connection that shall be cheated is watched, and then its reservation is asked
 // for what it wants of the worker: it may have been in place before, and then it

@@ -247,6 +247,9 @@ func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 func (t *flowTable) markOnly(f *flow) {
 	f.state, f.dscp, f.marked = stateManaged, f.policy.DSCP, f.policy.Marked
 	f.reason = "marked as " + where(t.file, f.policy) + " says"
+	if f.policy.Police != nil {
+		f.reason = "policed as " + where(t.file, f.policy) + " says"
+	}
 }
 
 // unreserve follows the end of a flow's reservation: what its policy says without

@@ -113,7 +113,10 @@ func (k *link) promise() (plan.Promise, bool) {
 	if k.MTU > 0 {
 		f.MTU = uint32(k.MTU)
 	}
-	p, ok := plan.PromiseOf(plan.Interface{Name: k.Name, Capacity: k.cfg.Capacity}, f)
+	if k.cfg.Classify == config.ClassifyDSCP {
+		return plan.Promise{}, false // flows wait for each other there
+	}
+	p, ok := plan.PromiseOf(planned(&k.cfg, largest), f)
 	if !ok && k.cfg.Zone == config.ZoneHosts {
 		return plan.LeastPromise, true
 	}

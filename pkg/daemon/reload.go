@@ -75,11 +75,11 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	// Once begun it is not given up half-way, whoever asked for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*kernelTimeout)
 	defer cancel()
-	if err := d.shape.Set(ctx, wanted(c, p, shards)); err != nil {
+	if err := d.setPlan(ctx, wanted(c, p, shards, time.Now())); err != nil {
 		return fmt.Errorf("shaping: %w", err)
 	}
 	if err := d.table.Load().SetPrefilters(p.prefilters()); err != nil {
-		back := d.shape.Set(ctx, wanted(old, before, shards))
+		back := d.setPlan(ctx, wanted(old, before, shards, time.Now()))
 		return errors.Join(fmt.Errorf("queue rules: %w", err), back)
 	}
 	// From here on nothing can fail.
@@ -172,5 +172,5 @@ func samePolicy(a, b *config.Policy) bool {
 	if (a.Reserve == nil) != (b.Reserve == nil) || a.Reserve != nil && *a.Reserve != *b.Reserve {
 		return false
 	}
-	return a.Marked == b.Marked && a.DSCP == b.DSCP && a.TCP == b.TCP && a.ThinAcks == b.ThinAcks && a.Fill == b.Fill && a.Excess == b.Excess && a.Name == b.Name
+	return a.Marked == b.Marked && a.DSCP == b.DSCP && a.TCP == b.TCP && a.ThinAcks == b.ThinAcks && a.Fill == b.Fill && a.Excess == b.Excess && a.Name == b.Name && samePolice(a.Police, b.Police)
 }

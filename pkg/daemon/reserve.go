@@ -288,17 +288,23 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 		tolerate(&out)
 	}
 	if p != nil {
-		out.Drop = p.Excess == config.ExcessDrop && edge
+		out.Drop, out.Excess = p.Excess == config.ExcessDrop && edge, p.Excess.DSCP()
 		if p.TCP == config.TCPPace && t.engaged(key, r, shard) && !t.cheatParams(key, p, ts, false).Thin {
 			// The engine keeps to p, unless it thins ACKs, and it is in front of the
 			// policer: what its queue pushes together is not the source's doing. r
 			// and b leave room for that.
 			out.Peak = math.Inf(1)
 		}
-		out.Cheated = known && g.speaks() && shard >= 0 && (len(r.keys) == 1 || r.members[key].started)
+		out.Cheated = known && g.speaks() && shard >= 0 && !t.byDSCP(r.iface) && (len(r.keys) == 1 || r.members[key].started)
 	}
 	out.RealTime = out.RealTime || realTime(out.DSCP)
 	return out, p, shard
+}
+
+// byDSCP tells whether an interface has no rows and classes of flows.
+func (t *trafficControl) byDSCP(iface string) bool {
+	l := t.links().named(iface)
+	return l != nil && l.cfg.Classify == config.ClassifyDSCP
 }
 
 // engaged tells whether the engine shall see to a flow's ACKs or holes without
@@ -361,6 +367,8 @@ func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Poli
 			switch {
 			case m.put.Cheated, m.engaged:
 				f.reason = "reserved; cheating is about to start"
+			case f.speaks() && c.engine(key) >= 0 && t.byDSCP(r.iface):
+				f.reason = "reserved; not cheated: no flow has a class of its own on " + r.iface
 			case len(r.keys) > 1 && c.engine(key) >= 0:
 				f.reason = fmt.Sprintf("reserved; not cheated: %d senders share the reservation", len(r.keys))
 			}
@@ -409,7 +417,7 @@ func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.
 	plain := plan.Treatment{Key: key, Interface: iface}
 	known := t.flows.unreserve(key, out, why, func(c *conn, f *flow) {
 		shard, claimed = c.engine(key), c.claimed()
-		plain.Mark, plain.DSCP = f.marked, f.dscp
+		plain = static(f, iface)
 	})
 	if shard >= 0 {
 		t.cheat.stop(shard, key)

@@ -314,7 +314,7 @@ func TestCountingNeverReplacesAReservation(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
-	if err := r.count(t.Context(), imagingKey, "wan0", false, 0); err != nil {
+	if err := r.count(t.Context(), plan.Treatment{Key: imagingKey, Interface: "wan0"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.fake.have[imagingKey]; !got.Reserve || !got.Mark {

@@ -73,9 +73,11 @@ func Run(ctx context.Context, opts Options) error {
 // way round.
 func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	c := d.cfg.Load()
-	want := wanted(c, d.flows.current(), len(d.cheat.handlers))
+	want := wanted(c, d.flows.current(), len(d.cheat.handlers), time.Now())
 	setCtx, cancel := context.WithTimeout(ctx, 4*kernelTimeout)
-	err := d.shape.Set(setCtx, want)
+	d.reloadMu.Lock()
+	err := d.setPlan(setCtx, want)
+	d.reloadMu.Unlock()
 	cancel()
 	if err != nil {
 		// What an earlier process left is not ours to remove.

@@ -16,28 +16,28 @@ import (
 // RFC 4594 section 4.1 and RFC 5865.
 func realTime(code uint8) bool { return code == dscp.EF || code == dscp.VoiceAdmit }
 
-// count has the kernel count a flow, and mark it where a policy says so without
-// a reservation. A reservation that came first, or that an earlier process
+// count has the kernel count a flow, and mark and police it where a policy says so
+// without a reservation. A reservation that came first, or that an earlier process
 // left, is kept: the row learns of it.
-func (t *trafficControl) count(ctx context.Context, key packet.FlowKey, iface string, mark bool, code uint8) error {
+func (t *trafficControl) count(ctx context.Context, tr plan.Treatment) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r := t.byKey[place(iface, key)]; r != nil {
-		t.note(key, r, nil)
+	if r := t.byKey[place(tr.Interface, tr.Key)]; r != nil {
+		t.note(tr.Key, r, nil)
 		return nil
 	}
-	if id := (shaper.FlowID{Interface: iface, Key: key}); hasKey(t.demoted, id) {
-		t.noteDemoted(id, t.links().index(iface))
+	if id := (shaper.FlowID{Interface: tr.Interface, Key: tr.Key}); hasKey(t.demoted, id) {
+		t.noteDemoted(id, t.links().index(tr.Interface))
 		return nil
 	}
-	if t.kernel.IsAdopted(iface, key) {
-		t.flows.updateOn(key, t.links().index(iface), func(_ *conn, f *flow) { f.treated = true })
+	if t.kernel.IsAdopted(tr.Interface, tr.Key) {
+		t.flows.updateOn(tr.Key, t.links().index(tr.Interface), func(_ *conn, f *flow) { f.treated = true })
 		return nil
 	}
-	_, err := t.kernel.Install(ctx, plan.Treatment{Key: key, Interface: iface, Mark: mark, DSCP: code})
+	_, err := t.kernel.Install(ctx, tr)
 	if err == nil {
-		t.paid(iface, key)
-		t.flows.updateOn(key, t.links().index(iface), func(_ *conn, f *flow) { f.treated = true })
+		t.paid(tr.Interface, tr.Key)
+		t.flows.updateOn(tr.Key, t.links().index(tr.Interface), func(_ *conn, f *flow) { f.treated = true })
 	}
 	return err
 }

@@ -175,7 +175,7 @@ func TestDemoteTakesTheMark(t *testing.T) {
 			t.Error("it would be swept away as nobody's")
 		}
 		// Its packets come to be counted, and later not any more.
-		if err := r.count(t.Context(), groupKey, "wan1", false, 0); err != nil {
+		if err := r.count(t.Context(), plan.Treatment{Key: groupKey, Interface: "wan1"}); err != nil {
 			t.Fatal(err)
 		}
 		r.is(t, "counted", "wan1", to, 0)
