@@ -21,6 +21,7 @@ type Config struct {
 	Limits     Limits
 	Console    Console
 	StateDir   string   // directory of the reservations made by hand
+	Admission  Admission
 	Policies   []Policy // first match wins
 }
 

@@ -27,6 +27,12 @@ func tunnelled(ends string) string {
 	return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, tunnel: {" + ends + "}}]\n"
 }
 
+func admitting(keys string) string { return goodIfaces + "admission: {" + keys + "}\n" }
+
+func ruled(rest string) string {
+	return admitting("users: [{name: ann}], rules: [{name: r, " + rest + "}]")
+}
+
 func withTSpec(t string) string { return policy(goodMatch + ", reserve: {tspec: " + t + "}") }
 
 // Each row is a file and the one error that it must give: position and a part
@@ -57,7 +63,7 @@ func TestOneError(t *testing.T) {
 		"merge":               {goodIfaces + "<<: {mode: router}\n", "2:1", "merge"},
 		"number as key":       {goodIfaces + "5: x\n", "2:1", "cannot be a key"},
 		"unknown key":         {goodIfaces + "modus: router\n", "2:1", "did you mean mode?"},
-		"unknown key, far":    {goodIfaces + "bandwidth: 2\n", "2:1", "(keys: console, "},
+		"unknown key, far":    {goodIfaces + "bandwidth: 2\n", "2:1", "(keys: admission, "},
 		"duplicate key":       {goodIfaces + "mode: router\nmode: router\n", "3:1", "first in line 2"},
 		"no value":            {goodIfaces + "mode:\n", "2:1", "mode has no value"},
 		"null":                {goodIfaces + "mode: ~\n", "2:1", "mode has no value"},
@@ -74,7 +80,6 @@ func TestOneError(t *testing.T) {
 		"tunnel, protocol":    {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, protocol: esp"), "1:119", "write ipip or ipv6 or gre"},
 		"tunnel in UDP":       {tunnelled("local: 192.0.2.1, remote: 192.0.2.9, udp_port: 9, protocol: gre"), "1:132", "remove protocol"},
 		"tunnel to hosts":     {"interfaces: [{name: a, zone: hosts, tunnel: {local: 192.0.2.1, remote: 192.0.2.9}}, {name: b, zone: network}]\n", "1:45", "zone: network"},
-		"admission":           {goodIfaces + "admission: {}\n", "2:1", "not in this version"},
 		"multicast":           {goodIfaces + "multicast: keep\n", "2:12", "multicast must be a mapping"},
 		"multicast word":      {goodIfaces + "multicast: {heterogeneous: drop}\n", "2:28", "write demote or keep or reject"},
 		"multicast key":       {goodIfaces + "multicast: {demote: le}\n", "2:13", "unknown key \"demote\""},
@@ -83,6 +88,7 @@ func TestOneError(t *testing.T) {
 		"demote_to, mapping":  {goodIfaces + "multicast: {heterogeneous: demote, demote_to: af31}\n", "2:47", "af31 is what reserved traffic has"},
 		"demote_to, admitted": {goodIfaces + "multicast: {heterogeneous: demote, demote_to: voice-admit}\n", "2:47", "voice-admit is what reserved traffic has"},
 		"demote_to, PHB":      {goodIfaces + "multicast: {heterogeneous: demote, demote_to: af49}\n", "2:47", "unknown PHB"},
+		"etcd":                {goodIfaces + "admission: {ledger: etcd}\n", "2:21", "etcd is not in this version"},
 		"on_stop":             {goodIfaces + "on_stop: leave\n", "2:10", "write clean or keep"},
 		"on_crash unit":       {goodIfaces + "on_crash: 10min\n", "2:11", "use one of ms, s, m, h"},
 		"on_crash no unit":    {goodIfaces + "on_crash: 10\n", "2:11", "has no unit"},

@@ -83,6 +83,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 	d.socket(r.socket)
 	d.stateDir(r.stateDir)
 	c.Interfaces = d.interfaces(r)
+	c.Admission = d.admission(r, c)
 	c.Policies = d.policies(r, c)
 	d.marks(r, c)
 	d.demotion(r, c)

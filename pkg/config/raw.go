@@ -66,6 +66,7 @@ type rawConfig struct {
 	limits     rawLimits
 	socket     opt[string]
 	stateDir   opt[string]
+	admission  rawAdmission
 	policies   []rawPolicy
 }
 
@@ -149,7 +150,7 @@ func (d *decoder) config(n ast.Node) *rawConfig {
 		"interfaces": r.interfaceList,
 		"rsvp":       r.rsvp,
 		"mapping":    r.phbs,
-		"admission":  later,
+		"admission":  r.admit,
 		"multicast":  r.multicast,
 		"tcp":        r.tcp,
 		"limits":     r.limit,
