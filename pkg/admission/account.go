@@ -53,6 +53,7 @@ type claim struct {
 	of    string  // whose account it is, in words
 	unit  string
 	none  string // why there is nothing, where total is 0
+	user  string // whose account it is; else it is one of the link
 }
 
 // limit is the total in the ledger's units.
@@ -69,6 +70,11 @@ func (c claim) limit() int64 {
 // kept apart as the customer's policy (RFC 2998 section 4.1.1, step 8). Nor is there
 // a value for bursts that do not fit.
 func (c claim) refusal(used int64) Decision {
+	if c.user != "" {
+		d := refuse(CodePolicy, ValueExceeded, "user %s has %.0f of %.0f %s left, asked for are %d", c.user, max(0, c.total-float64(used)), c.total, c.unit, c.Amount)
+		d.Denied = Unentitled
+		return d
+	}
 	if c.none != "" && c.total <= 0 {
 		return refuse(CodeAdmission, ValueBandwidth, "%s", c.none)
 	}

@@ -3,6 +3,7 @@ package admission
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +33,12 @@ type Request struct {
 	// Replaces names entries whose place this one takes, see [Control.Hold]. They
 	// go if it is admitted, and stay if not.
 	Replaces []ID
+	Priority Priority
+	// User is whose account it counts in too, "" nobody's. Where there is an Asker,
+	// policy says so, and whether Priority is granted.
+	User string
+	// Asker is who asks; nil: policy is not asked.
+	Asker *Asker
 }
 
 // Control is admission control. It may be used by several goroutines.
@@ -41,8 +48,9 @@ type Control struct {
 
 	deciding sync.Mutex // from a look at the ledger to the entry in it
 
-	mu    sync.RWMutex
-	links map[string]Link
+	mu     sync.RWMutex
+	links  map[string]Link
+	policy *Policy
 }
 
 // New returns admission control over links that keeps its account in ledger and
@@ -65,7 +73,7 @@ func (c *Control) SetLinks(links ...Link) error {
 		list, err := c.ledger.Entries(l.Name)
 		errs = append(errs, err)
 		for _, e := range list {
-			now, _ := l.entry(e.Request)
+			now, _ := c.rules().entry(l, e.Request)
 			if now.Burst != e.Burst || !slices.Equal(now.Shares, e.Shares) {
 				errs = append(errs, c.putBack([]Entry{now}))
 			}
@@ -99,7 +107,13 @@ func (c *Control) SetLevels(link string, levels []Level) {
 // may come again. With the ID of an earlier one it replaces that: only the
 // difference is counted, less is never refused (RFC 2211 section 5, RFC 2212),
 // and a refusal leaves the earlier one in place.
-func (c *Control) Admit(r Request) Decision {
+func (c *Control) Admit(r Request) Decision { return c.AdmitOver(r, nil) }
+
+// AdmitOver is Admit that makes room where there is none: it takes reservations
+// of lower priority (RFC 3181), if takes lets it. The decision names them. Their
+// entries stay: the caller is to release them, or this one, if it cannot take
+// their place.
+func (c *Control) AdmitOver(r Request, takes func(ID) bool) Decision {
 	c.deciding.Lock()
 	defer c.deciding.Unlock()
 	old, had, err := c.ledger.Entry(r.ID)
@@ -111,7 +125,7 @@ func (c *Control) Admit(r Request) Decision {
 		return Decision{Code: CodeTCSystem, Value: ValueLedger, Reason: "ledger: " + err.Error()}
 	}
 	r.Replaces = nil
-	d := c.admit(r, old, had)
+	d := c.admit(r, old, had, takes)
 	d.InPlace = had && !d.Admitted
 	if !d.Admitted {
 		if err := c.putBack(replaced); err != nil {
@@ -121,7 +135,7 @@ func (c *Control) Admit(r Request) Decision {
 	return d
 }
 
-func (c *Control) admit(r Request, old Entry, had bool) Decision {
+func (c *Control) admit(r Request, old Entry, had bool, takes func(ID) bool) Decision {
 	link, ok := c.link(r.Link)
 	if !ok {
 		return refuse(CodeTCSystem, ValueNoLink, "link %q is not configured", r.Link)
@@ -139,7 +153,19 @@ func (c *Control) admit(r Request, old Entry, had bool) Decision {
 	if !had && c.ledger.Len() >= c.limit {
 		return refuse(CodeTCSystem, ValueFull, "all %d reservations are in use", c.limit)
 	}
-	return c.commit(r, link, old, less)
+	if r.Asker != nil {
+		v := c.rules().judge(r.Asker, link.installed(r), r.Priority)
+		switch {
+		case v.no == nil:
+			r.User, r.Priority = v.user, v.priority
+		case less && v.user == old.Request.User && r.Priority.Setup <= old.Request.Priority.Setup && r.Priority.Hold <= old.Request.Priority.Hold:
+			r.User = v.user // rules that are stricter by now do not end what is in place
+		default:
+			return *v.no
+		}
+		r.Asker = nil
+	}
+	return c.commit(r, link, old, less, takes)
 }
 
 // checkFlow refuses what no amount of free bandwidth would help.
@@ -168,39 +194,71 @@ func checkFlow(r Request, l Link) (d Decision, refused bool) {
 }
 
 // commit counts what is to be installed. less: it is no more than old.
-func (c *Control) commit(r Request, l Link, old Entry, less bool) Decision {
-	e, claims := l.entry(r)
-	if d, refused := c.checkBursts(e, l, old); refused && !less {
+func (c *Control) commit(r Request, l Link, old Entry, less bool, takes func(ID) bool) Decision {
+	e, claims := c.rules().entry(l, r)
+	if less && old.Request.User == "" {
+		// A user who was not known then is not in the way now.
+		for i := range claims {
+			if claims[i].user != "" {
+				claims[i].total = math.Inf(1)
+			}
+		}
+	}
+	d := Decision{Admitted: true, Installed: l.installed(r), Bandwidth: e.Bandwidth(), User: r.User, Priority: r.Priority}
+	no, err := c.record(e, claims, l, old, less)
+	switch {
+	case err != nil:
+		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
+	case no == nil:
 		return d
 	}
+	ids, ok, err := c.preempt(e, limitsOf(claims), l, old, less, takes)
+	switch {
+	case err != nil:
+		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
+	case !ok:
+		return *no
+	}
+	d.Preempts = ids
+	return d
+}
+
+func limitsOf(claims []claim) []int64 {
 	limits := make([]int64, len(claims))
 	for i := range claims {
 		limits[i] = claims[i].limit()
 	}
-	short, ok, err := c.ledger.Commit(e, limits)
+	return limits
+}
+
+// record commits an entry if there is room for it; else it says what was short.
+func (c *Control) record(e Entry, claims []claim, l Link, old Entry, less bool) (*Decision, error) {
+	u, err := c.ledger.Usage(l.Name)
 	if err != nil {
-		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
+		return nil, err
 	}
-	if ok {
-		return Decision{Admitted: true, Installed: l.installed(r), Bandwidth: e.Bandwidth()}
+	if d, refused := checkBursts(e, l, old, u); refused && !less {
+		return &d, nil
 	}
+	short, ok, err := c.ledger.Commit(e, limitsOf(claims))
+	if err != nil || ok {
+		return nil, err
+	}
+	no := refuse(CodeAdmission, ValueBandwidth, "%s has no room", short.Account)
 	for _, c := range claims {
 		if c.Account == short.Account {
-			return c.refusal(short.Used)
+			no = c.refusal(short.Used)
 		}
 	}
-	return refuse(CodeAdmission, ValueBandwidth, "%s has no room", short.Account)
+	return &no, nil
 }
 
 // checkBursts refuses what would break the delay bounds that guaranteed flows on
 // the link were promised: its own, or theirs. One reservation alone delays nobody.
-func (c *Control) checkBursts(e Entry, l Link, old Entry) (d Decision, refused bool) {
+// u is what the link has granted.
+func checkBursts(e Entry, l Link, old Entry, u Usage) (d Decision, refused bool) {
 	if !l.Managed() || l.Bursts <= 0 {
 		return Decision{}, false
-	}
-	u, err := c.ledger.Usage(l.Name)
-	if err != nil {
-		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err), true
 	}
 	if old.Link == l.Name && old.ID == e.ID {
 		if e.Burst <= old.Burst && e.guaranteed() == old.guaranteed() {

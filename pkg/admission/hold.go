@@ -16,7 +16,7 @@ func (c *Control) Hold(r Request) error {
 	if !ok {
 		return fmt.Errorf("link %q is not configured", r.Link)
 	}
-	e, _ := link.entry(r)
+	e, _ := c.rules().entry(link, r)
 	return c.putBack([]Entry{e})
 }
 
