@@ -196,6 +196,8 @@ type AdmissionStats struct {
 	Granted  uint64 `json:"granted"`
 	Refused  uint64 `json:"refused"`
 	Released uint64 `json:"released"`
+	// Preempted are those of the released that made room for others (RFC 3181).
+	Preempted uint64 `json:"preempted"`
 }
 
 // EventStats counts what the clients of the events were told.

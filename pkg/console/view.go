@@ -124,6 +124,7 @@ type SessionRow struct {
 	Priority *Priority `json:"priority"` // null: nobody has said anything
 	// Identities are whom PATH and RESV name; they are not proved.
 	Identities []string `json:"identities"`
+	User       string   `json:"user"`   // of admission.users in whose account the reservation is, "" none
 	DClass     []int    `json:"dclass"` // code points that RESV names
 	AgeS       uint64   `json:"age_s"`
 }

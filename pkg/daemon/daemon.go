@@ -101,6 +101,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	d.flows = newFlowTable(c.Limits.Flows, shards)
 	d.flows.configure(c.File, newPolicies(c), l.zones())
 	d.admit = admission.New(admission.NewMemory(), c.Limits.Sessions, l.admission(d.started)...)
+	d.admit.SetPolicy(admissionPolicy(c))
 	if d.sender, err = inject.New(inject.Config{Mark: plan.DefaultMark}); err != nil {
 		return nil, fmt.Errorf("sockets for our own packets: %w", err)
 	}
@@ -128,6 +129,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	})
 	d.tc.branches = d.rsvp.Branches
 	d.rsvp.SetInterfaces(l.rsvp())
+	d.tc.withdraw = d.withdrawn
 	d.byHand(c)
 	d.first = &firstHandler{
 		flows: d.flows, tc: d.tc, ended: d.news.end, rsvp: d.signal, cheat: d.cheat, links: d.links.Load, log: log,

@@ -86,6 +86,7 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	d.cfg.Store(c)
 	d.links.Store(l)
 	d.cheat.stripECN.Store(c.TCP.ECN == config.ECNStrip)
+	d.admit.SetPolicy(admissionPolicy(c))
 	d.setLinks(l)
 	d.rsvp.SetInterfaces(l.rsvp())
 	if err := d.rsvp.SetRefresh(c.RSVP.Refresh); err != nil {

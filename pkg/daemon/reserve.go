@@ -58,10 +58,13 @@ type trafficControl struct {
 	// branches are the interfaces by which the kernel forwards from a source to a
 	// group; nil: it forwards to none.
 	branches func(source, group netip.Addr) []int
+	// withdraw tells RSVP of a reservation that has ended without its doing.
+	withdraw func(id uint64, why softstate.Refusal)
 	log      *zap.Logger
 	granted  counter
 	refused  counter
 	freed    counter
+	ousted   counter // made room for others
 	rests    rests
 
 	mu sync.Mutex // held over kernel calls; never while the flow table's lock is
@@ -78,14 +81,17 @@ type trafficControl struct {
 // reservation is what was done for one ID. A fixed-filter reservation has one
 // key; a shared one those of its senders, which are one group for the kernel.
 type reservation struct {
-	id      uint64
-	keys    []packet.FlowKey
-	iface   string
-	ask     softstate.Reserve
-	flow    intserv.FlowSpec // as admitted
-	levels  []uint8          // the service levels that it counts in
-	members map[packet.FlowKey]*member
-	expire  *time.Timer // of one that was taken back
+	id     uint64
+	keys   []packet.FlowKey
+	iface  string
+	ask    softstate.Reserve
+	flow   intserv.FlowSpec // as admitted
+	levels []uint8          // the service levels that it counts in
+	user   string           // in whose account it counts too
+	// priority is what policy grants of what is asked for.
+	priority admission.Priority
+	members  map[packet.FlowKey]*member
+	expire   *time.Timer // of one that was taken back
 }
 
 // member is what was done for one sender.
@@ -135,10 +141,10 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	if !d.Admitted {
 		t.refused.add()
 		t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.String("reason", d.Reason))
-		return &softstate.Refusal{Code: wire.ErrorCode(d.Code), Value: d.Value, Text: d.Reason}
+		return refusalOf(&d, r.Identities)
 	}
-	now.flow = d.Installed
-	err := t.program(ctx, now)
+	now.flow, now.user, now.priority = d.Installed, d.User, d.Priority
+	err := t.replace(ctx, now, t.holders(d.Preempts))
 	t.settle(now, err == nil)
 	t.succeeded(predecessors, err == nil)
 	t.balance(ctx, now.keys...)
@@ -162,21 +168,27 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 
 // request is what admission is asked for a reservation.
 func (r *reservation) request(f intserv.FlowSpec) admission.Request {
-	return admission.Request{ID: admissionID(r.id), Link: r.iface, FlowSpec: f, Level: r.levels[0], Levels: r.levels[1:]}
+	return admission.Request{
+		ID: admissionID(r.id), Link: r.iface, FlowSpec: f, Level: r.levels[0], Levels: r.levels[1:], User: r.user, Priority: r.priority,
+	}
 }
 
 // admitOnce asks admission control. Reservations that were just taken back make
-// room for others at once, if it is needed.
+// room for others at once, if it is needed, and before any that is in place.
 func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation) admission.Decision {
 	req := now.request(now.ask.FlowSpec)
 	covers := t.covers(now.iface, now.keys)
 	req.Senders, req.Replaces = now.ask.SenderTSpec, append(t.claimed(now.iface, now.keys), covers...)
+	req.Asker, req.Priority = t.asker(now), admission.Priority{Setup: now.ask.Priority.Preempting, Hold: now.ask.Priority.Defending}
 	for _, b := range predecessors {
 		req.Replaces = append(req.Replaces, admissionID(b.id))
 	}
 	d := t.admit.Admit(req)
 	if !d.Admitted && t.endTorn(now.iface, predecessors) {
 		d = t.admit.Admit(req)
+	}
+	if !d.Admitted && req.Priority.Setup > 0 {
+		d = t.admit.AdmitOver(req, func(id admission.ID) bool { return t.mayOust(now, id) })
 	}
 	if d.Admitted {
 		t.uncounted(covers)
@@ -387,11 +399,11 @@ func (t *trafficControl) Release(id uint64) {
 	defer t.mu.Unlock()
 	r := t.held[id]
 	delete(t.held, id)
-	t.end(id, r)
+	t.end(id, r, "the reservation has ended")
 }
 
 // end gives all of a reservation back that no other has taken over. t.mu is held.
-func (t *trafficControl) end(id uint64, r *reservation) {
+func (t *trafficControl) end(id uint64, r *reservation, why string) {
 	if _, err := t.admit.Release(admissionID(id)); err != nil {
 		t.log.Error("ledger did not release", zap.Uint64("reservation", id), zap.Error(err))
 	}
@@ -402,7 +414,7 @@ func (t *trafficControl) end(id uint64, r *reservation) {
 	defer cancel()
 	for _, key := range r.keys {
 		if t.byKey[place(r.iface, key)] == r {
-			t.giveBack(ctx, r.iface, key, "the reservation has ended")
+			t.giveBack(ctx, r.iface, key, why)
 		}
 	}
 	t.balance(ctx, r.keys...)

@@ -130,7 +130,7 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 	if p := s.Priority; p != nil {
 		row.Priority = &console.Priority{Setup: p.Preempting, Hold: p.Defending}
 	}
-	row.Identities = s.Identities
+	row.Identities, row.User = s.Identities, d.tc.userOf(s.Reservation)
 	for _, c := range s.DSCPs {
 		row.DClass = append(row.DClass, int(c))
 	}

@@ -200,7 +200,7 @@ func Example() *Backend {
 				Dst: "10.2.0.9", Protocol: "tcp", Dport: 104, Src: "10.1.0.5", Sport: 40112, Policy: "imaging", Role: "sender-proxy",
 				NextHop: "192.0.2.2", Interface: "wan0", Style: "ff", Service: "controlled-load", TSpec: &imaging,
 				FlowSpec: &console.FlowSpec{TSpec: imaging}, State: console.SessionReserved, DSCP: 26, PHB: "af31", Class: "1:10", AgeS: 125,
-				Priority: &console.Priority{Setup: 3, Hold: 7}, Identities: []string{"user CN=Joe"}, DClass: []int{26},
+				Priority: &console.Priority{Setup: 3, Hold: 7}, Identities: []string{"user CN=Joe"}, User: "joe", DClass: []int{26},
 			},
 			{
 				Dst: "10.2.0.8", Protocol: "udp", Dport: 5006, Src: "10.1.0.7", Sport: 5006, Policy: "voice", Role: "receiver-proxy",
@@ -361,7 +361,7 @@ func exampleStats() console.Stats {
 			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
 		},
 		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
-		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1},
+		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1, Preempted: 1},
 		Events:    console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},
 	}
 }

@@ -23,6 +23,7 @@ func (s sink) stats(st console.Stats) {
 	put(admission, st.Admission.Granted, "granted")
 	put(admission, st.Admission.Refused, "refused")
 	put(admission, st.Admission.Released, "released")
+	put(admission, st.Admission.Preempted, "preempted")
 	put(s.gauge("event_clients", "Clients that follow the events."), st.Events.Clients)
 	put(s.counter("events_sent_total", "Events sent to clients."), st.Events.Sent)
 	put(s.counter("events_lost_total", "Events that a client had no room for."), st.Events.Lost)

@@ -242,3 +242,56 @@ func userData(t testing.TB, typ wire.PolicyType, name string) wire.Object {
 	}
 	return policyData(t, wire.PolicyOptions{}, e)
 }
+
+// RFC 5865 section 2.2, the first of its MUSTs: each of the links that a session
+// uses is asked for the bandwidth. Where one of them has none, the session is
+// refused, and holds nothing on those nearer to the sender, whose links the
+// request has not reached.
+func TestRFC5865Section2_2_EveryLink(t *testing.T) {
+	for narrow := range 4 {
+		s := newSim(t, uint64(narrow)+7, 4, Config{})
+		for i, n := range s.nodes {
+			room := 10 * tspec.Rate
+			if i == narrow {
+				room = 2.5 * tspec.Rate
+			}
+			has := map[uint64]float64{}
+			n.seen = func(e Effect) {
+				if r, ok := e.(Release); ok {
+					delete(has, r.ID)
+				}
+			}
+			n.refuse = func(e Reserve) *Refusal {
+				sum := e.FlowSpec.TSpec.Rate
+				for id, rate := range has {
+					if id != e.ID {
+						sum += rate
+					}
+				}
+				if sum > room {
+					return &Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth}
+				}
+				has[e.ID] = e.FlowSpec.TSpec.Rate
+				return nil
+			}
+		}
+		for i := range 3 {
+			s.add(simSender(i))
+			s.run(10 * time.Second)
+		}
+		for i, n := range s.nodes {
+			want := 3
+			if i <= narrow {
+				want = 2
+			}
+			if got := n.held(); got != want {
+				t.Errorf("narrow at %d: node %d holds %d, want %d", narrow, i, got, want)
+			}
+		}
+		first, _ := s.nodes[0].n.Session(s.now, simSender(0).Session, simSender(0).Filter)
+		last, _ := s.nodes[0].n.Session(s.now, simSender(2).Session, simSender(2).Filter)
+		if first.State != Reserved || last.State != Rejected {
+			t.Errorf("narrow at %d: %v, %v", narrow, first.State, last.State)
+		}
+	}
+}
