@@ -213,8 +213,15 @@ func TestNames(t *testing.T) {
 		a, b string
 		same bool
 	}{
-		{"ann", "ann", true}, {"ann", "Ann", false}, {"CN=Ann,O=Acme", "cn = Ann; o=Acme", true}, {"CN=Ann,O=Acme", "O=Acme,CN=Ann", false},
-		{`CN=Ann,O="Acme, Inc"`, `CN=Ann, O=Acme\, Inc`, true}, {"CN=Ann", "Ann", false}, {"a=b,c", "a=b,c", true}, {"=x", "=x", true}, {"=x", "=y", false},
+		{"ann", "ann", true},
+		{"ann", "Ann", false},
+		{"CN=Ann,O=Acme", "cn = Ann; o=Acme", true},
+		{"CN=Ann,O=Acme", "O=Acme,CN=Ann", false},
+		{`CN=Ann,O="Acme, Inc"`, `CN=Ann, O=Acme\, Inc`, true},
+		{"CN=Ann", "Ann", false},
+		{"a=b,c", "a=b,c", true},
+		{"=x", "=x", true},
+		{"=x", "=y", false},
 	} {
 		if sameName(tt.a, tt.b) != tt.same || sameName(tt.b, tt.a) != tt.same {
 			t.Errorf("%s and %s: want %v", tt.a, tt.b, tt.same)
@@ -224,8 +231,12 @@ func TestNames(t *testing.T) {
 		want, name string
 		is         bool
 	}{
-		{"SAP", "APP=SAP, VER=1.1, SAPP=Print", true}, {"SAP.EXE", "SAP.EXE", true}, {"SAP", "GUID=SAP, APP=x", false},
-		{"APP=SAP, SAPP=Print", "APP=SAP, VER=1.1, SAPP=Print", true}, {"APP=SAP, VER=2", "APP=SAP, VER=1.1", false}, {"APP=SAP", "SAP", false},
+		{"SAP", "APP=SAP, VER=1.1, SAPP=Print", true},
+		{"SAP.EXE", "SAP.EXE", true},
+		{"SAP", "GUID=SAP, APP=x", false},
+		{"APP=SAP, SAPP=Print", "APP=SAP, VER=1.1, SAPP=Print", true},
+		{"APP=SAP, VER=2", "APP=SAP, VER=1.1", false},
+		{"APP=SAP", "SAP", false},
 	} {
 		if isApplication(tt.want, tt.name) != tt.is {
 			t.Errorf("%s for %s: want %v", tt.want, tt.name, tt.is)

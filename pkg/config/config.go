@@ -20,7 +20,7 @@ type Config struct {
 	TCP        TCP
 	Limits     Limits
 	Console    Console
-	StateDir   string   // directory of the reservations made by hand
+	StateDir   string // directory of the reservations made by hand
 	Admission  Admission
 	Policies   []Policy // first match wins
 }
