@@ -1,11 +1,11 @@
-# qosproxy: make build | test | soak | lint | bench | demo | scale | paper | compare | fuzz | generate
+# qosproxy: make build | test | soak | lint | bench | demo | scale | qosbench | paper | compare | fuzz | generate
 GO       ?= go
 FUZZTIME ?= 2s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -X main.version=$(VERSION)
 
-.PHONY: all build test unit unit-race unit-long idle integration lint fuzz fuzz-short bench bench-once demo soak scale paper compare generate generate-check tidy-check clean
+.PHONY: all build test unit unit-race unit-long idle integration lint fuzz fuzz-short bench bench-once demo soak scale qosbench paper compare generate generate-check tidy-check clean
 
 all: build
 
@@ -84,6 +84,12 @@ bench-once:
 scale:
 	$(GO) build -trimpath -o bin/scale ./integration/scale
 	bin/scale
+
+# Reservations in the kernel, admission and the delay bound, held against targets: see
+# docs/performance.md. Needs root and a machine that does nothing else; some five
+# minutes. Exit 1 if a target is missed.
+qosbench:
+	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_FIGURES=1 $(GO) test -count 1 -timeout 20m -v -run '^TestFigure' -bench '^BenchmarkFigure' ./pkg/shaper ./pkg/admission/... ./integration
 
 # What a narrow way back costs, and what the boxes do about it: see docs/tcp.md.
 # Needs root; some six minutes.

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
 )
 
 // TestNeverOverAdmits compares Control with a plain model over random admits,
@@ -94,6 +97,45 @@ func TestConcurrentAdmits(t *testing.T) {
 	if u := usage(t, c, "wan0"); u.Bandwidth != 8e5 || u.Reservations != 80 {
 		t.Errorf("%+v", u)
 	}
+}
+
+// BenchmarkFigureDecisions asks for a reservation and gives it back, beside 100,000
+// that stand, on a link whose reservations are held against its capacity, its
+// services' ceilings and the service levels of the network behind it. Of the
+// decisions every other one is a refusal.
+func BenchmarkFigureDecisions(b *testing.B) {
+	services := map[intserv.Service]Service{intserv.Guaranteed: {Ceiling: 1e8}, intserv.ControlledLoad: {Ceiling: 2e8}}
+	c := New(NewMemory(), 1<<20, Link{
+		Name: "wan0", Capacity: 1.2e9, Reservable: 1e9, MTU: 1500, Services: services,
+		Contract: true, Levels: []Level{{DSCP: 26, Rate: 2e8, Burst: 1e12}, {DSCP: 34, Rate: 1e3, Burst: 1e9}},
+	})
+	ask := func(id int, level uint8) Request {
+		r := request(ID(fmt.Sprint(id)), cl(1000))
+		r.Level = level
+		return r
+	}
+	for i := range 100_000 {
+		if d := c.Admit(ask(i, 26)); !d.Admitted {
+			b.Fatal(d.Reason)
+		}
+	}
+	granted, refused := ask(200_000, 26), ask(200_001, 34)
+	refused.FlowSpec = cl(5000)
+	b.ReportAllocs()
+	start, n := time.Now(), 0
+	for b.Loop() {
+		if d := c.Admit(granted); !d.Admitted {
+			b.Fatal(d.Reason)
+		}
+		if d := c.Admit(refused); d.Admitted {
+			b.Fatal("a level has more than it is sold for")
+		}
+		if ok, err := c.Release(granted.ID); !ok || err != nil {
+			b.Fatal(ok, err)
+		}
+		n += 2
+	}
+	b.ReportMetric(float64(n)/time.Since(start).Seconds(), "decisions/s")
 }
 
 func BenchmarkAdmit(b *testing.B) {

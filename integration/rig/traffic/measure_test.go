@@ -17,7 +17,7 @@ func TestDistribution(t *testing.T) {
 	for i := 100; i >= 1; i-- {
 		s.add(time.Duration(i))
 	}
-	want := Distribution{Count: 100, Min: 1, P50: 50, P99: 99, P999: 100, Max: 100, Mean: 50}
+	want := Distribution{Count: 100, Min: 1, P50: 50, P99: 99, P999: 100, P9999: 100, Max: 100, Mean: 50}
 	if d := s.distribution(); d != want {
 		t.Errorf("%+v, want %+v", d, want)
 	}

@@ -15,6 +15,7 @@ type Distribution struct {
 	P50   time.Duration `json:"p50_ns"`
 	P99   time.Duration `json:"p99_ns"`
 	P999  time.Duration `json:"p999_ns"` // 99.9 %
+	P9999 time.Duration `json:"-"`       // 99.99 %, of those who measure for so long
 	Max   time.Duration `json:"max_ns"`
 	Mean  time.Duration `json:"mean_ns"`
 }
@@ -67,6 +68,7 @@ func (s *samples) distribution() Distribution {
 		P50:   quantile(s.kept, 0.50),
 		P99:   quantile(s.kept, 0.99),
 		P999:  quantile(s.kept, 0.999),
+		P9999: quantile(s.kept, 0.9999),
 		Max:   s.max,
 		Mean:  s.sum / time.Duration(s.count),
 	}
