@@ -128,7 +128,7 @@ func (s *Shaper) numberInUse(n uint32) bool {
 func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID) {
 	g := was.group
 	if g == nil {
-		if was.Class != 0 && was.Class != now {
+		if was.Class != now {
 			p.release(was.Class)
 		}
 		return
@@ -139,7 +139,7 @@ func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID
 		return
 	}
 	delete(p.groups, g.spec.Group)
-	if g.class != 0 && g.class != now {
+	if g.class != now {
 		p.release(g.class)
 	}
 	if p.ByDSCP {
@@ -153,7 +153,7 @@ func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID
 
 // refit brings the class of a group in line with those who are left in it.
 func (s *Shaper) refit(ctx context.Context, p *port, g *group) {
-	if g.class == 0 {
+	if !g.class.Pooled() {
 		return
 	}
 	old := p.classes[g.class]

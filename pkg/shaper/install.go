@@ -40,6 +40,9 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 	}
 	p.flows[t.Key] = f
 	if g := f.group; g != nil {
+		if g.class != f.Class {
+			p.release(g.class) // the members that still name it are installed next
+		}
 		p.groups[t.Group], g.spec, g.class = g, shared(t), f.Class
 		g.add(t)
 	}
@@ -80,11 +83,11 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 	// The levels first: they make room for a class, and have nothing of what is
 	// not there any more.
 	reserved := p.after(f, was)
-	if f.Reserve && p.classesOfFlows() {
-		if err := p.roomFor(whole, had, reserved); err != nil {
-			return nil, err
-		}
-	} else if err := p.room(0, reserved); err != nil {
+	own := p.own(whole)
+	if !had.Pooled() {
+		had = 0
+	}
+	if err := p.roomFor(whole, had, own, reserved); err != nil {
 		return nil, err
 	}
 	back, err := s.regulate(ctx, p, reserved)
@@ -92,7 +95,7 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 		return nil, err
 	}
 	steps = append(steps, back)
-	if f.Reserve && p.classesOfFlows() {
+	if f.Class = p.joined(whole); own {
 		back, err := s.class(ctx, p, f, whole, had)
 		if err != nil {
 			return nil, errors.Join(err, undo())
@@ -115,14 +118,18 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 	return undo, nil
 }
 
-// roomFor is room for the class of a treatment, in place of the one it has.
-func (p *port) roomFor(whole plan.Treatment, id plan.ClassID, reserved plan.Sums) error {
-	var held uint64
+// roomFor is room for a treatment, in place of the class it has; own: with a class
+// of its own.
+func (p *port) roomFor(whole plan.Treatment, id plan.ClassID, own bool, reserved plan.Sums) error {
+	var held, rate uint64
 	if id != 0 {
 		held = p.classes[id].Rate
 	}
+	if own {
+		rate = plan.FlowClass(p.Interface, p.facts, whole, id).Rate
+	}
 	p.rates -= held
-	err := p.room(plan.FlowClass(p.Interface, p.facts, whole, id).Rate, reserved)
+	err := p.room(rate, reserved)
 	p.rates += held
 	return err
 }
@@ -236,7 +243,11 @@ func (s *Shaper) row(what string, do func() error) error {
 	return do()
 }
 
+// release gives a class back, if it is one of flows.
 func (p *port) release(id plan.ClassID) {
+	if !id.Pooled() {
+		return
+	}
 	p.rates -= p.classes[id].Rate
 	p.idle = append(p.idle, id)
 }

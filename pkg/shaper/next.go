@@ -128,17 +128,19 @@ func (p *port) take(f found, pool int) error {
 		g.add(f.Treatment)
 		if whole = g.whole(); !first {
 			f.Class = g.class
-			if g.class != 0 { // its rate is counted already
+			if g.class.Pooled() { // its rate is counted already
 				p.classes[g.class] = plan.FlowClass(p.Interface, p.facts, whole, g.class)
 			}
 			return nil
 		}
 	}
-	if !f.Reserve || !p.classesOfFlows() {
-		f.Class = 0
+	if !p.own(whole) {
+		if f.Class = p.joined(whole); f.group != nil {
+			f.group.class = f.Class
+		}
 		return nil
 	}
-	if f.Class == 0 || p.taken[f.Class] { // what shared it may have lost its group
+	if !f.Class.Pooled() || p.taken[f.Class] { // what shared it may have lost its group
 		id, err := p.free(pool)
 		if err != nil {
 			return err
@@ -206,8 +208,18 @@ func (p *port) room(rate uint64, reserved plan.Sums) error {
 	}
 }
 
-// classesOfFlows tells whether reserved flows have classes of their own.
-func (p *port) classesOfFlows() bool { return p.Capacity > 0 && !p.ByDSCP }
+// own tells whether a flow, or a group, has a class of its own.
+func (p *port) own(whole plan.Treatment) bool {
+	return whole.Reserve && p.Capacity > 0 && !p.ByDSCP && !p.Joins(whole)
+}
+
+// joined is the class that a flow shares with others of its kind, 0 if it does not.
+func (p *port) joined(whole plan.Treatment) plan.ClassID {
+	if p.Joins(whole) {
+		return plan.Common
+	}
+	return 0
+}
 
 // wanted is the state that a plan asks for with the flows in force.
 func wanted(p plan.Plan, ports map[string]*port) plan.State {

@@ -37,6 +37,9 @@ type Sum struct {
 	Rate, Bucket  uint64 // of their TSpecs
 	Class         uint64 // rate of their classes, in IP bytes
 	RealTimeFlows int
+	// Joined is the part of Class, and JoinedBucket that of Bucket, of flows that
+	// wait in the common queue, see EFModel.
+	Joined, JoinedBucket uint64
 }
 
 // Sums are those of an interface, by DSCP.
@@ -56,6 +59,10 @@ func (itf Interface) Count(s Sums, t Treatment, n int) {
 	sum.Rate += whole(t.Rate) * uint64(n)
 	sum.Bucket += whole(t.Bucket) * uint64(n)
 	sum.Class += whole(class) * uint64(n)
+	if itf.Joins(t) {
+		sum.Joined += whole(class) * uint64(n)
+		sum.JoinedBucket += whole(t.Bucket) * uint64(n)
+	}
 	if t.RealTime {
 		sum.RealTimeFlows += n
 	}
@@ -73,7 +80,7 @@ func Provided(is Port) Sums {
 			continue
 		}
 		sum := Sum{Flows: 1, Rate: r.Rate, Bucket: r.Burst, Class: r.Rate}
-		if c, ok := is.Class(r.Class); ok && c.Prio == prioProvisionedRealTime {
+		if c, ok := is.Class(r.Class); ok && c.Prio < prioReserved {
 			sum.RealTimeFlows = 1
 		}
 		s[r.DSCP] = sum
@@ -87,7 +94,7 @@ func whole(v float64) uint64 { return uint64(math.Ceil(max(v, 0))) }
 // every DSCP that is reserved for is one, and has what is reserved at least (RFC
 // 2998 section 3.5.2: the PHB's share follows what is admitted).
 func (itf Interface) levels(reserved Sums) []Level {
-	list := slices.Clone(itf.Levels)
+	list := itf.queued(slices.Clone(itf.Levels))
 	if !itf.ByDSCP {
 		return list
 	}
@@ -101,7 +108,7 @@ func (itf Interface) levels(reserved Sums) []Level {
 		l.Rate, l.Burst = max(l.Rate, sum.Rate), max(l.Burst, sum.Bucket)
 	}
 	slices.SortFunc(list, func(a, b Level) int { return cmp.Compare(a.DSCP, b.DSCP) })
-	return list
+	return itf.queued(list)
 }
 
 // queue is the DSCP that names the level's class.
@@ -134,12 +141,7 @@ func LevelClasses(itf Interface, f Facts, reserved Sums) []Class {
 		if id == BestEffort {
 			continue
 		}
-		rate := itf.provisioned(l.DSCP)
-		if itf.ByDSCP {
-			rate = max(rate, reserved[l.DSCP].Class)
-		} else {
-			rate -= min(rate, reserved[l.DSCP].Class)
-		}
+		rate, bucket := itf.left(l, reserved[l.DSCP])
 		i := slices.IndexFunc(list, func(c Class) bool { return c.ID == id })
 		if i < 0 {
 			i = len(list)
@@ -147,14 +149,15 @@ func LevelClasses(itf Interface, f Facts, reserved Sums) []Class {
 		}
 		c := &list[i]
 		c.Rate += rate // of IP packets, until all are added
-		limit := 2*float64(l.Burst) + realTimeHeadroom
+		limit := 2*float64(bucket) + realTimeHeadroom
 		if l.RealTime {
-			c.Prio = prioProvisionedRealTime
+			c.Prio = itf.realTimePrio(l)
 		} else {
 			limit = max(limit, reservedLimit)
 		}
 		limits[id] += limit
 	}
+	itf.joined(list, limits, reserved)
 	for i := range list {
 		c := &list[i]
 		c.Rate = f.HTBRate(float64(c.Rate), 0)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 )
 
@@ -66,6 +67,15 @@ func (k kernel) apply(op Op) error {
 			*leaf = Leaf{}
 		}
 		return err
+	case PutRow:
+		p.Rows = append(slices.DeleteFunc(p.Rows, op.Row.same), op.Row)
+		sortRows(p.Rows)
+		_, there := p.Class(op.Row.Class)
+		return need(op.Row.Class == 0 || there)
+	case DelRow:
+		before := len(p.Rows)
+		p.Rows = slices.DeleteFunc(p.Rows, op.Row.same)
+		return need(len(p.Rows) < before)
 	case AttachEgress:
 		p.Egress = op.Program
 	case AttachIngress:
@@ -85,7 +95,7 @@ func (k kernel) apply(op Op) error {
 func (k kernel) state() State {
 	var s State
 	for _, p := range k {
-		s.Ports = append(s.Ports, Port{Name: p.Name, Root: p.Root, Classes: slices.Clone(p.Classes), Egress: p.Egress, Ingress: p.Ingress})
+		s.Ports = append(s.Ports, Port{Name: p.Name, Root: p.Root, Classes: slices.Clone(p.Classes), Rows: slices.Clone(p.Rows), Egress: p.Egress, Ingress: p.Ingress})
 	}
 	return s.sorted()
 }
@@ -106,13 +116,23 @@ func drawState(t *rapid.T) State {
 		if rapid.Bool().Draw(t, "shaped") {
 			itf.Capacity = rapid.Uint64Range(minCapacity, 1e10).Draw(t, "capacity")
 		}
+		itf.EF = rapid.SampledFrom([]EFModel{EFPolicer, EFPriority}).Draw(t, "EF")
+		for _, code := range []uint8{dscp.AF31, dscp.VoiceAdmit, dscp.EF} {
+			if rapid.Bool().Draw(t, "level") {
+				itf.Levels = append(itf.Levels, Level{DSCP: code, Rate: rapid.Uint64Range(0, 1000).Draw(t, "level's rate"), Burst: 1500, RealTime: code != dscp.AF31})
+			}
+		}
 		p.Interfaces = append(p.Interfaces, itf)
 		facts[name] = Facts{MTU: rapid.SampledFrom([]uint32{1280, 1500, 9000}).Draw(t, "MTU"), Header: 14, FQCodel: rapid.Bool().Draw(t, "fq_codel")}
 		for i := range rapid.IntRange(0, 3).Draw(t, "flows") {
-			flows = append(flows, Assigned{Class: FirstPooled + ClassID(i), Treatment: Treatment{
-				Key: flowKey(i), Interface: name, Rate: rapid.Float64Range(1, 1e9).Draw(t, "rate"), Bucket: rapid.Float64Range(0, 1e6).Draw(t, "bucket"),
+			flow := Assigned{Class: FirstPooled + ClassID(i), Treatment: Treatment{
+				Key: flowKey(i), Interface: name, Mark: true, DSCP: rapid.SampledFrom([]uint8{dscp.AF31, dscp.VoiceAdmit, dscp.EF}).Draw(t, "DSCP"), Rate: rapid.Float64Range(1, 1e9).Draw(t, "rate"), Bucket: rapid.Float64Range(0, 1e6).Draw(t, "bucket"),
 				Peak: math.Inf(1), Cheated: rapid.Bool().Draw(t, "cheated"), RealTime: rapid.Bool().Draw(t, "real time"), Reserve: true,
-			}})
+			}}
+			if itf.Joins(flow.Treatment) {
+				flow.Class = Common
+			}
+			flows = append(flows, flow)
 		}
 	}
 	return Want(p, facts, flows)
@@ -138,13 +158,16 @@ func TestDiffLeadsFromAnyStateToAnyOther(t *testing.T) {
 				if len(got.Classes) == 0 {
 					got.Classes = nil
 				}
+				if len(got.Rows) == 0 {
+					got.Rows = nil
+				}
 				if d := cmp.Diff(w, got); d != "" {
 					t.Fatal(d)
 				}
 			}
 		}
 		for _, p := range k.state().Ports {
-			if p.Root || p.Egress.Attached || p.Ingress.Attached {
+			if p.Root || p.Egress.Attached || p.Ingress.Attached || len(p.Rows) > 0 {
 				t.Fatalf("left: %+v", p)
 			}
 		}

@@ -30,6 +30,8 @@ type Interface struct {
 	// that part of their rate for certain, and borrow the rest before best effort
 	// does. 0 and 1: all of it.
 	Overbooking float64
+	// EF is how admitted and unadmitted telephony are queued.
+	EF EFModel
 	// ResetDSCP takes the DSCP off arriving packets, where the hosts behind
 	// the interface are not trusted.
 	ResetDSCP bool
@@ -106,6 +108,11 @@ func (p Plan) Interface(name string) (Interface, bool) {
 // interfaces with an MTU of 1500.
 func (p Plan) String() string {
 	var b strings.Builder
+	for _, itf := range p.Interfaces {
+		if s := itf.efText(); s != "" {
+			fmt.Fprintln(&b, s)
+		}
+	}
 	for _, op := range Diff(State{}, Want(p, nil, nil)) {
 		fmt.Fprintln(&b, op)
 	}

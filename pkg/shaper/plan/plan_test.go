@@ -48,7 +48,7 @@ func TestOpText(t *testing.T) {
 		op   Op
 		want string
 	}{
-		{Op{Kind: ChangeClass, Interface: "wan0", Class: c}, "tc class change dev wan0 parent 1:1 classid 1:10 htb prio 2 rate 8074672bit"},
+		{Op{Kind: ChangeClass, Interface: "wan0", Class: c}, "tc class change dev wan0 parent 1:1 classid 1:10 htb prio 4 rate 8074672bit"},
 		{Op{Kind: ChangeLeaf, Interface: "wan0", Class: c}, "tc qdisc change dev wan0 parent 1:10 handle 10: tbf rate 1gbit burst 1600 limit 524288"},
 		{Op{Kind: DelLeaf, Interface: "wan0", Class: c}, "tc qdisc del dev wan0 parent 1:10 handle 10:"},
 		{Op{Kind: DelClass, Interface: "wan0", Class: c}, "tc class del dev wan0 classid 1:10"},

@@ -46,10 +46,11 @@ const (
 const (
 	prioControl  = 0
 	prioRealTime = 1
-	prioReserved = 2
 	// Provisioned traffic goes behind reserved traffic of its kind.
 	prioProvisionedRealTime = 2
-	prioProvisioned         = 3
+	prioUnadmitted          = 3 // telephony that nobody admitted, if it has a queue of its own
+	prioReserved            = 4
+	prioProvisioned         = 5
 	prioBestEffort          = 7
 )
 
