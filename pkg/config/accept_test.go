@@ -139,6 +139,7 @@ func TestWords(t *testing.T) {
 		"router": ModeRouter.String(), "clean": OnStopClean.String(), "keep": OnStopKeep.String(),
 		"hosts": ZoneHosts.String(), "network": ZoneNetwork.String(), "none": TrustNone.String(), "dscp": TrustDSCP.String(),
 		"auto": WindowAuto.String(), "honour": WindowHonour.String(), "predict": WindowPredict.String(),
+		"policer": EFPolicer.String(), "priority": EFPriority.String(),
 		"echo": ECNEcho.String(), "strip": ECNStrip.String(),
 		"both": RoleBoth.String(), "sender": RoleSender.String(), "receiver": RoleReceiver.String(),
 		"controlled-load": ServiceControlledLoad.String(), "ff": StyleFF.String(), "wf": StyleWF.String(), "se": StyleSE.String(),
@@ -157,6 +158,24 @@ func TestMappingOfTheService(t *testing.T) {
 		c := mustParse(t, "mapping: {guaranteed: af41, controlled-load: af21}\n"+policy(goodMatch+", reserve: {service: "+service+", "+goodTSpec+"}"))
 		if p := c.Policies[0]; !p.Marked || p.DSCP != want {
 			t.Errorf("%s: DSCP %d, marked %v, want %d", service, p.DSCP, p.Marked, want)
+		}
+	}
+}
+
+// RFC 5865 section 2.1: below 10 Mbit/s two queues, one above; the operator may say
+// otherwise. An interface that is not shaped has no queues.
+func TestEFModelRFC5865Section2_1(t *testing.T) {
+	for text, want := range map[string]EFModel{
+		"capacity: 9999kbit":                     EFPriority,
+		"capacity: 10mbit":                       EFPolicer,
+		"capacity: 9999kbit, ef_model: policer":  EFPolicer,
+		"capacity: 9999kbit, ef_model: priority": EFPriority,
+		"capacity: 10mbit, ef_model: priority":   EFPriority,
+		"trust: dscp":                            EFPolicer,
+	} {
+		c := mustParse(t, "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, "+text+"}]\n")
+		if got := c.Interfaces[1].EFModel; got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
 		}
 	}
 }

@@ -52,7 +52,8 @@ type Interface struct {
 	// Discover: PATH is sent to hosts of whom it is not known that they speak
 	// RSVP; false towards the network, where it always is.
 	Discover bool
-	Line     int // in the config file
+	EFModel  EFModel // of an interface with Capacity
+	Line     int     // in the config file
 	// Integrity are the keys of RFC 2747; none: messages are not signed.
 	Integrity []IntegrityKey
 	Handshake Handshake

@@ -74,6 +74,19 @@ const (
 // String returns the config file's word.
 func (e ECN) String() string { return word(ecnWords, e) }
 
+// EFModel is how traffic of the EF PHB that was admitted and such that was not share
+// a link (RFC 5865 section 2.1). Either has a policer.
+type EFModel uint8
+
+// The two models.
+const (
+	EFPolicer  EFModel = iota // both wait in one priority queue
+	EFPriority                // admitted traffic has a queue of higher priority
+)
+
+// String returns the config file's word.
+func (m EFModel) String() string { return word(efModelWords, m) }
+
 // Role is the side or sides for which the box speaks RSVP.
 type Role uint8
 
@@ -202,12 +215,13 @@ type choice[T any] struct {
 }
 
 var (
-	modeWords   = []choice[Mode]{{word: "router"}, {word: "bridge", later: true}}
-	onStopWords = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
-	zoneWords   = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
-	trustWords  = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", value: TrustPoliced}}
-	ecnWords    = []choice[ECN]{{word: "echo"}, {word: "strip", value: ECNStrip}}
-	windowWords = []choice[Window]{
+	modeWords    = []choice[Mode]{{word: "router"}, {word: "bridge", later: true}}
+	onStopWords  = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
+	zoneWords    = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
+	trustWords   = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", value: TrustPoliced}}
+	efModelWords = []choice[EFModel]{{word: "policer"}, {word: "priority", value: EFPriority}}
+	ecnWords     = []choice[ECN]{{word: "echo"}, {word: "strip", value: ECNStrip}}
+	windowWords  = []choice[Window]{
 		{word: "honour", value: WindowHonour}, {word: "predict", value: WindowPredict}, {word: "auto"},
 	}
 	roleWords = []choice[Role]{

@@ -42,6 +42,9 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 		if i.reservable.set && i.missing("capacity") {
 			d.errorf(i.reservable.at, "reservable is a share of capacity, which is missing: add capacity: with 95%% of the link's rate")
 		}
+		if i.efModel.set && i.missing("capacity") {
+			d.errorf(i.efModel.at, "ef_model says how queues share a link, and without capacity nothing is queued here: add capacity: with 95%% of the link's rate, or remove ef_model")
+		}
 		if i.discover.set && i.zone.set && i.zone.v == ZoneNetwork {
 			d.errorf(i.discover.at, "discover is for zone: hosts, towards the network PATH is always sent: remove it")
 		}
@@ -53,6 +56,7 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Classify:   i.classify.v,
 			Discover:   i.zone.v == ZoneHosts && i.discover.or(true),
 			Ceilings:   d.ceilings(i),
+			EFModel:    i.efModel.or(defaultEFModel(i.capacity.v)),
 			Line:       i.at.line,
 			Integrity:  d.integrity(i),
 			Handshake:  i.handshake.or(HandshakeRequired),
@@ -110,6 +114,15 @@ func defaultTrust(z Zone) Trust {
 		return TrustDSCP
 	}
 	return TrustNone
+}
+
+// defaultEFModel is by the speed of the link: below 10 Mbit/s the packets of others
+// in one queue are jitter that voice does not bear (RFC 5865 section 2.1).
+func defaultEFModel(capacity uint64) EFModel {
+	if capacity > 0 && capacity < fastEnough {
+		return EFPriority
+	}
+	return EFPolicer
 }
 
 func validIfName(s string) bool {

@@ -28,6 +28,7 @@ const (
 	maxLinks   = 256              // interfaces
 	minThin    = 625              // bytes/s: an ACK of 52 bytes in 83 ms; it may wait for 100 ms
 	maxThin    = 125e3            // bytes/s: 1mbit, as many ACKs as 60 Mbit/s of data has
+	fastEnough = 1250e3           // bytes/s: 10mbit, above it one queue is enough for EF
 	minDelay   = time.Millisecond // of queueing: below it the kernel's timers are coarser
 	maxRefresh = 1 * time.Hour    // TIME_VALUES carries milliseconds in 32 bits; an hour is long enough
 )
@@ -83,6 +84,7 @@ type rawInterface struct {
 	capacity   opt[uint64]
 	reservable opt[uint64] // hundredths of a per cent
 	discover   opt[bool]
+	efModel    opt[EFModel]
 	keys       []rawKey
 	handshake  opt[Handshake]
 	window     opt[int]
@@ -192,7 +194,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"discover":    oneOf(&i.discover, boolWords),
 			"classify":    oneOf(&i.classify, classifyWords),
 			"best_effort": quantityOf(&i.bestEffort, ParseShare, 100, 9000, "a share of capacity from 1% to 90%, such as 5%"),
-			"ef_model":    later,
+			"ef_model":    oneOf(&i.efModel, efModelWords),
 			"region":      i.regionOf,
 			"sls": func(d *decoder, n ast.Node, key string) {
 				i.slsAt = at(n)

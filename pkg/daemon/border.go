@@ -46,7 +46,7 @@ func largest(rows []config.ServiceLevel) *config.ServiceLevel {
 // planned is what an interface of the configuration is to be in the kernel.
 func planned(i *config.Interface, choose inForce) plan.Interface {
 	out := plan.Interface{
-		Name: i.Name, Capacity: i.Capacity, Overbooking: i.Overbooking,
+		Name: i.Name, Capacity: i.Capacity, Overbooking: i.Overbooking, EF: efModel(i.EFModel),
 		ResetDSCP: i.Trust == config.TrustNone, Policed: i.Trust == config.TrustPoliced,
 		Levels: levels(i.SLS, choose), Arriving: levels(i.Arriving, choose), ByDSCP: i.Classify == config.ClassifyDSCP,
 	}
@@ -54,6 +54,13 @@ func planned(i *config.Interface, choose inForce) plan.Interface {
 		out.BestEffort = float64(i.BestEffort) / float64(i.Capacity)
 	}
 	return out
+}
+
+func efModel(m config.EFModel) plan.EFModel {
+	if m == config.EFPriority {
+		return plan.EFPriority
+	}
+	return plan.EFPolicer
 }
 
 // levels are the classes of an SLS table, sorted by DSCP. One that has no row in
