@@ -51,11 +51,17 @@ type source struct {
 
 func (l *lab) startSource(t *testing.T, i int, rate int64) *source {
 	t.Helper()
+	return l.startSourceTo(t, firstSource+uint16(i), portShared, rate)
+}
+
+// startSourceTo is startSource from and to any ports.
+func (l *lab) startSourceTo(t *testing.T, local, remote uint16, rate int64) *source {
+	t.Helper()
 	var c *net.UDPConn
-	s := &source{port: firstSource + uint16(i)}
+	s := &source{port: local}
 	s.rate.Store(rate)
 	err := l.a.Do(func() (err error) {
-		c, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(at(addrA, s.port)), net.UDPAddrFromAddrPort(at(addrB, portShared)))
+		c, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(at(addrA, s.port)), net.UDPAddrFromAddrPort(at(addrB, remote)))
 		return err
 	})
 	if err != nil {

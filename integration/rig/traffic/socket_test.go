@@ -42,6 +42,19 @@ func TestStreamOverLoopback(t *testing.T) {
 	}
 }
 
+func TestStreamOfTrains(t *testing.T) {
+	ns := island(t)
+	cfg := Voice(ns, ns, loopback, 300*time.Millisecond)
+	cfg.Train, cfg.Warmup = 4, 100*time.Millisecond
+	r, err := Stream(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Sent != 10*4 || r.Received != r.Sent || r.PayloadRate < 4*64_000/2 || r.PayloadRate > 4*64_000*3/2 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestStreamEndsWithItsContext(t *testing.T) {
 	ns := island(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

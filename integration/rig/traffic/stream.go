@@ -29,7 +29,10 @@ type StreamConfig struct {
 	// Drain is how long to wait for packets after the last one was sent,
 	// 0 is one second. It ends early when all arrived.
 	Drain time.Duration
-	// Scatter sends each packet at a random time within its interval. Sources
+	// Train is how many packets are sent at once, Interval from train to train; 0
+	// is one.
+	Train int
+	// Scatter sends each packet (or train) at a random time within its interval. Sources
 	// in step with each other and with a queue would otherwise decide by their
 	// phase who loses.
 	Scatter bool
@@ -90,7 +93,7 @@ func (cfg StreamConfig) validate() error {
 		return fmt.Errorf("stream: payload of %d bytes, at least %d needed", cfg.Payload, probeSize)
 	case cfg.Interval <= 0 || cfg.Duration <= 0:
 		return errors.New("stream: interval and duration must be positive")
-	case cfg.Duration/cfg.Interval >= maxPackets:
+	case cfg.Train < 0 || int64(cfg.Duration/cfg.Interval) >= maxPackets/int64(cfg.train()):
 		return errors.New("stream: too many packets")
 	}
 	return nil
@@ -98,8 +101,10 @@ func (cfg StreamConfig) validate() error {
 
 // first returns the number of the first packet that counts.
 func (cfg StreamConfig) first() uint64 {
-	return uint64((cfg.Warmup + cfg.Interval - 1) / cfg.Interval)
+	return uint64((cfg.Warmup+cfg.Interval-1)/cfg.Interval) * uint64(cfg.train())
 }
+
+func (cfg StreamConfig) train() int { return max(1, cfg.Train) }
 
 // Stream sends and receives, and returns when both ends are done. That the
 // context ends is not an error: the result then is what was sent until then.

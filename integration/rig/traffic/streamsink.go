@@ -45,7 +45,7 @@ func listenStream(ctx context.Context, cfg StreamConfig) (*streamSink, error) {
 		})
 		return errors.Join(controlErr, err)
 	}}
-	s := &streamSink{cfg: cfg, seen: make([]uint64, cfg.Duration/cfg.Interval/64+2)}
+	s := &streamSink{cfg: cfg, seen: make([]uint64, (int(cfg.Duration/cfg.Interval)+1)*cfg.train()/64+2)}
 	err := cfg.To.Do(func() error {
 		conn, err := config.ListenPacket(ctx, "udp", cfg.Remote.String())
 		if err == nil {
@@ -128,7 +128,7 @@ func (s *streamSink) result(sent sentStream) StreamResult {
 	over := sent.elapsed - min(sent.elapsed, s.cfg.Warmup)
 	payload := int64(s.cfg.Payload)
 	// From the first packet to the last there is one interval less.
-	span, after := time.Duration(s.end-s.begin), max(0, s.received-1)
+	span, after := time.Duration(s.end-s.begin), max(0, s.received-int64(s.cfg.train()))
 	return StreamResult{
 		Sent:        counted - sent.errors,
 		SendErrors:  sent.errors,

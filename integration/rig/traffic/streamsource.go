@@ -75,13 +75,14 @@ func pace(ctx context.Context, fd int, cfg StreamConfig) (sentStream, error) {
 		if !sleepUntilOr(ctx, due) {
 			break
 		}
-		now := monotonic()
-		sent.lag = max(sent.lag, time.Duration(now-due))
-		probe{seq: sent.packets, sent: now}.put(packet)
-		if !sendOne(fd, packet) && sent.packets >= first {
-			sent.errors++
+		sent.lag = max(sent.lag, time.Duration(monotonic()-due))
+		for range cfg.train() {
+			probe{seq: sent.packets, sent: monotonic()}.put(packet)
+			if !sendOne(fd, packet) && sent.packets >= first {
+				sent.errors++
+			}
+			sent.packets++
 		}
-		sent.packets++
 	}
 	sent.elapsed = time.Duration(monotonic() - start)
 	return sent, nil
