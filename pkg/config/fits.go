@@ -35,6 +35,23 @@ func (d *decoder) fits(p *rawPolicy, out *Policy, c *Config, raw *rawConfig) {
 	}
 	if t.burst.set {
 		d.burstFits(out, t.burst.v, t.burst.at, list)
+		d.burstQueued(out, t.burst.v, t.burst.at, list)
+	}
+}
+
+// MaxQueued is what the queue of a reservation's class can hold, in bytes with the
+// headers of frames. It is the shaper's, and a test of the daemon holds the two
+// together.
+const MaxQueued = 64<<20 - 64<<10
+
+const frameHeader = 14 // bytes
+
+// burstQueued refuses a burst that no queue on its way out can hold (RFC 2211
+// section 4).
+func (d *decoder) burstQueued(out *Policy, burst uint64, at pos, list []*Interface) {
+	m := max(out.Reserve.TSpec.MinUnit, 1)
+	if most := uint64(MaxQueued * float64(m) / float64(m+frameHeader)); len(list) > 0 && burst > most {
+		d.errorf(at, "burst is more than the queue of a reservation can hold (%dB in packets of min_unit): lower burst", most)
 	}
 }
 

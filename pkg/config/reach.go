@@ -13,18 +13,22 @@ type reach struct {
 	protocol         uint8
 	from, to         [2][]netip.Prefix // IPv4, IPv6; empty: that version is not matched
 	fromPort, toPort [][2]uint16       // merged and sorted
+	spaces           [2]space          // the same by IP version, see together.go
 }
 
 // reachable reports a policy that never matches, because an earlier one takes
-// everything it would. It returns the list with this policy added.
+// everything it would, or several do. It returns the list with this policy added.
 func (d *decoder) reachable(p *rawPolicy, out *Policy, earlier []reach) []reach {
 	r := makeReach(p, &out.Match)
 	for i := range earlier {
 		if e := &earlier[i]; e.covers(&r) {
 			d.errorf(p.at, "policy %s can never match: policy %s in line %d comes first and matches all of its traffic; put this one before it, or narrow that one",
 				out.Name, e.policy.name.v, e.policy.at.line)
-			break
+			return append(earlier, r)
 		}
+	}
+	if by := r.together(earlier); len(by) > 0 {
+		d.unreachable(p, out.Name, by)
 	}
 	return append(earlier, r)
 }
@@ -36,6 +40,7 @@ func makeReach(p *rawPolicy, m *Match) reach {
 		if len(from[v]) > 0 && len(to[v]) > 0 {
 			r.from[v], r.to[v] = from[v], to[v]
 		}
+		r.spaces[v] = r.space(v)
 	}
 	return r
 }

@@ -116,6 +116,9 @@ func TestSLSErrors(t *testing.T) {
 		"burst above its level": {
 			soldBy(af31, reserved("tspec: {rate: 1mbit, burst: ^65kB}}")), "more than the 64000B that the sls row of af31 in line 6 has for all of its flows",
 		},
+		"burst above any queue": {
+			link("capacity: 10mbit") + reserved("tspec: {rate: 1mbit, burst: ^60MiB}}"), "the queue of a reservation can hold (55009910B in packets of min_unit)",
+		},
 		"rate above its ceiling": {
 			link("capacity: 10mbit, ceilings: {controlled-load: 5%}") + reserved("tspec: {rate: ^501kbit, burst: 10kB}}"), "at most 500kbit, the ceiling of controlled-load",
 		},

@@ -14,6 +14,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
 // sold is testConfig with an SLS table on the network's side.
@@ -174,6 +175,13 @@ func TestLevelsAtEachMinute(t *testing.T) {
 			now += next
 		}
 	})
+}
+
+// What `check` takes for the largest queue is the shaper's.
+func TestCheckKnowsTheQueue(t *testing.T) {
+	if config.MaxQueued != plan.MostQueued {
+		t.Errorf("%d, the shaper has %d", config.MaxQueued, plan.MostQueued)
+	}
 }
 
 // Senders that share a reservation and have different policies: all of them may
