@@ -161,7 +161,7 @@ func BenchmarkFigureReservations(b *testing.B) {
 		n := newNet(b)
 		at := n.source()
 		s := n.shaper(Options{})
-		n.check(s.Set(b.Context(), plan.Plan{Flows: 2 * most, Pool: 2 * most, Interfaces: []plan.Interface{{Name: "qp0", Capacity: 5e9}}}))
+		n.check(s.Set(b.Context(), plan.Plan{Flows: 2 * most, Interfaces: []plan.Interface{{Name: "qp0", Capacity: 5e9}}}))
 		n.listenUDP("10.9.0.2:5004") // what does not fit its buffer is not missed
 		flow := voice
 		flow.Key = packet.MakeKey(packet.ProtoUDP, netip.MustParseAddrPort("10.8.0.2:4000"), netip.MustParseAddrPort("10.9.0.2:5004"))

@@ -18,6 +18,7 @@ type group struct {
 	mark     bool
 	dscp     uint8        // what its members are marked
 	class    plan.ClassID // 0: none
+	load     plan.Load    // of a class that others share too
 	members  map[packet.FlowKey]bool
 	cheated  int // members that may not be policed
 	realTime int
@@ -128,9 +129,7 @@ func (s *Shaper) numberInUse(n uint32) bool {
 func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID) {
 	g := was.group
 	if g == nil {
-		if was.Class != now {
-			p.release(was.Class)
-		}
+		s.vacate(ctx, p, held{was.Class, was.load}, now)
 		return
 	}
 	g.drop(was.Treatment)
@@ -139,9 +138,7 @@ func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID
 		return
 	}
 	delete(p.groups, g.spec.Group)
-	if g.class != now {
-		p.release(g.class)
-	}
+	s.vacate(ctx, p, held{g.class, g.load}, now)
 	if p.ByDSCP {
 		return // the table has none
 	}
@@ -151,8 +148,28 @@ func (s *Shaper) leave(ctx context.Context, p *port, was *flow, now plan.ClassID
 	}
 }
 
+// vacate gives back a class that is not the flow's any more.
+func (s *Shaper) vacate(ctx context.Context, p *port, h held, now plan.ClassID) {
+	switch {
+	case h.class == now:
+	case h.class.SharedBy():
+		s.part(ctx, p, h)
+	default:
+		p.release(h.class)
+	}
+}
+
 // refit brings the class of a group in line with those who are left in it.
 func (s *Shaper) refit(ctx context.Context, p *port, g *group) {
+	if g.class.SharedBy() {
+		load := plan.LoadOf(p.Interface, p.facts, g.whole())
+		if _, err := s.load(ctx, p, g.class, p.loads[g.class].Minus(g.load).Plus(load)); err != nil {
+			s.log.Warn("a class that reserved flows share stays as it was", zap.Stringer("class", g.class), zap.Error(err))
+			return
+		}
+		g.load = load
+		return
+	}
 	if !g.class.Pooled() {
 		return
 	}

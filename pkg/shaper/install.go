@@ -40,11 +40,10 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 	}
 	p.flows[t.Key] = f
 	if g := f.group; g != nil {
-		if g.class != f.Class {
-			p.release(g.class) // the members that still name it are installed next
-		}
-		p.groups[t.Group], g.spec, g.class = g, shared(t), f.Class
+		had := held{g.class, g.load}
+		p.groups[t.Group], g.spec, g.class, g.load = g, shared(t), f.Class, f.load
 		g.add(t)
+		s.vacate(ctx, p, had, f.Class)
 	}
 	if was != nil {
 		if f.group != nil && was.group == f.group {
@@ -59,14 +58,18 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 // place gets ready what a flow needs before it is treated: its class, and its
 // group's policer. The function it returns puts things back.
 func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() error, err error) {
-	had, whole := plan.ClassID(0), f.Treatment
+	var had held
+	whole := f.Treatment
 	if was != nil && was.alone() {
-		had = was.Class
+		had = held{was.Class, was.load}
+		if was.group != nil {
+			had.load = was.group.load
+		}
 	}
 	if f.Grouped() {
 		g, there := p.groups[f.Group]
 		if there {
-			had, whole = g.class, g.with(f.Treatment, was)
+			had, whole = held{g.class, g.load}, g.with(f.Treatment, was)
 		} else {
 			g = newGroup(s.freeNumber(), f.Treatment)
 		}
@@ -84,8 +87,8 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 	// not there any more.
 	reserved := p.after(f, was)
 	own := p.own(whole)
-	if !had.Pooled() {
-		had = 0
+	if !had.class.Pooled() && !had.class.SharedBy() {
+		had = held{}
 	}
 	if err := p.roomFor(whole, had, own, reserved); err != nil {
 		return nil, err
@@ -118,33 +121,39 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 	return undo, nil
 }
 
-// roomFor is room for a treatment, in place of the class it has; own: with a class
-// of its own.
-func (p *port) roomFor(whole plan.Treatment, id plan.ClassID, own bool, reserved plan.Sums) error {
-	var held, rate uint64
-	if id != 0 {
-		held = p.classes[id].Rate
-	}
+// roomFor is room for a treatment, in place of what it has; own: with a class of its
+// own, or a part of one.
+func (p *port) roomFor(whole plan.Treatment, had held, own bool, reserved plan.Sums) error {
+	before, rate := p.rate(had), uint64(0)
 	if own {
-		rate = plan.FlowClass(p.Interface, p.facts, whole, id).Rate
+		rate = plan.FlowClass(p.Interface, p.facts, whole, had.class).Rate
 	}
-	p.rates -= held
+	p.rates -= before
 	err := p.room(rate, reserved)
-	p.rates += held
+	p.rates += before
 	return err
 }
 
 // class gives a flow its class, made for the treatment whole: the one it had,
-// an idle one, or a new one. The function it returns puts things back.
-func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatment, id plan.ClassID) (undo func() error, err error) {
+// an idle one, a new one, or a part of one that others share. The function it
+// returns puts things back.
+func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatment, had held) (undo func() error, err error) {
 	var held uint64
+	id := had.class
+	if id.SharedBy() {
+		if f.group != nil && len(f.group.members) > 0 {
+			return s.join(ctx, p, f, whole, had) // others' rows name it
+		}
+		id = 0 // one of its own, if there is one by now
+	}
 	if id != 0 {
 		held = p.classes[id].Rate
 	}
 	c := plan.FlowClass(p.Interface, p.facts, whole, id)
 	if id == 0 {
-		if id, err = p.free(s.plan.Pool); err != nil {
-			return nil, err
+		id, err = p.free(s.plan.Pool)
+		if err != nil {
+			return s.join(ctx, p, f, whole, had)
 		}
 		c.ID = id
 	}

@@ -61,16 +61,19 @@ func newPort(itf plan.Interface, f plan.Facts, is plan.Port) *port {
 	p := &port{
 		Interface: itf, facts: f, next: plan.FirstPooled,
 		flows: map[packet.FlowKey]*flow{}, groups: map[packet.FlowKey]*group{},
-		classes: map[plan.ClassID]plan.Class{}, taken: map[plan.ClassID]bool{},
+		classes: map[plan.ClassID]plan.Class{}, loads: map[plan.ClassID]plan.Load{}, taken: map[plan.ClassID]bool{},
 	}
 	if itf.Capacity == 0 {
 		return p
 	}
 	p.rates, p.root = plan.Guaranteed(plan.Base(itf, f))
 	for _, c := range is.Classes {
-		if c.ID.Pooled() {
+		switch {
+		case c.ID.Pooled():
 			p.classes[c.ID] = c
 			p.next = max(p.next, c.ID+1)
+		case c.ID.SharedBy():
+			p.classes[c.ID] = c
 		}
 	}
 	return p
@@ -128,7 +131,12 @@ func (p *port) take(f found, pool int) error {
 		g.add(f.Treatment)
 		if whole = g.whole(); !first {
 			f.Class = g.class
-			if g.class.Pooled() { // its rate is counted already
+			switch {
+			case g.class.SharedBy():
+				load := plan.LoadOf(p.Interface, p.facts, whole)
+				p.takeLoad(g.class, p.loads[g.class].Minus(g.load).Plus(load))
+				g.load = load
+			case g.class.Pooled(): // its rate is counted already
 				p.classes[g.class] = plan.FlowClass(p.Interface, p.facts, whole, g.class)
 			}
 			return nil
@@ -140,12 +148,25 @@ func (p *port) take(f found, pool int) error {
 		}
 		return nil
 	}
-	if !f.Class.Pooled() || p.taken[f.Class] { // what shared it may have lost its group
+	if !f.Class.Pooled() && !f.Class.SharedBy() || p.taken[f.Class] { // what shared it may have lost its group
 		id, err := p.free(pool)
-		if err != nil {
+		shared, can := plan.SharedClassOf(whole)
+		switch {
+		case err == nil:
+			f.Class = id
+		case can:
+			f.Class = shared
+		default:
 			return err
 		}
-		f.Class = id
+	}
+	if f.Class.SharedBy() {
+		f.load = plan.LoadOf(p.Interface, p.facts, whole)
+		p.takeLoad(f.Class, p.loads[f.Class].Plus(f.load))
+		if f.group != nil {
+			f.group.class, f.group.load = f.Class, f.load
+		}
+		return nil
 	}
 	p.taken[f.Class] = true
 	p.next = max(p.next, f.Class+1)
@@ -158,6 +179,12 @@ func (p *port) take(f found, pool int) error {
 	return nil
 }
 
+// takeLoad puts the load of a shared class in force on the port.
+func (p *port) takeLoad(id plan.ClassID, now plan.Load) {
+	p.classes[id] = plan.SharedClass(p.Interface, p.facts, id, now)
+	p.count(id, now)
+}
+
 // settle finds the idle classes, once all flows have theirs.
 func (p *port) settle() {
 	used := map[plan.ClassID]bool{}
@@ -167,7 +194,7 @@ func (p *port) settle() {
 	p.taken = nil
 	p.idle = p.idle[:0]
 	for id := range p.classes {
-		if !used[id] {
+		if !used[id] && id.Pooled() {
 			p.idle = append(p.idle, id)
 		}
 	}

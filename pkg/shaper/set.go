@@ -226,7 +226,7 @@ func (s *Shaper) undo(ctx context.Context, facts map[string]plan.Facts, was plan
 	for _, p := range now.Ports {
 		before := was.Port(p.Name)
 		for _, c := range p.Classes {
-			if _, ok := before.Class(c.ID); !ok && before.Root && c.ID.Pooled() {
+			if _, ok := before.Class(c.ID); !ok && before.Root && (c.ID.Pooled() || c.ID.SharedBy()) {
 				ops = append(ops, plan.Op{Kind: plan.DelClass, Interface: p.Name, Class: c})
 			}
 		}

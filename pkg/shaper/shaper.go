@@ -58,7 +58,8 @@ type port struct {
 	facts   plan.Facts
 	flows   map[packet.FlowKey]*flow
 	groups  map[packet.FlowKey]*group   // by plan.Treatment.Group
-	classes map[plan.ClassID]plan.Class // pooled ones, in use or idle, as they are in the kernel
+	classes map[plan.ClassID]plan.Class // pooled and shared ones, in use or idle, as they are in the kernel
+	loads   map[plan.ClassID]plan.Load  // of the shared ones
 	taken   map[plan.ClassID]bool       // while a port is being made: the classes in use
 	idle    []plan.ClassID
 	next    plan.ClassID // the next pooled class to make
@@ -74,8 +75,9 @@ type port struct {
 // flow is a treatment in force.
 type flow struct {
 	plan.Assigned
-	group   *group // nil: none
-	adopted bool   // found at the start, and not asked for since
+	load    plan.Load // of the class that it shares for want of its own
+	group   *group    // nil: none
+	adopted bool      // found at the start, and not asked for since
 }
 
 // New connects to the kernel in the network namespace of the calling thread

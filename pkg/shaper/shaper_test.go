@@ -249,7 +249,9 @@ func TestClassesAreUsedAgain(t *testing.T) {
 			t.Fatalf("got %s, %v", id, err)
 		}
 	}
-	if _, err := install(2); !errors.Is(err, ErrPool) {
+	shaped := voice
+	shaped.Key.SrcPort, shaped.Cheated = 2, true
+	if _, err := s.Install(t.Context(), shaped); !errors.Is(err, ErrPool) {
 		t.Errorf("got %v", err)
 	}
 	key := voice.Key

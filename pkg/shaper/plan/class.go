@@ -36,7 +36,7 @@ func (id ClassID) String() string {
 func (id ClassID) Leaf() ClassID { return id << 16 }
 
 // Pooled tells whether the class is one of those for reserved flows.
-func (id ClassID) Pooled() bool { return id >= FirstPooled && id < FirstLevel }
+func (id ClassID) Pooled() bool { return id >= FirstPooled && id < FirstShared }
 
 // LevelClass is the class of a service level.
 func LevelClass(code uint8) ClassID { return FirstLevel | ClassID(code) }

@@ -122,7 +122,7 @@ func diffClasses(h, w Port) []Op {
 		ops = append(ops, DiffClass(w.Name, was, ok, c)...)
 	}
 	for _, c := range h.Classes {
-		if _, ok := w.Class(c.ID); !ok && !c.ID.Pooled() {
+		if _, ok := w.Class(c.ID); !ok && !c.ID.Pooled() && !c.ID.SharedBy() {
 			ops = append(ops, Op{Kind: DelClass, Interface: w.Name, Class: c})
 		}
 	}

@@ -37,10 +37,18 @@ func Want(p Plan, facts map[string]Facts, flows []Assigned) State {
 			port.Root = true
 			port.Egress.Control = Control
 			port.Classes = append(Base(itf, f), LevelClasses(itf, f, reserved)...)
+			loads := map[ClassID]Load{}
 			for _, flow := range flows {
-				if flow.Interface == itf.Name && flow.Class.Pooled() {
+				switch {
+				case flow.Interface != itf.Name:
+				case flow.Class.Pooled():
 					port.Classes = append(port.Classes, FlowClass(itf, f, flow.Treatment, flow.Class))
+				case flow.Class.SharedBy():
+					loads[flow.Class] = loads[flow.Class].Plus(LoadOf(itf, f, flow.Treatment))
 				}
+			}
+			for id, l := range loads {
+				port.Classes = append(port.Classes, SharedClass(itf, f, id, l))
 			}
 		}
 		s.Ports = append(s.Ports, port)

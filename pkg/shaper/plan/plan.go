@@ -12,11 +12,11 @@ const DefaultFlows = 100_000
 
 // DefaultPool is how many HTB classes an interface may use for reserved flows
 // when a Plan does not say. Adding and deleting classes becomes slow near ten
-// thousand of them, so the pool ends there.
+// thousand of them, so the pool ends there. Further flows share: see shared.go.
 const DefaultPool = 8192
 
 // maxPool keeps pooled minors inside the 16 bits of a class handle.
-const maxPool = uint32(FirstLevel - FirstPooled)
+const maxPool = uint32(FirstShared - FirstPooled)
 
 // Interface is one interface of the configuration.
 type Interface struct {
