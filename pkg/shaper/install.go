@@ -214,32 +214,38 @@ func (s *Shaper) restore(ctx context.Context, facts map[string]plan.Facts, p *po
 // Remove ends a treatment: the flow is an ordinary one from its next packet on,
 // and its class is free for another.
 func (s *Shaper) Remove(ctx context.Context, iface string, key packet.FlowKey) error {
+	_, err := s.Take(ctx, iface, key)
+	return err
+}
+
+// Take is Remove, and returns what the treatment has counted until its end.
+func (s *Shaper) Take(ctx context.Context, iface string, key packet.FlowKey) (Counters, error) {
 	return s.removeIf(ctx, iface, key, func(*flow) bool { return true })
 }
 
-// removeIf is Remove for a flow that is still what the caller thinks.
-func (s *Shaper) removeIf(ctx context.Context, iface string, key packet.FlowKey, still func(*flow) bool) error {
+// removeIf is Take for a flow that is still what the caller thinks.
+func (s *Shaper) removeIf(ctx context.Context, iface string, key packet.FlowKey, still func(*flow) bool) (c Counters, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.managed(iface)
 	if err != nil {
-		return err
+		return c, err
 	}
 	f := p.flows[key]
 	if f == nil || !still(f) {
-		return fmt.Errorf("%s on %s: %w", key, iface, ErrNoFlow)
+		return c, fmt.Errorf("%s on %s: %w", key, iface, ErrNoFlow)
 	}
 	if !p.ByDSCP {
-		err := s.row("delete "+key.String(), func() error { return s.table.Delete(p.facts.Index, key) })
+		err = s.row("delete "+key.String(), func() (err error) { c, err = s.table.Take(p.facts.Index, key); return err })
 		if err != nil && !errors.Is(err, ErrNoFlow) {
-			return err
+			return c, err
 		}
 	}
 	reserved := p.after(nil, f)
 	delete(p.flows, key)
 	s.leave(ctx, p, f, 0)
 	s.relax(ctx, p, reserved)
-	return nil
+	return c, nil
 }
 
 // row is one step on the table of treatments.

@@ -105,7 +105,19 @@ func TestFlowIsMarkedAndClassed(t *testing.T) {
 	if want := (Counters{Packets: 8, Bytes: 1600, Conform: 5, ConformBytes: 1000, Exceed: 3, ExceedBytes: 600}); got != want {
 		t.Errorf("counted %+v", got)
 	}
-	n.check(s.Remove(t.Context(), "qp0", voice.Key))
+	some := map[int]Counters{}
+	n.check(s.SomeCounters([]FlowID{{"qp0", voice.Key.Reverse()}, {"qp0", voice.Key}, {"none", voice.Key}}, func(i int, c Counters) { some[i] = c }))
+	if len(some) != 1 || some[1] != got {
+		t.Errorf("some counters: %+v", some)
+	}
+	last, err := s.Take(t.Context(), "qp0", voice.Key)
+	n.check(err)
+	if last != got {
+		t.Errorf("the last counts are %+v", last)
+	}
+	if _, err := s.Counters("qp0", voice.Key); !errors.Is(err, ErrNoFlow) {
+		t.Errorf("the row is still there: %v", err)
+	}
 	_, err = out.Write(make([]byte, 172))
 	n.check(err)
 	if got := tosOf(t, in); got != 8<<2|2 {

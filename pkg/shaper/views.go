@@ -33,6 +33,43 @@ func (s *Shaper) Counters(iface string, key packet.FlowKey) (Counters, error) {
 	return s.table.Counters(p.facts.Index, key)
 }
 
+// readAtOnce is how many treatments are read while nobody can change one.
+const readAtOnce = 128
+
+// SomeCounters reads those of the treatments of a list, and tells each's place in
+// it; not of one that is not there.
+func (s *Shaper) SomeCounters(list []FlowID, tell func(int, Counters)) error {
+	for at := 0; at < len(list); at += readAtOnce {
+		if err := s.someCounters(list[at:min(at+readAtOnce, len(list))], func(i int, c Counters) { tell(at+i, c) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Shaper) someCounters(list []FlowID, tell func(int, Counters)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	for i, id := range list {
+		p := s.ports[id.Interface]
+		if p == nil {
+			continue
+		}
+		c, err := s.table.Counters(p.facts.Index, id.Key)
+		switch {
+		case errors.Is(err, ErrNoFlow):
+		case err != nil:
+			return err
+		default:
+			tell(i, c)
+		}
+	}
+	return nil
+}
+
 // AllCounters reads those of all treatments.
 func (s *Shaper) AllCounters() (map[FlowID]Counters, error) {
 	s.mu.Lock()
@@ -135,7 +172,7 @@ func (s *Shaper) Reconcile(ctx context.Context) error {
 	var errs []error
 	for _, t := range s.Adopted() {
 		// Looked at again under the lock: it may have been claimed meanwhile.
-		if err := s.removeIf(ctx, t.Interface, t.Key, func(f *flow) bool { return f.adopted }); err != nil && !errors.Is(err, ErrNoFlow) {
+		if _, err := s.removeIf(ctx, t.Interface, t.Key, func(f *flow) bool { return f.adopted }); err != nil && !errors.Is(err, ErrNoFlow) {
 			errs = append(errs, err)
 		}
 	}

@@ -248,11 +248,19 @@ func (t *Table) Put(ifindex int, tr plan.Treatment, class, excess plan.ClassID, 
 
 // Delete removes a treatment: the flow is an ordinary one from the next packet on.
 func (t *Table) Delete(ifindex int, k packet.FlowKey) error {
+	_, err := t.Take(ifindex, k)
+	return err
+}
+
+// Take is Delete, and returns what the row has counted: the kernel reads it as it
+// removes the row.
+func (t *Table) Take(ifindex int, k packet.FlowKey) (Counters, error) {
 	key := keyOf(ifindex, k)
-	if err := t.flows.Delete(raw(&key)); err != nil {
-		return explain("remove a treatment", err)
+	var v treatmentFlow
+	if err := t.flows.LookupAndDeleteWithFlags(raw(&key), raw(&v), ebpf.LookupLock); err != nil {
+		return Counters{}, explain("remove a treatment", err)
 	}
-	return t.counted(k, -1)
+	return v.counters(), t.counted(k, -1)
 }
 
 // Counters reads those of one treatment.
