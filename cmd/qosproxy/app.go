@@ -122,7 +122,7 @@ Exit codes: 0 success, 1 the thing asked for failed, 2 wrong usage.`,
 	root.PersistentFlags().StringVarP(&a.socket, "socket", "s", socket, "control socket of the daemon (env "+socketEnv+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
 	root.AddCommand(a.checkCommand(), a.reloadCommand(), a.versionCommand(), a.rsvpCommand())
-	root.AddCommand(a.reserveCommand(), a.releaseCommand(), a.reservationsCommand())
+	root.AddCommand(a.reserveCommand(), a.releaseCommand(), a.reservationsCommand(), a.accountingCommand())
 	root.AddCommand(a.viewCommands()...)
 	if a.rooms.run != nil {
 		root.AddCommand(a.runCommand())

@@ -111,6 +111,9 @@ func (b *Book) Has(id uint64, r Row) bool {
 	return w != nil && w.id == id
 }
 
+// Serves says whether a row serves any.
+func (b *Book) Serves(r Row) bool { return b.rows[r] != nil }
+
 // Join tells that a row serves the reservation with an ID from now on, for a user,
 // and what it has counted so far: that belongs to whom it served before, if to
 // anybody.
@@ -134,6 +137,25 @@ func (b *Book) Join(now time.Time, id uint64, r Row, u User, counted Usage) {
 		w.part, w.sum = b.partOf(now, a, r, u), b.users.join(now, u)
 		a.rows = append(a.rows, r)
 	}
+}
+
+// Charge has what a row counts from now on put down to a user.
+func (b *Book) Charge(now time.Time, r Row, u User) {
+	if w := b.rows[r]; w != nil && w.of != nil && w.user != u {
+		b.Join(now, w.id, r, u, w.last)
+	}
+}
+
+// RowsOf lists the rows that serve the reservation with an ID.
+func (b *Book) RowsOf(id uint64) (list []Row) {
+	if a := b.branches[id]; a != nil {
+		for _, r := range a.rows {
+			if b.rows[r].id == id {
+				list = append(list, r)
+			}
+		}
+	}
+	return list
 }
 
 // partOf finds or makes the part of an account for a row and a user.
@@ -254,7 +276,14 @@ func (b *Book) throw() {
 		b.totals.Lost++
 		b.totals.LostUsage = b.totals.LostUsage.Plus(b.kept[i].Usage)
 	}
-	b.kept = slices.Delete(b.kept, 0, n)
+	b.shorten(n)
+}
+
+// shorten takes the oldest away. Nothing is moved for it: append makes a new list
+// when this one is used up.
+func (b *Book) shorten(n int) {
+	clear(b.kept[:n])
+	b.kept = b.kept[n:]
 }
 
 func (b *Book) record(now time.Time, a *account) Record {

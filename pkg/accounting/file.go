@@ -114,28 +114,69 @@ func encode(r *Record) fileRecord {
 	return f
 }
 
-// Encode writes the book as a file's contents.
-func (b *Book) Encode(now time.Time) ([]byte, error) {
-	f := file{Version: version, Serial: b.serial, Totals: b.Totals(), Running: []fileRunning{}, Ended: []fileRecord{}, Users: []fileUser{}}
-	for i := range b.kept {
-		f.Ended = append(f.Ended, encode(&b.kept[i]))
-	}
+// Snapshot is a book as it was at one moment, to be written down.
+type Snapshot struct {
+	serial  uint64
+	totals  Totals
+	running []snapshotRunning
+	ended   []Record
+	users   []Sum
+}
+
+type snapshotRunning struct {
+	Record
+	key  string
+	seen time.Time
+	rows []snapshotRow
+}
+
+type snapshotRow struct {
+	Row
+	user User
+	last Usage
+}
+
+// Snapshot takes one.
+func (b *Book) Snapshot(now time.Time) *Snapshot {
+	s := &Snapshot{serial: b.serial, totals: b.Totals(), ended: b.Ended(), users: b.Users(now), running: make([]snapshotRunning, 0, len(b.running))}
 	for _, a := range b.running {
-		r := b.record(now, a)
-		e := fileRunning{fileRecord: encode(&r), Key: a.key, Seen: a.seen.UTC(), Rows: []fileRow{}}
+		e := snapshotRunning{Record: b.record(now, a), key: a.key, seen: a.seen}
 		for _, r := range a.rows {
 			w := b.rows[r]
-			e.Rows = append(e.Rows, fileRow{flowOf(r), w.user, w.last})
+			e.rows = append(e.rows, snapshotRow{r, w.user, w.last})
+		}
+		s.running = append(s.running, e)
+	}
+	return s
+}
+
+// Empty says whether there is nothing to keep.
+func (s *Snapshot) Empty() bool { return s.serial == 0 && len(s.running) == 0 && len(s.users) == 0 }
+
+// Encode writes it as a file's contents.
+func (s *Snapshot) Encode() ([]byte, error) {
+	f := file{Version: version, Serial: s.serial, Totals: s.totals, Running: []fileRunning{}, Ended: []fileRecord{}, Users: []fileUser{}}
+	for i := range s.ended {
+		f.Ended = append(f.Ended, encode(&s.ended[i]))
+	}
+	for i := range s.running {
+		a := &s.running[i]
+		e := fileRunning{fileRecord: encode(&a.Record), Key: a.key, Seen: a.seen.UTC(), Rows: []fileRow{}}
+		for _, r := range a.rows {
+			e.Rows = append(e.Rows, fileRow{flowOf(r.Row), r.user, r.last})
 		}
 		f.Running = append(f.Running, e)
 	}
 	slices.SortFunc(f.Running, func(x, y fileRunning) int { return cmp.Compare(x.Key, y.Key) })
-	for _, s := range b.Users(now) {
-		f.Users = append(f.Users, fileUser{s.User, s.Flows, s.Seconds, s.Usage, s.Peak, s.Seen.UTC()})
+	for _, u := range s.users {
+		f.Users = append(f.Users, fileUser{u.User, u.Flows, u.Seconds, u.Usage, u.Peak, u.Seen.UTC()})
 	}
 	out, err := json.Marshal(f)
 	return append(out, '\n'), err
 }
+
+// Encode writes the book as a file's contents.
+func (b *Book) Encode(now time.Time) ([]byte, error) { return b.Snapshot(now).Encode() }
 
 // Decode reads a file's contents. All of it is right, or it is refused. What ran
 // when it was written waits for its reservation to come again ([Book.Open] with the

@@ -28,7 +28,7 @@ func (b *Book) Strike(through uint64) int {
 	for n < len(b.kept) && b.kept[n].Serial <= through {
 		n++
 	}
-	b.kept = slices.Delete(b.kept, 0, n)
+	b.shorten(n)
 	b.totals.Read += uint64(n)
 	return n
 }

@@ -18,6 +18,7 @@ type UserKind string
 
 // The kinds of users, the best known first.
 const (
+	ByName     UserKind = "user"     // of the configuration, by whatever of these
 	ByIdentity UserKind = "identity" // RFC 3182
 	ByOwner    UserKind = "owner"    // of a reservation by hand
 	ByAddress  UserKind = "address"  // of the data's source

@@ -22,6 +22,7 @@ type Config struct {
 	Console    Console
 	StateDir   string // directory of the reservations made by hand
 	Admission  Admission
+	Accounting Accounting
 	Policies   []Policy // first match wins
 }
 
@@ -120,6 +121,12 @@ type Limits struct {
 	MaxUnacked      uint64 // bytes of one flow that the box acknowledged and the receiver did not
 	RSVPRate        int    // RSVP messages/s accepted
 	Neighbors       int    // RSVP neighbours
+}
+
+// Accounting says what becomes of the records of reservations that have ended.
+type Accounting struct {
+	File string // that they are appended to; "": none
+	Keep int    // so many wait to be read
 }
 
 // Console says where the control API listens.

@@ -101,6 +101,7 @@ func TestFullValues(t *testing.T) {
 				{Name: "others", From: prefixes("10.0.0.0/8", "2001:db8::/32")},
 			},
 		},
+		Accounting: Accounting{Keep: 10000},
 		Policies: []Policy{
 			{
 				Name: "imaging",

@@ -29,6 +29,7 @@ const (
 	defaultSocket     = "/run/qosproxy.sock"
 	defaultStateDir   = "/var/lib/qosproxy"
 	defaultMinUnit    = 64
+	defaultKeep       = 10_000
 	defaultMaxPacket  = 1500
 	af31              = 26
 )
@@ -76,12 +77,14 @@ func (d *decoder) build(r *rawConfig) *Config {
 			RSVPRate:        l.rsvpRate.or(defaultRSVPRate),
 			Neighbors:       l.neighbors.or(defaultNeighbors),
 		},
-		Console:  Console{Socket: r.socket.or(defaultSocket)},
-		StateDir: r.stateDir.or(defaultStateDir),
+		Console:    Console{Socket: r.socket.or(defaultSocket)},
+		StateDir:   r.stateDir.or(defaultStateDir),
+		Accounting: Accounting{File: r.records.v, Keep: r.keep.or(defaultKeep)},
 	}
 	d.limits(&c.Limits, l)
 	d.socket(r.socket)
 	d.stateDir(r.stateDir)
+	d.records(r.records)
 	c.Interfaces = d.interfaces(r)
 	c.Admission = d.admission(r, c)
 	c.Policies = d.policies(r, c)
@@ -116,6 +119,19 @@ func (d *decoder) socket(s opt[string]) {
 		d.errorf(s.at, "socket: %s is a directory: write for example %s", quote(s.v), defaultSocket)
 	case len(s.v) > maxSocket:
 		d.errorf(s.at, "socket: the path has %d bytes, a unix socket's has at most %d: use a shorter one", len(s.v), maxSocket)
+	}
+}
+
+func (d *decoder) records(s opt[string]) {
+	const example = "/var/log/qosproxy-accounting.json"
+	switch {
+	case !s.set:
+	case s.v == "" || s.v[0] != '/':
+		d.errorf(s.at, "file: %s is not an absolute path: write for example %s", quote(s.v), example)
+	case s.v[len(s.v)-1] == '/':
+		d.errorf(s.at, "file: %s is a directory: write for example %s", quote(s.v), example)
+	case len(s.v) > maxPath:
+		d.errorf(s.at, "file: the path has %d bytes, at most %d are possible: use a shorter one", len(s.v), maxPath)
 	}
 }
 

@@ -68,6 +68,8 @@ type rawConfig struct {
 	socket     opt[string]
 	stateDir   opt[string]
 	admission  rawAdmission
+	records    opt[string]
+	keep       opt[int]
 	policies   []rawPolicy
 }
 
@@ -153,6 +155,7 @@ func (d *decoder) config(n ast.Node) *rawConfig {
 		"rsvp":       r.rsvp,
 		"mapping":    r.phbs,
 		"admission":  r.admit,
+		"accounting": r.accounting,
 		"multicast":  r.multicast,
 		"tcp":        r.tcp,
 		"limits":     r.limit,
@@ -258,6 +261,13 @@ func (r *rawConfig) limit(d *decoder, n ast.Node, key string) {
 		"max_unacked":       size(&l.maxUnacked, 64<<10, maxWindow, "a size from 64KiB to 1024MiB, such as 16MiB"),
 		"rsvp_rate":         number(&l.rsvpRate, 1, 1_000_000),
 		"neighbors":         number(&l.neighbors, 1, 1_000_000),
+	})
+}
+
+func (r *rawConfig) accounting(d *decoder, n ast.Node, key string) {
+	d.mapping(n, key, map[string]field{
+		"file": text(&r.records, "the path of a file"),
+		"keep": number(&r.keep, 1, 1_000_000),
 	})
 }
 

@@ -28,8 +28,12 @@ func (s *Server) Handler() http.Handler {
 	get("/v1/rsvp/senders", rows(s, s.backend.RSVPSenders, func(r *RSVPSenderRow) { r.Interfaces = list(r.Interfaces) }))
 	get("/v1/rsvp/reservations", rows(s, s.backend.RSVPReservations, func(r *RSVPReservationRow) { r.Filters = list(r.Filters) }))
 	get("/v1/rsvp/interfaces", rows(s, s.backend.RSVPInterfaces, nil))
+	get("/v1/accounting/users", func(w http.ResponseWriter, _ *http.Request) {
+		s.writeJSON(w, http.StatusOK, list(s.backend.AccountingUsers()))
+	})
 	get("/v1/events", s.events)
 	get("/healthz", s.healthz)
+	s.route(mux, "/v1/accounting", map[string]handler{http.MethodGet: s.accounting, http.MethodDelete: s.accountingRead})
 	s.route(mux, "/v1/reload", map[string]handler{http.MethodPost: s.reload})
 	s.route(mux, "/v1/rsvp/reduce", map[string]handler{http.MethodPost: s.reduce})
 	s.route(mux, "/v1/reservations", map[string]handler{http.MethodGet: s.reservations, http.MethodPost: s.reserve})

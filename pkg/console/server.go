@@ -43,6 +43,12 @@ type Backend interface {
 	// Reduce takes bandwidth away from a reservation in place. Its errors are *Error
 	// with the HTTP status, or faults of the daemon.
 	Reduce(ctx context.Context, r ReductionRequest) (Reduction, error)
+	// Accounting lists the records of reservations: ended ones in the order of their
+	// ends, then those that run. AccountingRead strikes out the ended ones up to a
+	// serial number. AccountingUsers lists the users.
+	Accounting() []AccountingRow
+	AccountingUsers() []AccountingSum
+	AccountingRead(through uint64) AccountingStruck
 	// Events is where changes of sessions and reservations are told.
 	Events() *Hub
 	// Reload reads the config file again. After an error the old config is

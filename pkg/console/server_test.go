@@ -56,7 +56,7 @@ func indent(t *testing.T, data []byte) []byte {
 
 func TestGolden(t *testing.T) {
 	s := console.New(consoletest.Example(), nil, nil)
-	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters", "reservations", "rsvp/neighbors", "rsvp/senders", "rsvp/reservations", "rsvp/interfaces"} {
+	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters", "accounting", "accounting/users", "reservations", "rsvp/neighbors", "rsvp/senders", "rsvp/reservations", "rsvp/interfaces"} {
 		w := ask(t, s, http.MethodGet, "/v1/"+what)
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", what, w.Code, w.Header())
@@ -73,6 +73,7 @@ func TestNothingIsNullThatIsAList(t *testing.T) {
 	}
 	s := console.New(b, nil, nil)
 	for what, want := range map[string][]string{
+		"accounting": {"[]\n"}, "accounting/users": {"[]\n"},
 		"flows": {"[]\n"}, "sessions": {"[]\n"}, "reservations": {"[]\n"},
 		"rsvp/neighbors": {"[]\n"}, "rsvp/interfaces": {"[]\n"}, "rsvp/senders": {`"interfaces":[]`}, "rsvp/reservations": {`"filters":[]`}, "status": {`"problems":[]`}, "stats": {`"queues":[]`, `"left_alone":{}`},
 		"links":    {`"classes":[]`},
@@ -117,6 +118,10 @@ func TestErrors(t *testing.T) {
 		{"PUT", "/v1/reservations", 405, "method_not_allowed"},
 		{"GET", "/v1/reservations/5", 404, "no_reservation"},
 		{"DELETE", "/v1/reservations/5", 404, "no_reservation"},
+		{"POST", "/v1/accounting", 405, "method_not_allowed"},
+		{"GET", "/v1/accounting?state=over", 400, "bad_request"},
+		{"DELETE", "/v1/accounting", 400, "bad_request"},
+		{"DELETE", "/v1/accounting?through=-1", 400, "bad_request"},
 		{"GET", "/", 501, "not_implemented"},
 	} {
 		w := ask(t, s, tt.method, tt.path)
@@ -213,6 +218,9 @@ func TestKeysAreDocumented(t *testing.T) {
 		console.RSVPSenderRow{},
 		console.RSVPReservationRow{},
 		console.RSVPInterfaceRow{},
+		console.AccountingRow{},
+		console.AccountingSum{},
+		console.AccountingStruck{},
 		console.Trace{},
 		console.ReductionRequest{},
 		console.Reduction{},

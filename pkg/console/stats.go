@@ -2,14 +2,15 @@ package console
 
 // Stats is every counter of the daemon. Counters only grow while it runs.
 type Stats struct {
-	Queues    []QueueStats   `json:"queues"`
-	RSVP      RSVPStats      `json:"rsvp"`
-	Inject    InjectStats    `json:"inject"`
-	Shaper    ShaperStats    `json:"shaper"`
-	Cheat     CheatStats     `json:"cheat"`
-	Classify  ClassifyStats  `json:"classify"`
-	Admission AdmissionStats `json:"admission"`
-	Events    EventStats     `json:"events"`
+	Queues     []QueueStats    `json:"queues"`
+	RSVP       RSVPStats       `json:"rsvp"`
+	Inject     InjectStats     `json:"inject"`
+	Shaper     ShaperStats     `json:"shaper"`
+	Cheat      CheatStats      `json:"cheat"`
+	Classify   ClassifyStats   `json:"classify"`
+	Admission  AdmissionStats  `json:"admission"`
+	Accounting AccountingStats `json:"accounting"`
+	Events     EventStats      `json:"events"`
 }
 
 // QueueStats is one NFQUEUE queue.

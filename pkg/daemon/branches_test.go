@@ -75,7 +75,8 @@ func TestBranchesOfAFlow(t *testing.T) {
 
 // byPlace is a kernel that keeps treatments by interface too.
 type byPlace struct {
-	have map[shaper.FlowID]plan.Treatment
+	have    map[shaper.FlowID]plan.Treatment
+	counted map[shaper.FlowID]shaper.Counters
 }
 
 func (k *byPlace) Install(_ context.Context, t plan.Treatment) (plan.ClassID, error) {
@@ -83,9 +84,18 @@ func (k *byPlace) Install(_ context.Context, t plan.Treatment) (plan.ClassID, er
 	return plan.FirstPooled, nil
 }
 
-func (k *byPlace) Remove(_ context.Context, iface string, key packet.FlowKey) error {
+func (k *byPlace) Take(_ context.Context, iface string, key packet.FlowKey) (shaper.Counters, error) {
+	c, err := k.Counters(iface, key)
 	delete(k.have, shaper.FlowID{Interface: iface, Key: key})
-	return nil
+	return c, err
+}
+
+func (k *byPlace) Counters(iface string, key packet.FlowKey) (shaper.Counters, error) {
+	id := shaper.FlowID{Interface: iface, Key: key}
+	if _, ok := k.have[id]; !ok {
+		return shaper.Counters{}, shaper.ErrNoFlow
+	}
+	return k.counted[id], nil
 }
 
 func (k *byPlace) Treatment(iface string, key packet.FlowKey) (plan.Treatment, bool) {

@@ -51,24 +51,25 @@ type Daemon struct {
 	started time.Time
 	state   atomic.Value // string: starting, running, draining
 
-	cfg    atomic.Pointer[config.Config]
-	links  atomic.Pointer[links]
-	flows  *flowTable
-	admit  *admission.Control
-	shape  *shaper.Shaper
-	kernel *countedKernel
-	table  atomic.Pointer[nft.QueueTable]
-	sender *inject.Sender
-	echo   *echo.Pinger
-	rsvp   *rsvpproxy.Proxy
-	tc     *trafficControl
-	hands  *hands
-	events *console.Hub
-	signal signaller // RSVP for those who speak by policy
-	first  *firstHandler
-	cheat  *cheatWorkers
-	queues []*queue
-	pulses []*pulse // of the queues' workers, in their order
+	cfg      atomic.Pointer[config.Config]
+	links    atomic.Pointer[links]
+	flows    *flowTable
+	admit    *admission.Control
+	shape    *shaper.Shaper
+	kernel   *countedKernel
+	table    atomic.Pointer[nft.QueueTable]
+	sender   *inject.Sender
+	echo     *echo.Pinger
+	rsvp     *rsvpproxy.Proxy
+	tc       *trafficControl
+	hands    *hands
+	accounts *accountKeeper
+	events   *console.Hub
+	signal   signaller // RSVP for those who speak by policy
+	first    *firstHandler
+	cheat    *cheatWorkers
+	queues   []*queue
+	pulses   []*pulse // of the queues' workers, in their order
 
 	news     news
 	reloadMu sync.Mutex       // one reload at a time, and none while the clock changes contracts
@@ -131,6 +132,9 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	d.rsvp.SetInterfaces(l.rsvp())
 	d.tc.withdraw = d.withdrawn
 	d.byHand(c)
+	if err := d.keepAccounts(c); err != nil {
+		return nil, errors.Join(err, d.shape.Close(false), d.echo.Close(), d.sender.Close(), d.hands.file.close())
+	}
 	d.first = &firstHandler{
 		flows: d.flows, tc: d.tc, ended: d.news.end, rsvp: d.signal, cheat: d.cheat, links: d.links.Load, log: log,
 		steer: func() steering {

@@ -36,10 +36,13 @@ func (t *trafficControl) bring(ctx context.Context, d debt) {
 
 func (t *trafficControl) tryBring(ctx context.Context, d debt) error {
 	if d.none {
-		err := t.kernel.Remove(ctx, d.Interface, d.Key)
+		c, err := t.kernel.Take(ctx, d.Interface, d.Key)
 		if errors.Is(err, shaper.ErrNoFlow) {
 			// Another was faster: a flow's end is seen by its packets and by RSVP.
-			return nil
+			err = nil
+		}
+		if err == nil {
+			t.taken(d.Interface, d.Key, c)
 		}
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/qosproxy/qosproxy/pkg/accounting"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -51,17 +52,25 @@ func (k *faultyKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassI
 	return 0, nil
 }
 
-func (k *faultyKernel) Remove(_ context.Context, iface string, key packet.FlowKey) error {
+func (k *faultyKernel) Take(_ context.Context, iface string, key packet.FlowKey) (shaper.Counters, error) {
 	if k.fails() {
-		return errFault
+		return shaper.Counters{}, errFault
 	}
 	id := shaper.FlowID{Interface: iface, Key: key}
 	if _, ok := k.have[id]; !ok {
-		return shaper.ErrNoFlow
+		return shaper.Counters{}, shaper.ErrNoFlow
 	}
 	delete(k.have, id)
 	delete(k.adopted, id)
-	return nil
+	return shaper.Counters{}, nil
+}
+
+// Counters never fails: reading undoes nothing.
+func (k *faultyKernel) Counters(iface string, key packet.FlowKey) (shaper.Counters, error) {
+	if _, ok := k.have[shaper.FlowID{Interface: iface, Key: key}]; !ok {
+		return shaper.Counters{}, shaper.ErrNoFlow
+	}
+	return shaper.Counters{}, nil
 }
 
 func (k *faultyKernel) IsAdopted(iface string, key packet.FlowKey) bool {
@@ -89,6 +98,8 @@ type account struct {
 	Left    map[shaper.FlowID]plan.Treatment
 	Rows    map[string]string
 	Cheated map[packet.FlowKey]bool
+	Rates   []float64      // of the records that run
+	Counted map[uint64]int // rows that serve each
 }
 
 type faultRig struct {
@@ -124,6 +135,18 @@ func (r *faultRig) account(t *testing.T) account {
 	for id, o := range r.byKey {
 		a.Owner[id] = o.id
 	}
+	a.Counted = map[uint64]int{}
+	r.trafficControl.account.read(func(b *accounting.Book, now time.Time) {
+		for _, rec := range b.Running(now) {
+			a.Rates = append(a.Rates, rec.Rate)
+		}
+		for id := range r.held {
+			a.Counted[id] = len(b.RowsOf(id))
+		}
+		for id := range r.torn {
+			a.Counted[id] = len(b.RowsOf(id))
+		}
+	})
 	for id := range r.held {
 		a.Held[id] = true
 	}

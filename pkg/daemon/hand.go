@@ -72,6 +72,13 @@ func (h *hands) load(limit int) {
 	}
 }
 
+// claim makes state_dir this daemon's.
+func (h *hands) claim() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.file.claim()
+}
+
 // restore makes again what was loaded. What is over is dropped.
 func (h *hands) restore(ctx context.Context) {
 	h.expire(ctx, h.now())

@@ -89,22 +89,36 @@ func (f *handFile) save(book *byhand.Book) error {
 	if err = errors.Join(f.refused, err); err != nil {
 		return err
 	}
-	if f.lock == nil {
-		if err := os.MkdirAll(f.dir, stateDirMod); err != nil {
-			return fmt.Errorf("state_dir: %w", err)
-		}
-		if err := f.acquire(); err != nil {
-			return err
-		}
-		if _, err := os.Stat(f.path(handKept)); !errors.Is(err, os.ErrNotExist) {
-			f.refused = fmt.Errorf("state_dir: %s has got the reservations of another daemon since this one started: restart it to take them over", f.dir)
-			return f.refused
-		}
+	if err := f.claim(); err != nil {
+		return err
 	}
-	if err := write(f.path(handNew), data); err != nil {
-		return fmt.Errorf("state_dir: %w", errors.Join(err, ignoreMissing(os.Remove(f.path(handNew)))))
+	return f.replace(handNew, handKept, data)
+}
+
+// claim makes the directory this daemon's, if it is not yet.
+func (f *handFile) claim() error {
+	if f.lock != nil {
+		return nil
 	}
-	if err := os.Rename(f.path(handNew), f.path(handKept)); err != nil {
+	if err := os.MkdirAll(f.dir, stateDirMod); err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	if err := f.acquire(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(f.path(handKept)); !errors.Is(err, os.ErrNotExist) {
+		f.refused = fmt.Errorf("state_dir: %s has got the reservations of another daemon since this one started: restart it to take them over", f.dir)
+		return f.refused
+	}
+	return nil
+}
+
+// replace puts a new file in the place of an old one.
+func (f *handFile) replace(temporary, name string, data []byte) error {
+	if err := write(f.path(temporary), data); err != nil {
+		return fmt.Errorf("state_dir: %w", errors.Join(err, ignoreMissing(os.Remove(f.path(temporary)))))
+	}
+	if err := os.Rename(f.path(temporary), f.path(name)); err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}
 	return syncDir(f.dir)

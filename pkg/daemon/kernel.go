@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/shaper"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
@@ -24,12 +25,12 @@ func (k *countedKernel) Install(ctx context.Context, t plan.Treatment) (plan.Cla
 	return id, err
 }
 
-// Remove counts and passes on.
-func (k *countedKernel) Remove(ctx context.Context, iface string, key packet.FlowKey) error {
+// Take counts and passes on.
+func (k *countedKernel) Take(ctx context.Context, iface string, key packet.FlowKey) (shaper.Counters, error) {
 	k.removes.add()
-	err := k.treater.Remove(ctx, iface, key)
+	c, err := k.treater.Take(ctx, iface, key)
 	if err != nil {
 		k.failures.add()
 	}
-	return err
+	return c, err
 }

@@ -43,6 +43,15 @@ func leftovers(adopted []plan.Treatment) (left []plan.Treatment) {
 	return left
 }
 
+// flowIDs names treatments.
+func flowIDs(list []plan.Treatment) []shaper.FlowID {
+	ids := make([]shaper.FlowID, 0, len(list))
+	for i := range list {
+		ids = append(ids, shaper.FlowID{Interface: list[i].Interface, Key: list[i].Key})
+	}
+	return ids
+}
+
 // recover has the network tell what the treatments of an earlier process are
 // for. They are in the ledger already.
 func (d *Daemon) recover(now time.Time, left []plan.Treatment) {
@@ -196,6 +205,8 @@ func (t *trafficControl) disown(iface string, key packet.FlowKey) {
 // reconcile removes the treatments of an earlier process that nobody has asked
 // for again.
 func (d *Daemon) reconcile(ctx context.Context) {
+	d.accounts.look()
+	defer d.accounts.forfeit()
 	left := d.shape.Adopted()
 	if len(left) == 0 {
 		return

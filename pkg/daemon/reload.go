@@ -70,21 +70,26 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	records, err := openAccountFile(c.Accounting.File)
+	if err != nil {
+		return err
+	}
 	p, before := newPolicies(c), d.flows.current()
 	shards := len(d.cheat.handlers)
 	// Once begun it is not given up half-way, whoever asked for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*kernelTimeout)
 	defer cancel()
 	if err := d.setPlan(ctx, wanted(c, p, shards, time.Now())); err != nil {
-		return fmt.Errorf("shaping: %w", err)
+		return errors.Join(fmt.Errorf("shaping: %w", err), closeFile(records))
 	}
 	if err := d.table.Load().SetPrefilters(p.prefilters()); err != nil {
 		back := d.setPlan(ctx, wanted(old, before, shards, time.Now()))
-		return errors.Join(fmt.Errorf("queue rules: %w", err), back)
+		return errors.Join(fmt.Errorf("queue rules: %w", err), back, closeFile(records))
 	}
 	// From here on nothing can fail.
 	d.cfg.Store(c)
 	d.links.Store(l)
+	d.accounts.configure(c.Accounting, records)
 	d.cheat.stripECN.Store(c.TCP.ECN == config.ECNStrip)
 	d.admit.SetPolicy(admissionPolicy(c))
 	d.setLinks(l)

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/qosproxy/qosproxy/pkg/accounting"
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -29,7 +30,9 @@ const kernelTimeout = 5 * time.Second
 // treater is the part of the shaper that traffic control uses.
 type treater interface {
 	Install(context.Context, plan.Treatment) (plan.ClassID, error)
-	Remove(ctx context.Context, iface string, key packet.FlowKey) error
+	// Take removes a treatment and returns what it has counted.
+	Take(ctx context.Context, iface string, key packet.FlowKey) (shaper.Counters, error)
+	Counters(iface string, key packet.FlowKey) (shaper.Counters, error)
 	// Treatment is what is in force; false: nothing.
 	Treatment(iface string, key packet.FlowKey) (plan.Treatment, bool)
 	IsAdopted(iface string, key packet.FlowKey) bool
@@ -66,6 +69,7 @@ type trafficControl struct {
 	freed    counter
 	ousted   counter // made room for others
 	rests    rests
+	account  *accounts
 
 	mu sync.Mutex // held over kernel calls; never while the flow table's lock is
 
@@ -97,6 +101,7 @@ type reservation struct {
 // member is what was done for one sender.
 type member struct {
 	put     plan.Treatment
+	counted accounting.Usage // by its row before it was this reservation's
 	class   plan.ClassID
 	engaged bool // its engine shall do something, though not cheat: its packets are policed
 	started bool // its engine was told to cheat, and has not given it back
@@ -107,6 +112,7 @@ func newTrafficControl() *trafficControl {
 	return &trafficControl{
 		held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, torn: map[uint64]*reservation{},
 		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, uneven: newUneven(),
+		account: newAccounts(accounting.New(accounting.Limits{})),
 	}
 }
 
@@ -145,6 +151,9 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	}
 	now.flow, now.user, now.priority = d.Installed, d.User, d.Priority
 	err := t.replace(ctx, now, t.holders(d.Preempts))
+	if err == nil {
+		t.opened(now) // before what it takes over from others ends
+	}
 	t.settle(now, err == nil)
 	t.succeeded(predecessors, err == nil)
 	t.balance(ctx, now.keys...)
@@ -233,6 +242,7 @@ func (t *trafficControl) programOne(ctx context.Context, now *reservation, key p
 	now.members[key] = m
 	tr, p, shard := t.treatment(key, now)
 	m.engaged = t.engaged(key, now, shard)
+	m.counted = t.countedBefore(now.id, now.iface, key)
 	if tr != m.put {
 		class, err := t.kernel.Install(ctx, tr)
 		if err != nil {
@@ -399,7 +409,7 @@ func (t *trafficControl) Release(id uint64) {
 	defer t.mu.Unlock()
 	r := t.held[id]
 	delete(t.held, id)
-	t.end(id, r, "the reservation has ended")
+	t.end(id, r, whyReleased)
 }
 
 // end gives all of a reservation back that no other has taken over. t.mu is held.
@@ -417,6 +427,7 @@ func (t *trafficControl) end(id uint64, r *reservation, why string) {
 			t.giveBack(ctx, r.iface, key, why)
 		}
 	}
+	t.ended(id, why)
 	t.balance(ctx, r.keys...)
 	t.freed.add()
 }
@@ -443,12 +454,14 @@ func (t *trafficControl) giveBack(ctx context.Context, iface string, key packet.
 		return
 	}
 	t.bring(ctx, debt{Treatment: plain})
+	t.leave(iface, key)
 }
 
 // take removes a flow's treatment altogether.
 func (t *trafficControl) take(ctx context.Context, iface string, key packet.FlowKey) {
 	t.disown(iface, key)
 	t.bring(ctx, debt{Treatment: plan.Treatment{Key: key, Interface: iface}, none: true})
+	t.leave(iface, key) // if it could not be removed
 }
 
 // view returns what was done for a sender in the reservation of an ID.

@@ -17,6 +17,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
@@ -25,6 +26,7 @@ import (
 type fakeKernel struct {
 	have    map[packet.FlowKey]plan.Treatment
 	adopted map[packet.FlowKey]bool
+	counted map[packet.FlowKey]shaper.Counters
 	fail    error
 	// failAfter is how many reservations are installed before it fails; failOnce:
 	// and only then.
@@ -62,12 +64,30 @@ func (k *fakeKernel) Install(_ context.Context, t plan.Treatment) (plan.ClassID,
 	return 0, nil
 }
 
-func (k *fakeKernel) Remove(_ context.Context, _ string, key packet.FlowKey) error {
+func (k *fakeKernel) Take(_ context.Context, iface string, key packet.FlowKey) (shaper.Counters, error) {
 	if k.watch != nil {
 		k.watch(key, plan.Treatment{}, true)
 	}
+	c, err := k.Counters(iface, key)
 	delete(k.have, key)
 	delete(k.adopted, key)
+	delete(k.counted, key)
+	return c, err
+}
+
+func (k *fakeKernel) Counters(_ string, key packet.FlowKey) (shaper.Counters, error) {
+	if _, ok := k.have[key]; !ok {
+		return shaper.Counters{}, shaper.ErrNoFlow
+	}
+	return k.counted[key], nil
+}
+
+func (k *fakeKernel) SomeCounters(list []shaper.FlowID, tell func(int, shaper.Counters)) error {
+	for i, id := range list {
+		if c, err := k.Counters(id.Interface, id.Key); err == nil {
+			tell(i, c)
+		}
+	}
 	return nil
 }
 

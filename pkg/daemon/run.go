@@ -82,7 +82,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if err != nil {
 		// What an earlier process left is not ours to remove.
 		clean := c.OnStop == config.OnStopClean && len(d.shape.Adopted()) == 0
-		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.echo.Close(), d.sender.Close(), d.hands.file.close())
+		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.echo.Close(), d.sender.Close(), d.accounts.lines.close(), d.hands.file.close())
 		if ctx.Err() != nil {
 			return nil // told to stop before it began
 		}
@@ -90,6 +90,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	}
 	left := leftovers(d.shape.Adopted())
 	d.tc.hold(left)
+	d.accounts.resume(flowIDs(left))
 	// Rooms outlive ctx: they are ended one after the other.
 	alive := context.WithoutCancel(ctx)
 	failed := make(chan error, 1)
@@ -110,6 +111,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	if err == nil {
 		tasks.start("heartbeat", func(ctx context.Context) error { d.heartbeat(ctx); return nil })
 		tasks.start("janitor", func(ctx context.Context) error { d.janitor(ctx); return nil })
+		tasks.start("accounting", func(ctx context.Context) error { d.accounts.run(ctx); return nil })
 		tasks.start("interfaces", func(ctx context.Context) error { d.watchLinks(ctx); return nil })
 		tasks.start("clock", func(ctx context.Context) error { d.followClock(ctx); return nil })
 		tasks.start("console", func(ctx context.Context) error { return d.serve(ctx, listener) })
@@ -135,14 +137,16 @@ func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 	if c.OnStop == config.OnStopKeep {
 		d.rsvp.Abandon()
 	}
+	d.accounts.stopping.Store(true)
 	errs := []error{err, rsvp.stop(), tasks.stop()}
 	d.tc.close(c.OnStop == config.OnStopKeep)
+	d.accounts.finish()
 	// The rules before the listeners: a packet queued to nobody passes, one
 	// queued to a listener that has gone is lost.
 	if t := d.table.Load(); t != nil {
 		errs = append(errs, t.Close())
 	}
-	errs = append(errs, queues.stop(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close(), d.hands.file.close())
+	errs = append(errs, queues.stop(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close(), d.accounts.lines.close(), d.hands.file.close())
 	if d.state.Load() != "starting" {
 		d.log.Info("stopped") // a start that failed is told by its error alone
 	}
@@ -195,6 +199,11 @@ func (d *Daemon) hangups(ctx context.Context, hup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			// First, and whatever becomes of the configuration: who has moved the file
+			// away waits for it to be let go.
+			if err := d.accounts.lines.reopen(); err != nil {
+				d.log.Error("the old file of accounting stays in use", zap.Error(err))
+			}
 			if err := d.Reload(ctx); err != nil {
 				d.log.Error("reload refused: the old configuration stays", zap.Error(err))
 			}

@@ -24,7 +24,7 @@ func (t *trafficControl) Torn(id uint64) {
 	r := t.held[id]
 	delete(t.held, id)
 	if r == nil || len(r.keys) == 0 { // nothing is treated that could be taken over
-		t.end(id, r, "the reservation has ended")
+		t.end(id, r, whyTorn)
 		return
 	}
 	t.torn[id] = r
@@ -43,7 +43,7 @@ func (t *trafficControl) expireTorn(id uint64) {
 func (t *trafficControl) dropTorn(r *reservation) {
 	r.expire.Stop()
 	delete(t.torn, r.id)
-	t.end(r.id, r, "the reservation has ended")
+	t.end(r.id, r, whyTorn)
 }
 
 // succeeds lists the reservations on the interface that were taken back and

@@ -29,6 +29,7 @@ func (d *Daemon) Stats() console.Stats {
 			Granted: d.tc.granted.get(), Refused: d.tc.refused.get(), Released: d.tc.freed.get(), Preempted: d.tc.ousted.get(),
 		},
 	}
+	s.Accounting = d.accountingStats()
 	for _, q := range d.queues {
 		s.Queues = append(s.Queues, queueStats(q, q.q.Counters()))
 	}

@@ -36,6 +36,8 @@ type Backend struct {
 	AddedRow        console.ReservationRow
 	Asked           []console.ReservationRequest
 	BeforeAnswers   func() // called before each answer, when set
+	AccountRows     []console.AccountingRow
+	AccountSums     []console.AccountingSum
 }
 
 func (b *Backend) before() {
@@ -168,6 +170,57 @@ func Example() *Backend {
 			Sessions: console.SessionCount{Reserved: 1, Requested: 1},
 			Policies: 3, Links: 2,
 			Problems: []string{"the last reload was refused, the old config is still in use"},
+		},
+		AccountRows: []console.AccountingRow{
+			{
+				Serial: 17, State: console.AccountEnded, Dst: "10.2.0.9", Protocol: "tcp", Dport: 104, Src: "10.1.0.5", Sport: 40100, Style: "ff",
+				Service: "controlled-load", Policy: "imaging", DSCP: 26, PHB: "af31", ReservedBPS: 8_000_000,
+				Begin: "2026-11-26T08:00:00.250Z", End: "2026-11-26T08:02:05.750Z", DurationS: 125.5, Reason: "released",
+				AccountingUsage: console.AccountingUsage{
+					Packets: 81234, Bytes: 121851000, ConformPackets: 81224, ConformBytes: 121836000, ExceedPackets: 10, ExceedBytes: 15000,
+					DroppedPackets: 2, DroppedBytes: 3000,
+				},
+				PeakBPS: 8_120_000, Users: []console.AccountingUser{{User: "alice", Kind: "owner"}},
+				Branches: []console.AccountingBranch{{
+					Interface: "wan0", Src: "10.1.0.5", Sport: 40100, AccountingUser: console.AccountingUser{User: "alice", Kind: "owner"},
+					Begin: "2026-11-26T08:00:00.250Z", End: "2026-11-26T08:02:05.750Z",
+					AccountingUsage: console.AccountingUsage{
+						Packets: 81234, Bytes: 121851000, ConformPackets: 81224, ConformBytes: 121836000, ExceedPackets: 10, ExceedBytes: 15000,
+						DroppedPackets: 2, DroppedBytes: 3000,
+					},
+					PeakBPS: 8_120_000,
+				}},
+			},
+			{
+				State: console.AccountRunning, Dst: "239.1.2.3", Protocol: "udp", Dport: 5004, Src: "10.1.0.7", Sport: 5004, Style: "ff",
+				Service: "guaranteed", Policy: "voice", DSCP: 44, PHB: "voice-admit", ReservedBPS: 88_000,
+				Begin: "2026-11-26T08:01:00.000Z", DurationS: 125, AccountingUsage: console.AccountingUsage{Packets: 12500, Bytes: 2500000, ConformPackets: 12500, ConformBytes: 2500000},
+				PeakBPS: 161_000, Users: []console.AccountingUser{{User: "10.1.0.7", Kind: "address"}},
+				Branches: []console.AccountingBranch{
+					{
+						Interface: "wan0", Src: "10.1.0.7", Sport: 5004, AccountingUser: console.AccountingUser{User: "10.1.0.7", Kind: "address"},
+						Begin: "2026-11-26T08:01:00.000Z", AccountingUsage: console.AccountingUsage{Packets: 6250, Bytes: 1250000, ConformPackets: 6250, ConformBytes: 1250000}, PeakBPS: 80_500,
+					},
+					{
+						Interface: "lan1", Src: "10.1.0.7", Sport: 5004, AccountingUser: console.AccountingUser{User: "10.1.0.7", Kind: "address"},
+						Begin: "2026-11-26T08:01:00.000Z", AccountingUsage: console.AccountingUsage{Packets: 6250, Bytes: 1250000, ConformPackets: 6250, ConformBytes: 1250000}, PeakBPS: 80_500,
+					},
+				},
+			},
+		},
+		AccountSums: []console.AccountingSum{
+			{
+				AccountingUser: console.AccountingUser{User: "10.1.0.7", Kind: "address"}, Running: 2, Reservations: 2, DurationS: 250,
+				AccountingUsage: console.AccountingUsage{Packets: 12500, Bytes: 2500000, ConformPackets: 12500, ConformBytes: 2500000}, PeakBPS: 161_000, Seen: "2026-11-26T08:03:05.000Z",
+			},
+			{
+				AccountingUser: console.AccountingUser{User: "alice", Kind: "owner"}, Reservations: 1, DurationS: 125.5,
+				AccountingUsage: console.AccountingUsage{
+					Packets: 81234, Bytes: 121851000, ConformPackets: 81224, ConformBytes: 121836000, ExceedPackets: 10, ExceedBytes: 15000,
+					DroppedPackets: 2, DroppedBytes: 3000,
+				},
+				PeakBPS: 8_120_000, Seen: "2026-11-26T08:02:05.750Z",
+			},
 		},
 		FlowRows: []console.FlowRow{
 			{
@@ -363,6 +416,14 @@ func exampleStats() console.Stats {
 		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
 		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1, Preempted: 1},
 		Events:    console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},
+		Accounting: console.AccountingStats{
+			Running: 1, Kept: 1, Ended: 17, Read: 14, Lost: 2, LostBytes: 3000, Users: 2, UsersFolded: 1,
+			AccountingUsage: console.AccountingUsage{
+				Packets: 93734, Bytes: 124351000, ConformPackets: 93724, ConformBytes: 124336000, ExceedPackets: 10, ExceedBytes: 15000,
+				DroppedPackets: 2, DroppedBytes: 3000,
+			},
+			LinesLost: 1, SaveErrors: 1,
+		},
 	}
 }
 
@@ -386,4 +447,28 @@ func exampleTrace() console.Trace {
 			},
 		},
 	}
+}
+
+// Accounting returns AccountRows.
+func (b *Backend) Accounting() []console.AccountingRow {
+	b.before()
+	return slices.Clone(b.AccountRows)
+}
+
+// AccountingUsers returns AccountSums.
+func (b *Backend) AccountingUsers() []console.AccountingSum { b.before(); return b.AccountSums }
+
+// AccountingRead strikes out AccountRows.
+func (b *Backend) AccountingRead(through uint64) (out console.AccountingStruck) {
+	b.before()
+	b.AccountRows = slices.DeleteFunc(b.AccountRows, func(r console.AccountingRow) bool {
+		read := r.State == console.AccountEnded && r.Serial <= through
+		if read {
+			out.Struck++
+		} else if r.State == console.AccountEnded {
+			out.Left++
+		}
+		return read
+	})
+	return out
 }

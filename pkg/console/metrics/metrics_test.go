@@ -54,6 +54,11 @@ func TestMetrics(t *testing.T) {
 		`qosproxy_link_level_granted_burst_bytes{level="af31",link="wan0"} 64000`,
 		`qosproxy_link_level_limit_burst_bytes{level="af31",link="wan0"} 96000`,
 		`qosproxy_class_drops_total{kind="best-effort",link="wan0"} 51234`,
+		`qosproxy_accounting_bytes_total{result="conform"} 1.24336e+08`,
+		`qosproxy_accounting_packets_total{result="dropped"} 2`,
+		`qosproxy_accounting_records_total{event="lost"} 2`,
+		`qosproxy_accounting_kept 1`,
+		`qosproxy_accounting_errors_total{to="file"} 1`,
 		`qosproxy_policy_matched_total{policy="imaging"} 9`,
 		`qosproxy_admission_total{decision="refused"} 1`,
 	} {

@@ -24,10 +24,35 @@ func (s sink) stats(st console.Stats) {
 	put(admission, st.Admission.Refused, "refused")
 	put(admission, st.Admission.Released, "released")
 	put(admission, st.Admission.Preempted, "preempted")
+	s.accounting(st.Accounting)
 	put(s.gauge("event_clients", "Clients that follow the events."), st.Events.Clients)
 	put(s.counter("events_sent_total", "Events sent to clients."), st.Events.Sent)
 	put(s.counter("events_lost_total", "Events that a client had no room for."), st.Events.Lost)
 	put(s.counter("event_clients_refused_total", "Clients beyond the limit."), st.Events.Refused)
+}
+
+// accounting has sums only: users and reservations are too many for labels.
+func (s sink) accounting(a console.AccountingStats) {
+	put(s.gauge("accounting_running", "Reservations that are accounted for now."), a.Running)
+	put(s.gauge("accounting_kept", "Records of ended reservations that nobody has read."), a.Kept)
+	put(s.gauge("accounting_users", "Users with a sum of their own."), a.Users)
+	records := s.counter("accounting_records_total", "Records of ended reservations, by what became of them.", "event")
+	put(records, a.Ended, "ended")
+	put(records, a.Read, "read")
+	put(records, a.Lost, "lost")
+	put(s.counter("accounting_lost_bytes_total", "Bytes in the records that nobody has read in time."), a.LostBytes)
+	packets := s.counter("accounting_packets_total", "Packets of reserved flows, by what they were found to be.", "result")
+	bytes := s.counter("accounting_bytes_total", "IP bytes of reserved flows, by what they were found to be.", "result")
+	put(packets, a.ConformPackets, "conform")
+	put(packets, a.ExceedPackets, "exceed")
+	put(packets, a.DroppedPackets, "dropped")
+	put(bytes, a.ConformBytes, "conform")
+	put(bytes, a.ExceedBytes, "exceed")
+	put(bytes, a.DroppedBytes, "dropped")
+	put(s.counter("accounting_users_folded_total", "Users that were added to the others for want of room."), a.UsersFolded)
+	errs := s.counter("accounting_errors_total", "What could not be written, by where to.", "to")
+	put(errs, a.LinesLost, "file")
+	put(errs, a.SaveErrors, "state_dir")
 }
 
 func (s sink) queues(rows []console.QueueStats) {

@@ -53,6 +53,9 @@ func Stats(w io.Writer, s console.Stats) error {
 	}
 	h, c := s.Shaper, s.Cheat
 	t = newTable(w, "admission", fmt.Sprintf("%d granted, %d refused, %d released", s.Admission.Granted, s.Admission.Refused, s.Admission.Released))
+	a := s.Accounting
+	t.row("accounting", fmt.Sprintf("%d running, %d ended (%d kept, %d read, %d lost), %s conform, %s exceed, %s dropped", a.Running, a.Ended, a.Kept, a.Read, a.Lost,
+		size(a.ConformBytes), size(a.ExceedBytes), size(a.DroppedBytes)))
 	t.row("events", fmt.Sprintf("%d clients, %d sent, %d lost, %d clients refused", s.Events.Clients, s.Events.Sent, s.Events.Lost, s.Events.Refused))
 	t.row("first packets", fmt.Sprintf("%d, %d matched, %d unwanted, %d with the table full", s.Classify.Packets, s.Classify.Matched, s.Classify.Unwanted, s.Classify.Full))
 	t.row("treatments", fmt.Sprintf("%d in the kernel, %d installed, %d removed, %d failed, %d of %d classes", h.Treatments, h.Installs, h.Removes, h.Failures, h.ClassesUsed, h.ClassesPool))
