@@ -291,3 +291,26 @@ func TestPreemptForBursts(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// BenchmarkPreempt: one decision at a link with 10,000 reservations, for which a
+// few have to go, and one that nobody makes room for.
+func BenchmarkPreempt(b *testing.B) {
+	for name, setup := range map[string]uint16{"taken": 1, "refused": 0} {
+		b.Run(name, func(b *testing.B) {
+			c := New(NewMemory(), 1<<20, Link{Name: "wan0", Capacity: 1e7, Reservable: 1e7})
+			for i := range 10000 {
+				c.Admit(prior(ID(fmt.Sprint(i)), cl(1000), 1-setup, 1-setup))
+			}
+			r := prior("n", cl(5000), 1, 1)
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := c.AdmitOver(r, anyone); d.Admitted != (setup == 1) {
+					b.Fatalf("%+v", d)
+				}
+				if _, err := c.Release("n"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,234 @@
+package integration
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig/traffic"
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+const (
+	portPrecedence   = 5030 // the sender's box has no policy for it
+	precedenceSource = 4030
+)
+
+const routineVoice = `
+  - name: voice
+    match: {protocol: udp, to_port: 5004}
+    reserve: {role: both, service: controlled-load, tspec: {rate: 160kbit, burst: 8kB, max_packet: 400B}}
+    mark: voice-admit
+`
+
+const precedenceRules = `
+admission:
+  users: [{name: chief}, {name: staff, from: 10.1.0.0/16, rate: 320kbit}]
+  rules:
+    - {name: precedence, match: {to: 10.2.0.0/16, user: chief}, priority: 9}
+    - {name: routine, match: {user: staff}, services: controlled-load, rate: 200kbit, priority: 0}
+`
+
+// precedence are two edges with room for one call on the link between them.
+func (l *lab) precedence(t *testing.T) {
+	t.Helper()
+	one := l.edge(0, routineVoice, precedenceRules)
+	one.capacity = "375kbit" // 300 of it are reservable
+	two := l.edge(1, routineVoice+"  - name: precedence\n    match: {protocol: udp, to_port: 5030}\n"+
+		"    reserve: {role: receiver, tspec: {rate: 160kbit, burst: 8kB, max_packet: 400B}}\n    mark: voice-admit\n", "")
+	slow := func(c config) string { return strings.Replace(c.String(), "refresh: 1s", "refresh: 4s", 1) }
+	l.startAll(t, slow(one), slow(two))
+}
+
+var reservationID = regexp.MustCompile(`reservation (\d+)`)
+
+// reserveCall reserves for precedence voice by hand, and returns what is said of
+// it and what ends it.
+func (b *box) reserveCall(t *testing.T, owner, priority string) (text string, release func()) {
+	t.Helper()
+	_, stdout, stderr := b.cli(t,
+		"reserve", "udp", fmt.Sprintf("%s:%d", addrA, precedenceSource), fmt.Sprintf("%s:%d", addrB, portPrecedence),
+		"--bandwidth", "160kbit", "--burst", "8kB", "--max-packet", "400B", "--mark", "voice-admit", "--owner", owner, "--priority", priority,
+	)
+	text = stdout + stderr
+	id := reservationID.FindStringSubmatch(text)
+	if id == nil {
+		t.Fatalf("%s: %s", b.name, text)
+	}
+	return text, func() {
+		t.Helper()
+		b.must(t, "release", id[1])
+		b.waitNoSession(t, portPrecedence)
+	}
+}
+
+// speak sends packets of voice until it is stopped.
+func (l *lab) speak(t *testing.T, from uint16, to netip.AddrPort) (stop func()) {
+	t.Helper()
+	var c *net.UDPConn
+	err := l.a.Do(func() (err error) {
+		c, err = net.DialUDP("udp", &net.UDPAddr{IP: addrA.AsSlice(), Port: int(from)}, net.UDPAddrFromAddrPort(to))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				_, _ = c.Write(make([]byte, 160)) // nobody listens: the host at the other end says so
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-done
+		_ = c.Close()
+	}
+}
+
+// RFC 3181 and RFC 5865 section 2.3: precedence voice takes the place of routine
+// voice. Routine is best effort at once, all boxes say why, and ResvErr and PathErr
+// have it on the wire; who has no right to precedence gets none. When precedence
+// has ended, routine has its reservation again.
+func TestPrecedenceTakesThePlaceOfRoutineRFC3181(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2, nil)
+	l.watch(t, leftWAN, rightWAN)
+	rsvp := capture(t, l.boxes[0].ns, rightWAN, isRSVP)
+	between := capture(t, l.boxes[1].ns, leftWAN, func(f []byte) bool { return toPort(portVoice)(f) || toPort(portPrecedence)(f) })
+	l.precedence(t)
+	near, far := l.boxes[0], l.boxes[1]
+	end := l.talk(t, portVoice, 70*time.Second)
+	routine := near.waitSession(t, portVoice, console.SessionReserved)
+	far.waitSession(t, portVoice, console.SessionReserved)
+	if routine.User != "staff" {
+		t.Errorf("%+v", routine)
+	}
+	marked := func(port uint16) func([]byte) bool {
+		return func(f []byte) bool { return toPort(port)(f) && dscpOf(f) == dscp.VoiceAdmit }
+	}
+	waitFrame(t, between, "a marked packet of routine voice", marked(portVoice))
+
+	// Somebody without the right, and then the same without precedence.
+	text, release := near.reserveCall(t, "eve", "9")
+	refused := near.waitSession(t, portPrecedence, console.SessionRejected)
+	if !strings.Contains(refused.Error, "code 2 value 3") || !strings.Contains(refused.Error, "owner eve") {
+		t.Errorf("%s\n%+v", text, refused)
+	}
+	release()
+	text, release = near.reserveCall(t, "chief", "0")
+	if full := near.waitSession(t, portPrecedence, console.SessionRejected); !strings.Contains(full.Error, "code 1 value 2") {
+		t.Errorf("%s\n%+v", text, full)
+	}
+	release()
+	if now := near.waitSession(t, portVoice, console.SessionReserved); now.Class != routine.Class {
+		t.Errorf("routine was disturbed: %+v, was %+v", now, routine)
+	}
+
+	defer l.speak(t, precedenceSource, at(addrB, portPrecedence))()
+	begin := time.Now()
+	_, release = near.reserveCall(t, "chief", "9")
+	if row := near.waitSession(t, portPrecedence, console.SessionReserved); row.User != "chief" {
+		t.Errorf("%+v", row)
+	}
+	// Routine has lost its class and says to whom.
+	lost := near.waitSession(t, portVoice, console.SessionRejected)
+	if lost.Class != "" || !strings.Contains(lost.Error, "preempted by udp") || !strings.Contains(lost.Error, fmt.Sprintf(":%d", portPrecedence)) || !strings.Contains(lost.Error, "of user chief (priority 9)") {
+		t.Errorf("%+v", lost)
+	}
+	near.waitFlow(t, portVoice, "best effort, with the reason", func(r console.FlowRow) bool {
+		return r.State == console.FlowWatched && r.ReservedBPS == 0 && r.Class == "" && strings.Contains(r.Reason, "preempted by udp")
+	})
+	if row := far.waitSession(t, portVoice, console.SessionRejected); !strings.Contains(row.Error, "preempted by a reservation of priority 9") {
+		t.Errorf("the receiver's box says %+v", row)
+	}
+	checkPreempted(t, rsvp, begin)
+
+	// Best effort at once: on the link between the boxes there is no packet with
+	// routine's mark after the first with precedence's, but for what was on its way;
+	// and packets go on.
+	waitFrame(t, between, "a marked packet of precedence voice", marked(portPrecedence))
+	time.Sleep(time.Second) // to see enough of what must not be
+	frames, _ := between.Frames()
+	var first time.Time
+	routineSince := 0
+	for _, f := range frames {
+		switch {
+		case first.IsZero():
+			if f.At.After(begin) && marked(portPrecedence)(f.Data) {
+				first = f.At
+			}
+		case toPort(portVoice)(f.Data) && f.At.Sub(first) > 300*time.Millisecond:
+			routineSince++
+			if dscpOf(f.Data) == dscp.VoiceAdmit {
+				t.Fatalf("routine voice still has its mark %v after precedence has it", f.At.Sub(first))
+			}
+		}
+	}
+	if routineSince == 0 {
+		t.Error("routine voice does not arrive any more")
+	}
+	if st, err := near.Stats(t.Context()); err != nil || st.Admission.Preempted != 1 {
+		t.Errorf("%+v %v", st.Admission, err)
+	}
+
+	release()
+	for _, b := range l.boxes { // at the receiver's the error stays for Kb*R, 16 s
+		eventually(t, 30*time.Second, b.name+": routine voice is reserved again", func() error {
+			rows, err := b.Sessions(t.Context())
+			for _, r := range rows {
+				if r.Dport == portVoice && r.State == console.SessionReserved && r.Error == "" {
+					return nil
+				}
+			}
+			return fmt.Errorf("%+v %w", rows, err)
+		})
+	}
+	end().check(t)
+}
+
+// checkPreempted looks for the errors on the wire: ResvErr with code 12, PathErr
+// with that within code 36 (RFC 5946 section 3.1.1), both with the priority of the
+// flow that has the place now.
+func checkPreempted(t *testing.T, c *traffic.Capture, begin time.Time) {
+	t.Helper()
+	frames, _ := c.Frames()
+	found := map[wire.MsgType]bool{}
+	for _, f := range frames {
+		m, err := message(f.Data)
+		if err != nil || f.At.Before(begin) || m.Session.DstPort != portVoice || m.ErrorSpec == nil {
+			continue
+		}
+		e := m.ErrorSpec
+		ok := m.Type == wire.ResvErr && e.Code == wire.ErrPreempted || m.Type == wire.PathErr && e.Code == wire.ErrReceiverProxy && e.Value == 1<<8|uint16(wire.ErrPreempted)
+		if !ok || len(m.Policy) != 1 {
+			continue
+		}
+		p, err := wire.ParsePolicy(m.Policy[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, _ := p.Element(wire.PreemptionPriority)
+		if pri, err := wire.ParsePreemption(x); err != nil || pri.Error != wire.PreemptionPreempted || pri.Priority != 9 {
+			t.Errorf("%s: %+v %v", m.Type, pri, err)
+		}
+		found[m.Type] = true
+	}
+	if !found[wire.ResvErr] || !found[wire.PathErr] {
+		t.Errorf("on the wire: %v", found)
+	}
+}
