@@ -100,6 +100,8 @@ type Ledger interface {
 	Entry(id ID) (e Entry, ok bool, err error)
 	// Entries returns a link's entries in the order of their IDs.
 	Entries(link string) ([]Entry, error)
+	// Below returns a link's entries whose hold priority is below one, in any order.
+	Below(link string, hold uint16) ([]Entry, error)
 	// Usage returns what the entries of a link sum up to.
 	Usage(link string) (Usage, error)
 	// Sum returns what an account holds.
@@ -114,11 +116,13 @@ type Memory struct {
 	entries  map[ID]Entry
 	links    map[string]Usage
 	accounts map[Account]int64 // without those that hold nothing
+	// holds counts the entries of a link by their hold priority.
+	holds map[string]map[uint16]int
 }
 
 // NewMemory returns an empty ledger.
 func NewMemory() *Memory {
-	return &Memory{entries: map[ID]Entry{}, links: map[string]Usage{}, accounts: map[Account]int64{}}
+	return &Memory{entries: map[ID]Entry{}, links: map[string]Usage{}, accounts: map[Account]int64{}, holds: map[string]map[uint16]int{}}
 }
 
 // Commit implements [Ledger].
@@ -198,6 +202,28 @@ func (m *Memory) Entries(link string) ([]Entry, error) {
 	return es, nil
 }
 
+// Below implements [Ledger].
+func (m *Memory) Below(link string, hold uint16) ([]Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for h, count := range m.holds[link] {
+		if h < hold {
+			n += count
+		}
+	}
+	if n == 0 { // as a rule, and then there is nothing to look through
+		return nil, nil
+	}
+	es := make([]Entry, 0, n)
+	for _, e := range m.entries {
+		if e.Link == link && e.Request.Priority.Hold < hold {
+			es = append(es, e)
+		}
+	}
+	return es, nil
+}
+
 // Usage implements [Ledger].
 func (m *Memory) Usage(link string) (Usage, error) {
 	m.mu.Lock()
@@ -226,11 +252,26 @@ func (m *Memory) count(e Entry, sign int) {
 	} else {
 		m.links[e.Link] = u
 	}
+	m.countHold(e.Link, e.Request.Priority.Hold, sign)
 	for _, s := range e.Shares {
 		if sum := m.accounts[s.Account] + int64(sign)*s.Amount; sum == 0 {
 			delete(m.accounts, s.Account)
 		} else {
 			m.accounts[s.Account] = sum
 		}
+	}
+}
+
+func (m *Memory) countHold(link string, hold uint16, sign int) {
+	h := m.holds[link]
+	if h == nil {
+		h = map[uint16]int{}
+		m.holds[link] = h
+	}
+	if h[hold] += sign; h[hold] == 0 {
+		delete(h, hold)
+	}
+	if len(h) == 0 {
+		delete(m.holds, link)
 	}
 }

@@ -33,19 +33,12 @@ func (w *wanting) fits(freed []int64, gone Usage) bool {
 // the largest, then the newest. None that is not needed is among them; nil: not
 // even all of them would make room.
 func (w *wanting) victims(candidates []Entry) []Entry {
-	setup := w.entry.Request.Priority.Setup
-	var list []Entry
-	for _, e := range candidates {
-		if e.ID != w.entry.ID && e.Request.Priority.Hold < setup {
+	list := make([]*Entry, 0, len(candidates))
+	for i := range candidates {
+		if e := &candidates[i]; e.ID != w.entry.ID && e.Request.Priority.Hold < w.entry.Request.Priority.Setup {
 			list = append(list, e)
 		}
 	}
-	slices.SortFunc(list, func(a, b Entry) int {
-		return cmp.Or(
-			cmp.Compare(a.Request.Priority.Hold, b.Request.Priority.Hold), cmp.Compare(b.Bandwidth(), a.Bandwidth()),
-			cmp.Compare(len(b.ID), len(a.ID)), cmp.Compare(b.ID, a.ID), // ids count up
-		)
-	})
 	freed, gone := make([]int64, len(w.entry.Shares)), Usage{}
 	count := func(e *Entry, sign int) {
 		for i, s := range w.entry.Shares {
@@ -55,19 +48,30 @@ func (w *wanting) victims(candidates []Entry) []Entry {
 			gone = gone.plus(*e, sign)
 		}
 	}
-	n := 0
-	for ; n < len(list) && !w.fits(freed, gone); n++ {
-		count(&list[n], 1)
+	for _, e := range list {
+		count(e, 1)
 	}
 	if !w.fits(freed, gone) {
 		return nil
 	}
+	clear(freed)
+	gone = Usage{}
+	slices.SortFunc(list, func(a, b *Entry) int {
+		return cmp.Or(
+			cmp.Compare(a.Request.Priority.Hold, b.Request.Priority.Hold), cmp.Compare(b.Bandwidth(), a.Bandwidth()),
+			cmp.Compare(len(b.ID), len(a.ID)), cmp.Compare(b.ID, a.ID), // ids count up
+		)
+	})
+	n := 0
+	for ; !w.fits(freed, gone); n++ { // all of them do
+		count(list[n], 1)
+	}
 	var out []Entry
-	for i := n - 1; i >= 0; i-- { // the most important may stay first of all
-		count(&list[i], -1)
+	for _, e := range slices.Backward(list[:n]) { // the most important may stay first of all
+		count(e, -1)
 		if !w.fits(freed, gone) {
-			count(&list[i], 1)
-			out = append(out, list[i])
+			count(e, 1)
+			out = append(out, *e)
 		}
 	}
 	slices.Reverse(out)
@@ -138,7 +142,7 @@ func (c *Control) candidates(w *wanting, takes func(ID) bool) (list []Entry, err
 		c.mu.RUnlock()
 	}
 	for i, link := range links {
-		entries, err := c.ledger.Entries(link)
+		entries, err := c.ledger.Below(link, w.entry.Request.Priority.Setup)
 		if err != nil {
 			return nil, err
 		}

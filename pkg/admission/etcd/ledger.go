@@ -257,6 +257,11 @@ func (l *Ledger) Entry(id admission.ID) (admission.Entry, bool, error) { return 
 // Entries implements [admission.Ledger]; they are this box's.
 func (l *Ledger) Entries(link string) ([]admission.Entry, error) { return l.mem.Entries(link) }
 
+// Below implements [admission.Ledger], of this box's entries.
+func (l *Ledger) Below(link string, hold uint16) ([]admission.Entry, error) {
+	return l.mem.Below(link, hold)
+}
+
 // Usage implements [admission.Ledger]; it is this box's.
 func (l *Ledger) Usage(link string) (admission.Usage, error) { return l.mem.Usage(link) }
 
