@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -49,12 +50,29 @@ type Short struct {
 // claim is what a reservation counts in one account, and what that may hold.
 type claim struct {
 	Share
-	total float64 // +Inf: no limit
-	of    string  // whose account it is, in words
-	unit  string
-	none  string // why there is nothing, where total is 0
-	user  string // whose account it is; else it is one of the link
+	total   float64 // +Inf: no limit
+	unit    string
+	kind    accountKind
+	service intserv.Service // of accountOfService
+	level   uint8           // of accountOfLevel
+	user    string          // of accountOfUser
+	of      string          // what an account of the link is called, if not by its name
 }
+
+// accountKind tells whose account it is.
+type accountKind uint8
+
+const (
+	accountOfLink accountKind = iota
+	accountOfService
+	accountOfLevel
+	accountOfUser
+)
+
+const (
+	unitRate  = "bytes/s"
+	unitBurst = "bytes of bursts"
+)
 
 // limit is the total in the ledger's units.
 func (c claim) limit() int64 {
@@ -69,17 +87,25 @@ func (c claim) limit() int64 {
 // sold is a lack of resources, too, and not of the right to have them, which is
 // kept apart as the customer's policy (RFC 2998 section 4.1.1, step 8). Nor is there
 // a value for bursts that do not fit.
-func (c claim) refusal(used int64) Decision {
-	if c.user != "" {
-		d := refuse(CodePolicy, ValueExceeded, "user %s has %.0f of %.0f %s left, asked for are %d", c.user, max(0, c.total-float64(used)), c.total, c.unit, c.Amount)
-		d.Denied = Unentitled
-		return d
+func (c claim) refusal(l Link, used int64) Decision {
+	d := Decision{Code: CodeAdmission, Value: ValueBandwidth}
+	of := l.Name
+	switch c.kind {
+	case accountOfService:
+		of = fmt.Sprintf("%s service on %s", c.service, l.Name)
+	case accountOfLevel:
+		if _, d.Reason = l.level(c.level); d.Reason != "" {
+			return d
+		}
+		of = fmt.Sprintf("service level %s of %s", dscp.Name(c.level), l.Name)
+	case accountOfUser:
+		of = "user " + c.user
+		d.Code, d.Value, d.Denied = CodePolicy, ValueExceeded, Unentitled
+	case accountOfLink:
+		of = cmp.Or(c.of, of)
 	}
-	if c.none != "" && c.total <= 0 {
-		return refuse(CodeAdmission, ValueBandwidth, "%s", c.none)
-	}
-	return refuse(CodeAdmission, ValueBandwidth, "%s has %.0f of %.0f %s left, asked for are %d",
-		c.of, max(0, c.total-float64(used)), c.total, c.unit, c.Amount)
+	d.Reason = fmt.Sprintf("%s has %.0f of %.0f %s left, asked for are %d", of, max(0, c.total-float64(used)), c.total, c.unit, c.Amount)
+	return d
 }
 
 // claims lists the accounts of a reservation; the link's is the first. Those
@@ -91,18 +117,15 @@ func (c claim) refusal(used int64) Decision {
 // their (r, b) are within the sums of both.
 func (l Link) claims(r Request, installed intserv.FlowSpec) []claim {
 	service := r.FlowSpec.Service
-	factor := l.overbooking(service)
 	rate := units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))
-	const rates = "bytes/s"
-	list := []claim{
-		{Share: Share{LinkAccount(l.Name), units(float64(rate) / factor)}, total: l.grants(), of: l.Name, unit: rates},
-		{Share: Share{ServiceAccount(l.Name, service), rate}, total: l.ceiling(service), of: fmt.Sprintf("%s service on %s", service, l.Name), unit: rates},
-	}
+	list := append(make([]claim, 0, 5), // with a user's
+		claim{Share: Share{LinkAccount(l.Name), units(float64(rate) / l.overbooking(service))}, total: l.grants(), unit: unitRate},
+		claim{Share: Share{ServiceAccount(l.Name, service), rate}, total: l.ceiling(service), unit: unitRate, kind: accountOfService, service: service})
 	for _, code := range r.levels() {
-		v, none := l.level(code)
-		of := fmt.Sprintf("service level %s of %s", dscp.Name(code), l.Name)
-		list = append(list, claim{Share: Share{LevelAccount(l.Name, code), rate}, total: v.Rate, of: of, unit: rates, none: none},
-			claim{Share: Share{BurstAccount(l.Name, code), units(installed.TSpec.Bucket)}, total: v.Burst, of: of, unit: "bytes of bursts", none: none})
+		v, _ := l.level(code)
+		list = append(list,
+			claim{Share: Share{LevelAccount(l.Name, code), rate}, total: v.Rate, unit: unitRate, kind: accountOfLevel, level: code},
+			claim{Share: Share{BurstAccount(l.Name, code), units(installed.TSpec.Bucket)}, total: v.Burst, unit: unitBurst, kind: accountOfLevel, level: code})
 	}
 	return list
 }
@@ -149,10 +172,10 @@ func (l Link) installed(r Request) intserv.FlowSpec {
 // entry is the line of a reservation in the ledger, and what its accounts may hold.
 func (l Link) entry(r Request) (e Entry, claims []claim) {
 	f := l.installed(r)
-	e = Entry{ID: r.ID, Link: l.Name, Burst: l.burst(f), Request: r}
 	claims = l.claims(r, f)
-	for _, c := range claims {
-		e.Shares = append(e.Shares, c.Share)
+	e = Entry{ID: r.ID, Link: l.Name, Burst: l.burst(f), Request: r, Shares: make([]Share, len(claims), len(claims)+1)}
+	for i := range claims {
+		e.Shares[i] = claims[i].Share
 	}
 	return e, claims
 }

@@ -247,7 +247,7 @@ func (c *Control) record(e Entry, claims []claim, l Link, old Entry, less bool) 
 	no := refuse(CodeAdmission, ValueBandwidth, "%s has no room", short.Account)
 	for _, c := range claims {
 		if c.Account == short.Account {
-			no = c.refusal(short.Used)
+			no = c.refusal(l, short.Used)
 		}
 	}
 	return &no, nil

@@ -285,7 +285,7 @@ func (p *Policy) entry(l Link, r Request) (e Entry, claims []claim) {
 		claims[0].of = fmt.Sprintf("for a setup priority of %d, %s", r.Priority.Setup, l.Name)
 	}
 	if r.User != "" { // whose reservations count in full, whatever a link overbooks
-		u := claim{Share: Share{UserAccount(r.User), claims[1].Amount}, total: p.rate(r.User), of: "user " + r.User, unit: "bytes/s", user: r.User}
+		u := claim{Share: Share{UserAccount(r.User), claims[1].Amount}, total: p.rate(r.User), unit: unitRate, kind: accountOfUser, user: r.User}
 		e.Shares, claims = append(e.Shares, u.Share), append(claims, u)
 	}
 	return e, claims

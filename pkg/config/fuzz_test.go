@@ -18,6 +18,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("interfaces: [2001:db8::1, {name: |\n  x\n}]\n"))
 	f.Add([]byte("- - - - {a: [{"))
 	f.Add([]byte(secured("integrity: [{" + goodKey + ", from: 2027-01-01T00:00:00Z, neighbor: ::1}]")))
+	f.Add([]byte(soldBy("{class: ef, rate: 1mbit, burst: 9kB, from: 22:00, until: '06:00'}, {class: ef, rate: 8mbit, burst: 9kB, from: 06:00, until: 24:00}", reserved(goodTSpec+"}, mark: ef"))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse("f", data)
 		if err == nil {
@@ -49,6 +50,14 @@ func checkInvariants(t *testing.T, c *Config) {
 		zones[i.Zone] = true
 		if i.Reservable > i.Capacity || !validIfName(i.Name) {
 			t.Errorf("interface %+v", i)
+		}
+		if o := i.Overbooking; o != 0 && (o < 1 || o > 10) || i.Ceilings.Guaranteed > i.Reservable || i.Ceilings.ControlledLoad > i.Reservable {
+			t.Errorf("interface %+v", i)
+		}
+		for _, s := range i.SLS {
+			if s.Class > 63 || s.Rate == 0 || s.Burst == 0 || s.From == s.Until || s.From >= day || s.Until > day || i.Capacity > 0 && s.Rate > i.Capacity {
+				t.Errorf("service level %+v of %+v", s, i)
+			}
 		}
 		for _, k := range i.Integrity {
 			if k.ID > maxKeyID || k.Algorithm == "" || k.KeyFile == "" || !k.Until.IsZero() && !k.Until.After(k.From) {

@@ -71,7 +71,7 @@ func TestSLSErrors(t *testing.T) {
 		"no burst":          {soldBy("^{class: af31, rate: 8mbit}", ""), "has no burst"},
 		"class unknown":     {soldBy("{class: ^af51, rate: 8mbit, burst: 64kB}", ""), `unknown PHB "af51"`},
 		"rate in bytes":     {soldBy("{class: af31, rate: ^8MB, burst: 64kB}", ""), "mbit"},
-		"unknown key":       {soldBy("{class: af31, rate: 8mbit, burst: 64kB, ^untill: 08:00}", ""), "did you mean until?"},
+		"unknown key":       {soldBy("{class: af31, rate: 8mbit, burst: 64kB, ^unil: 08:00}", ""), "did you mean until?"},
 		"from alone":        {soldBy("^{class: af31, rate: 8mbit, burst: 64kB, from: 08:00}", ""), "give both"},
 		"no time":           {soldBy("{class: af31, rate: 8mbit, burst: 64kB, from: ^8am, until: 20:00}", ""), "is not a time of day from 00:00 to 23:59"},
 		"24:01":             {soldBy("{class: af31, rate: 8mbit, burst: 64kB, from: 08:00, until: ^24:01}", ""), "from 00:00 to 24:00, such as 08:00"},

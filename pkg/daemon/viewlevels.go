@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"math"
 
 	"go.uber.org/zap"
@@ -66,6 +67,32 @@ func (d *Daemon) levelRows(k *link) (rows []console.LevelRow) {
 	}
 	return rows
 }
+
+// oversold says where more is reserved than the network behind a link carries: its
+// levels have shrunk, by a reload or by the time of day, and what conforms may be
+// lost there until some of it has ended.
+func (d *Daemon) oversold() (out []string) {
+	l := d.links.Load()
+	for i := range l.list {
+		k := &l.list[i]
+		if len(k.cfg.SLS) == 0 {
+			continue
+		}
+		list, err := d.admit.Levels(k.Name)
+		if err != nil {
+			out = append(out, fmt.Sprintf("the ledger does not tell what %s has granted: %v", k.Name, err))
+		}
+		for _, v := range list {
+			if limit := v.Rate.Limit; float64(v.Rate.Granted) > limit*oversoldFrom {
+				out = append(out, fmt.Sprintf("%d bytes/s are reserved in service level %s of %s, and the network behind it carries %.0f now: what conforms may be lost there until reservations end",
+					v.Rate.Granted, dscp.Name(v.DSCP), k.Name, limit))
+			}
+		}
+	}
+	return out
+}
+
+const oversoldFrom = 1 + 1e-5 // rates on the wire are rounded
 
 // timesOf lists when a class has a row; nothing: all day.
 func timesOf(sls []config.ServiceLevel, class uint8) (times []string) {

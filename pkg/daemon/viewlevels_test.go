@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,7 +43,13 @@ func TestLinkRowsOfServicesAndLevels(t *testing.T) {
 	if diff := cmp.Diff(services, d.serviceRows(k)); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
 	}
+	if problems := d.oversold(); len(problems) != 0 {
+		t.Errorf("%q", problems)
+	}
 	r.admit.SetLevels("wan0", []admission.Level{{DSCP: dscp.AF21, Closed: true}})
+	if problems := d.oversold(); len(problems) != 1 || !strings.HasPrefix(problems[0], "600000 bytes/s are reserved in service level af31 of wan0, and the network behind it carries 0 now") {
+		t.Errorf("%q", problems)
+	}
 	rows := d.levelRows(k)
 	if len(rows) != 2 || rows[0].State != console.LevelClosed || rows[1].State != console.LevelUnsold || rows[1].FreeBPS != 0 || rows[1].GrantedBPS != 4_800_000 {
 		t.Errorf("%+v", rows)

@@ -340,7 +340,7 @@ func (d *Daemon) problems() []string {
 	if _, full := d.flows.size(); full > 0 {
 		out = append(out, fmt.Sprintf("%d flows found no room (limits.flows) and passed untouched", full))
 	}
-	return out
+	return append(out, d.oversold()...)
 }
 
 // stale says which keys are used on although they have ended (RFC 2747 section 5.3).
