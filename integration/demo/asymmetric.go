@@ -30,6 +30,7 @@ type measured struct {
 	left     []string // on the machine, after everything was removed
 	wan      [2]wire.Counters
 	took     time.Duration
+	efs      []efResult // of the scenario voice-admit, which has only these and unloaded
 }
 
 // demonstration is a run.
@@ -42,15 +43,15 @@ type demonstration struct {
 	boxes []*box.Box
 }
 
-// runAsymmetric runs the scenario and removes everything, whatever happens.
-func runAsymmetric(ctx context.Context, o Options) (m *measured, err error) {
+// perform runs a scenario and removes everything, whatever happens.
+func perform(ctx context.Context, o Options, run func(*demonstration, context.Context, *leftovers, *measured) error) (m *measured, err error) {
 	d := &demonstration{opts: o, say: newProgress(o.Progress)}
 	watch, err := watchLeftovers()
 	if err != nil {
 		return nil, err
 	}
 	m = &measured{}
-	err = d.run(ctx, watch, m)
+	err = run(d, ctx, watch, m)
 	d.say.printf("removing everything")
 	left, cleanErr := d.remove(watch)
 	if cleanErr == nil && err != nil && len(left) > 0 {
@@ -68,8 +69,9 @@ func runAsymmetric(ctx context.Context, o Options) (m *measured, err error) {
 	return m, nil
 }
 
-func (d *demonstration) run(ctx context.Context, watch *leftovers, m *measured) error {
-	if err := d.build(watch); err != nil {
+// runAsymmetric is the scenario.
+func (d *demonstration) runAsymmetric(ctx context.Context, watch *leftovers, m *measured) error {
+	if err := d.build(watch, rig.Asymmetric(1)); err != nil {
 		return err
 	}
 	d.say.printf("voice alone, on the unloaded path")
@@ -124,7 +126,7 @@ func (d *demonstration) underLoad(ctx context.Context, m *measured) error {
 	if err != nil {
 		return err
 	}
-	if err := d.startBoxes(ctx); err != nil {
+	if err := d.startBoxes(ctx, asymmetricConfigs()); err != nil {
 		return err
 	}
 	if m.after, err = d.measureAll(ctx, after, sourceAfter, callAfter, m); err != nil {
@@ -186,7 +188,7 @@ func (d *demonstration) sayVoice(v traffic.StreamResult) {
 }
 
 // build makes the network, with taps on its WAN.
-func (d *demonstration) build(watch *leftovers) error {
+func (d *demonstration) build(watch *leftovers, cfg wire.Config) error {
 	d.say.printf("building the network: A - box 1 - WAN - box 2 - B, 8 namespaces")
 	var err error
 	if d.work, err = os.MkdirTemp("", "qosproxy-demo-"); err != nil {
@@ -200,7 +202,6 @@ func (d *demonstration) build(watch *leftovers) error {
 	if d.taps, err = openTaps(d.work, d.opts.PcapDir); err != nil {
 		return err
 	}
-	cfg := rig.Asymmetric(1)
 	d.taps.attach(&cfg)
 	if d.net, err = rig.NewTopology(cfg); err != nil {
 		return err

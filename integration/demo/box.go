@@ -44,18 +44,30 @@ func writeConfig(path string, v boxValues) error {
 	return os.WriteFile(path, []byte(text.String()), 0o600)
 }
 
-// startBoxes runs a qosproxy in each box's namespace and waits until both work.
-func (d *demonstration) startBoxes(ctx context.Context) error {
-	d.say.printf("starting qosproxy in box 1 and in box 2")
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
-	defer cancel()
+// configure writes the configuration of a box into a file.
+type configure func(path, stateDir string) error
+
+func asymmetricConfigs() (list []configure) {
 	for i, v := range []boxValues{
 		{Role: "sender", Capacity: boxCapacity},
 		{Role: "receiver", Capacity: boxBack},
 	} {
-		v.Number = i + 1
+		list = append(list, func(path, stateDir string) error {
+			v.Number, v.StateDir = i+1, stateDir
+			return writeConfig(path, v)
+		})
+	}
+	return list
+}
+
+// startBoxes runs a qosproxy in each box's namespace and waits until both work.
+func (d *demonstration) startBoxes(ctx context.Context, configs []configure) error {
+	d.say.printf("starting qosproxy in box 1 and in box 2")
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for i, write := range configs {
 		ns := []*netns.NetNS{d.net.Box1, d.net.Box2}[i]
-		if err := d.startBox(ctx, v, ns); err != nil {
+		if err := d.startBox(ctx, i+1, write, ns); err != nil {
 			return err
 		}
 	}
@@ -67,17 +79,10 @@ func (d *demonstration) startBoxes(ctx context.Context) error {
 	return nil
 }
 
-func (d *demonstration) startBox(ctx context.Context, v boxValues, ns *netns.NetNS) error {
-	name := fmt.Sprintf("box%d", v.Number)
-	dir := d.work
-	if d.opts.PcapDir != "" {
-		dir = d.opts.PcapDir
-	}
-	config, socket := filepath.Join(dir, name+".yaml"), filepath.Join(d.work, name+".sock")
-	// Reservations made by hand are none of the demonstration's: neither those
-	// of a qosproxy of this machine nor those of the other box.
-	v.StateDir = filepath.Join(d.work, name+".state")
-	if err := writeConfig(config, v); err != nil {
+func (d *demonstration) startBox(ctx context.Context, number int, write configure, ns *netns.NetNS) error {
+	name, config := fmt.Sprintf("box%d", number), d.configFile(number)
+	socket := filepath.Join(d.work, name+".sock")
+	if err := write(config, d.stateDir(number)); err != nil {
 		return err
 	}
 	b, err := box.Start(ctx, d.net.Rig, box.Config{Name: name, NS: ns, Program: d.opts.Binary, Config: config, Socket: socket})
@@ -85,6 +90,21 @@ func (d *demonstration) startBox(ctx context.Context, v boxValues, ns *netns.Net
 		d.boxes = append(d.boxes, b)
 	}
 	return err
+}
+
+// configFile is where a box's configuration is written.
+func (d *demonstration) configFile(number int) string {
+	dir := d.work
+	if d.opts.PcapDir != "" {
+		dir = d.opts.PcapDir
+	}
+	return filepath.Join(dir, fmt.Sprintf("box%d.yaml", number))
+}
+
+// stateDir is for reservations made by hand, which are none of the demonstration's:
+// neither those of a qosproxy of this machine nor those of the other box.
+func (d *demonstration) stateDir(number int) string {
+	return filepath.Join(d.work, fmt.Sprintf("box%d.state", number))
 }
 
 // stopBoxes ends box 1, whose tears box 2 then still hears, and box 2.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -39,16 +40,37 @@ type Options struct {
 	phases []phase // instead of all, for tests: with boxes only
 }
 
-const asymmetric = "asymmetric"
+const (
+	asymmetric = "asymmetric"
+	voiceAdmit = "voice-admit"
+)
+
+// scenario is one demonstration: it measures, and tells.
+type scenario struct {
+	name   string
+	run    func(*demonstration, context.Context, *leftovers, *measured) error
+	report func(*measured) *Report
+}
+
+var scenarios = []scenario{
+	{asymmetric, (*demonstration).runAsymmetric, newReport},
+	{voiceAdmit, (*demonstration).runVoiceAdmit, newEFReport},
+}
 
 // Scenarios lists the names that Options.Scenario may have.
-func Scenarios() []string { return []string{asymmetric} }
+func Scenarios() (names []string) {
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
+}
 
 // Run runs a scenario, writes its report to Options.Out, and returns it. It
 // needs root. When ctx ends, or the terminal goes away, everything is removed
 // before Run returns.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	if o.Scenario != asymmetric {
+	i := slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == o.Scenario })
+	if i < 0 {
 		return nil, fmt.Errorf("%w %q: choose one of %s", ErrUnknownScenario, o.Scenario, strings.Join(Scenarios(), ", "))
 	}
 	if os.Geteuid() != 0 {
@@ -67,11 +89,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
 	defer realtime.PutOffCollections()()
-	m, err := runAsymmetric(ctx, o)
+	m, err := perform(ctx, o, scenarios[i].run)
 	if err != nil {
 		return nil, err
 	}
-	report := newReport(m)
+	report := scenarios[i].report(m)
 	if o.JSON {
 		err = report.WriteJSON(o.Out)
 	} else {

@@ -51,8 +51,8 @@ type Target struct {
 
 // Flow is one flow in one phase. What does not apply to its protocol is null.
 type Flow struct {
-	Name              string   `json:"name"`  // imaging or voice
-	Phase             string   `json:"phase"` // unloaded, before, after
+	Name              string   `json:"name"`  // imaging or voice; of voice-admit: admitted call and so on
+	Phase             string   `json:"phase"` // unloaded, before, after; of voice-admit: priority, policer, with -abuse
 	Protocol          string   `json:"protocol"`
 	Src               string   `json:"src"`
 	Sport             uint16   `json:"sport"`
@@ -107,12 +107,7 @@ func newReport(m *measured) *Report {
 		voiceFlow(PhaseBefore, sourceBefore, m.before),
 		voiceFlow(PhaseAfter, sourceAfter, m.after),
 	}
-	for dir, towards := range []string{"B", "A"} {
-		c := &m.wan[dir]
-		r.WAN = append(r.WAN, Direction{
-			Towards: towards, Frames: c.Frames, QueueDrops: c.QueueDrops, MaxQueueDelayUS: micros(c.MaxQueueDelay),
-		})
-	}
+	r.WAN = directions(m)
 	seen := map[[2]string]bool{}
 	for i := range m.results {
 		res := &m.results[i]
@@ -129,6 +124,17 @@ func newReport(m *measured) *Report {
 		}
 	}
 	return r
+}
+
+// directions are the figures of the WAN.
+func directions(m *measured) (list []Direction) {
+	for dir, towards := range []string{"B", "A"} {
+		c := &m.wan[dir]
+		list = append(list, Direction{
+			Towards: towards, Frames: c.Frames, QueueDrops: c.QueueDrops, MaxQueueDelayUS: micros(c.MaxQueueDelay),
+		})
+	}
+	return list
 }
 
 func (r *result) flow() Flow {

@@ -12,14 +12,11 @@ import (
 // WriteTable writes the report for people, in lines of less than 100 columns.
 func (r *Report) WriteTable(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, `Scenario %s: host A - box 1 - WAN - box 2 - host B. WAN: 20 Mbit/s towards B, 256 kbit/s
-back with a queue of 64 kB, 100 ms round trip. A UDP flood of 30 Mbit/s towards B, and bulk traffic
-in the way of the ACKs. The first %g s of each transfer and call under load are not counted.
-`, r.Scenario, r.WarmupS)
-	for _, cc := range []string{"cubic", "bbr"} {
-		r.writeTransfers(&b, cc)
+	if r.Scenario == voiceAdmit {
+		r.writeEF(&b)
+	} else {
+		r.writeAsymmetric(&b)
 	}
-	r.writeVoice(&b)
 	r.writeWAN(&b)
 	r.writeReservations(&b)
 	r.writeTargets(&b)
@@ -33,6 +30,17 @@ in the way of the ACKs. The first %g s of each transfer and call under load are 
 	fmt.Fprintf(&b, "\n%s (%.0f s)\n", verdict, r.DurationS)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func (r *Report) writeAsymmetric(b *strings.Builder) {
+	fmt.Fprintf(b, `Scenario %s: host A - box 1 - WAN - box 2 - host B. WAN: 20 Mbit/s towards B, 256 kbit/s
+back with a queue of 64 kB, 100 ms round trip. A UDP flood of 30 Mbit/s towards B, and bulk traffic
+in the way of the ACKs. The first %g s of each transfer and call under load are not counted.
+`, r.Scenario, r.WarmupS)
+	for _, cc := range []string{"cubic", "bbr"} {
+		r.writeTransfers(b, cc)
+	}
+	r.writeVoice(b)
 }
 
 // find returns the flow of a column, nil if there is none.

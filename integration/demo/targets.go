@@ -68,6 +68,11 @@ func targets(m *measured) []Target {
 		newTarget("voice p99 with boxes, above the unloaded path", m.excess(&m.after), unitTime, atMost, limit),
 		newTarget("reliable transfers with equal SHA-256", whole, "transfers", exactly, wholeOf),
 	)
+	return append(list, standing(m)...)
+}
+
+// standing are the targets of every scenario.
+func standing(m *measured) (list []Target) {
 	if m.rsvp.skipped == "" {
 		// No message at all is not a success.
 		list = append(list, newTarget("RSVP messages that tshark finds right",
