@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 )
 
 func examples(t testing.TB) map[string][]byte {
@@ -57,6 +59,30 @@ func TestFullRefusesWhatItSays(t *testing.T) {
 		_, err := Parse("full.yaml", []byte(strings.Replace(data, line, later, 1)))
 		if err == nil || !strings.Contains(err.Error(), "not in this version") {
 			t.Errorf("%s is not refused as of a later version: %v", later, err)
+		}
+	}
+}
+
+// The example of RFC 5865: admitted and unadmitted telephony on a slow link.
+func TestVoiceAdmitExample(t *testing.T) {
+	c, err := Parse("voice-admit.yaml", examples(t)["voice-admit.yaml"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts, wan := c.Interface("lan0"), c.Interface("wan0")
+	if hosts.Trust != TrustPoliced || len(hosts.Arriving) != 1 || hosts.Arriving[0].Class != dscp.EF || hosts.Arriving[0].Excess != ExcessDrop {
+		t.Errorf("hosts: %+v", hosts)
+	}
+	var codes []uint8
+	for _, l := range wan.SLS {
+		codes = append(codes, l.Class)
+	}
+	if diff := cmp.Diff([]uint8{dscp.EF, dscp.VoiceAdmit, dscp.AF41}, codes); diff != "" || wan.EFModel != EFPriority {
+		t.Errorf("wan0: %v, classes (-want +got):\n%s", wan.EFModel, diff)
+	}
+	for i, mark := range []uint8{dscp.VoiceAdmit, dscp.AF41} {
+		if p := c.Policies[i]; p.DSCP != mark || p.Reserve == nil || !dscp.Admitted(mark) {
+			t.Errorf("policy %s: %+v", p.Name, p)
 		}
 	}
 }

@@ -103,6 +103,13 @@ func (k *byPlace) Treatment(iface string, key packet.FlowKey) (plan.Treatment, b
 	return t, ok
 }
 
+func (k *byPlace) Class(iface string, key packet.FlowKey) plan.ClassID {
+	if k.have[shaper.FlowID{Interface: iface, Key: key}].Reserve {
+		return plan.FirstPooled
+	}
+	return 0
+}
+
 func (k *byPlace) Unclaim(string, packet.FlowKey) {}
 
 func (k *byPlace) IsAdopted(string, packet.FlowKey) bool { return false }

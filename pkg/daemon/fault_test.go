@@ -82,6 +82,13 @@ func (k *faultyKernel) Treatment(iface string, key packet.FlowKey) (plan.Treatme
 	return t, ok
 }
 
+func (k *faultyKernel) Class(iface string, key packet.FlowKey) plan.ClassID {
+	if k.have[shaper.FlowID{Interface: iface, Key: key}].Reserve {
+		return plan.FirstPooled
+	}
+	return 0
+}
+
 func (k *faultyKernel) Unclaim(iface string, key packet.FlowKey) {
 	k.adopted[shaper.FlowID{Interface: iface, Key: key}] = true
 }

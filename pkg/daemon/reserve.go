@@ -35,6 +35,7 @@ type treater interface {
 	Counters(iface string, key packet.FlowKey) (shaper.Counters, error)
 	// Treatment is what is in force; false: nothing.
 	Treatment(iface string, key packet.FlowKey) (plan.Treatment, bool)
+	Class(iface string, key packet.FlowKey) plan.ClassID // that it is in, 0: none
 	IsAdopted(iface string, key packet.FlowKey) bool
 	Unclaim(iface string, key packet.FlowKey) // undoes that Install claimed what was adopted
 }

@@ -33,6 +33,7 @@ type fakeKernel struct {
 	failAfter int
 	failOnce  bool
 	installs  int
+	moved     plan.ClassID // the class of all flows since; 0: as they were
 	watch     func(key packet.FlowKey, t plan.Treatment, removed bool)
 }
 
@@ -94,6 +95,16 @@ func (k *fakeKernel) SomeCounters(list []shaper.FlowID, tell func(int, shaper.Co
 func (k *fakeKernel) Treatment(_ string, key packet.FlowKey) (plan.Treatment, bool) {
 	t, ok := k.have[key]
 	return t, ok
+}
+
+func (k *fakeKernel) Class(_ string, key packet.FlowKey) plan.ClassID {
+	if k.moved != 0 {
+		return k.moved
+	}
+	if k.have[key].Reserve {
+		return plan.FirstPooled
+	}
+	return 0
 }
 
 func (k *fakeKernel) Unclaim(_ string, key packet.FlowKey) { k.adopted[key] = true }

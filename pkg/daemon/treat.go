@@ -83,6 +83,11 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 	m.started = m.started && shard >= 0
 	m.engaged = t.engaged(key, r, shard)
 	if tr == m.put {
+		// Other queues may be in force, and it may be in another one now.
+		if class := t.kernel.Class(r.iface, key); class != m.class {
+			m.class = class
+			t.note(key, r, p)
+		}
 		return
 	}
 	class, err := t.kernel.Install(ctx, tr)

@@ -156,6 +156,16 @@ func (s *Shaper) Treatment(iface string, key packet.FlowKey) (plan.Treatment, bo
 	return plan.Treatment{}, false
 }
 
+// Class is the class that a flow is in, 0 if none: Set may have moved it.
+func (s *Shaper) Class(iface string, key packet.FlowKey) plan.ClassID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ports[iface]; p != nil && p.flows[key] != nil {
+		return p.flows[key].Class
+	}
+	return 0
+}
+
 // Unclaim makes a treatment an earlier process's again, after an Install that was
 // to replace it and then was undone.
 func (s *Shaper) Unclaim(iface string, key packet.FlowKey) {
