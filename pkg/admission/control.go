@@ -116,6 +116,7 @@ func (c *Control) Admit(r Request) Decision { return c.AdmitOver(r, nil) }
 func (c *Control) AdmitOver(r Request, takes func(ID) bool) Decision {
 	c.deciding.Lock()
 	defer c.deciding.Unlock()
+	defer c.Together()()
 	old, had, err := c.ledger.Entry(r.ID)
 	if err != nil {
 		return Decision{Code: CodeTCSystem, Value: ValueLedger, Reason: "ledger: " + err.Error()}

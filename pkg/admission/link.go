@@ -115,6 +115,3 @@ func units(v float64) int64 {
 	}
 	return int64(min(math.Round(v), maxUnits))
 }
-
-// free returns what is left to grant, in bytes/s.
-func (l Link) free(u Usage) float64 { return max(0, l.grants()-float64(u.Bandwidth)) }

@@ -19,7 +19,11 @@ func (c *Control) Usage(link string) (LinkUsage, bool, error) {
 		return LinkUsage{}, false, nil
 	}
 	u, err := c.ledger.Usage(link)
-	return LinkUsage{Link: l, Usage: u, Free: l.free(u)}, true, err
+	if err != nil {
+		return LinkUsage{}, true, err
+	}
+	held, err := c.ledger.Sum(LinkAccount(link)) // of all boxes, if several share it
+	return LinkUsage{Link: l, Usage: u, Free: max(0, l.grants()-float64(held))}, true, err
 }
 
 func (c *Control) link(name string) (Link, bool) {

@@ -100,7 +100,7 @@ func (b *chaosBox) start(seed uint64) {
 		dial: []grpc.DialOption{grpc.WithUnaryInterceptor(f.intercept)},
 	})
 	if err == nil {
-		err = l.SetShared(map[admission.Account]Shared{wan: {"region", limits["region"]}, level: {"sla", limits["sla"]}})
+		err = l.SetShared(map[admission.Account]Shared{wan: {Name: "region", Limit: limits["region"]}, level: {Name: "sla", Limit: limits["sla"]}})
 	}
 	if err != nil {
 		b.c.t.Error(err)
@@ -274,7 +274,7 @@ func (a *auditor) run(ctx context.Context, cl *clientv3.Client) error {
 		}
 		a.mu.Lock()
 		for i, e := range r.Events {
-			_, account, box := keys{prefix: "/test"}.parse(string(e.Kv.Key))
+			account, box := keys{prefix: "/test"}.parse(string(e.Kv.Key))
 			if a.sums[account] == nil {
 				a.sums[account] = map[string]int64{}
 			}

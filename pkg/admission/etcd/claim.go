@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -13,14 +14,13 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/admission"
 )
 
-// maxConflicts is how often a transaction is tried again because another box was
-// faster.
-const maxConflicts = 20
+// maxTries is how often a decision is tried again because of what others ask for
+// and may not get.
+const maxTries = 10
 
 var (
 	errStopped   = errors.New("the ledger has been closed")
-	errContended = fmt.Errorf("other boxes were faster %d times", maxConflicts)
-	errView      = errors.New("what is known has changed")
+	errContended = errors.New("too much changes at once")
 	errMarker    = errors.New("this box's registration has gone")
 )
 
@@ -41,7 +41,7 @@ func (l *Ledger) obtain(asks []ask) (admission.Short, bool, error) {
 	switch {
 	case err != nil:
 		l.counters.Failed++
-		return short, false, fmt.Errorf("shared account %s: %w; what is reserved stays, nothing new is granted until etcd answers", asks[0].pot.name, err)
+		return short, false, fmt.Errorf("shared account %s: %w; what is reserved stays, no more is granted until etcd answers", strings.TrimSuffix(asks[0].pot.name, burstSuffix), err)
 	case !ok:
 		l.counters.Refused++
 	default:
@@ -76,47 +76,83 @@ func (l *Ledger) negotiate(ctx context.Context, asks []ask) (admission.Short, bo
 	case <-ctx.Done():
 		return admission.Short{}, false, errors.New("etcd is slow")
 	}
-	pots, list := make([]*pot, 0, len(asks)), make([]change, 0, len(asks))
-	for _, a := range asks {
-		pots, list = append(pots, a.pot), append(list, change{pot: a.pot, want: a.need, guarded: true, limit: a.limit})
-	}
-	fresh, last := false, error(nil)
-	for conflicts := 0; conflicts <= maxConflicts; {
-		short, fits, known := l.fits(asks)
-		if known && !fits && fresh {
-			return short, false, nil
-		}
+	var last error
+	fresh := false
+	for tries := 0; ; {
+		short, room := l.fits(asks)
 		var err error
-		if !known || !fits {
-			err = l.attempt(ctx, func(ctx context.Context) error { return l.read(ctx, pots) })
-			fresh = err == nil
-		} else {
-			var ok bool
-			err = l.attempt(ctx, func(ctx context.Context) (err error) { ok, err = l.write(ctx, list); return err })
-			switch {
-			case ok:
-				return admission.Short{}, true, nil
-			case errors.Is(err, errView):
-				err, fresh = nil, false
-				conflicts++
-			case err == nil:
-				fresh = true // a transaction that fails reads
-				conflicts++
-				pause(ctx, conflicts)
-			default:
-				// Whether it was done is not known: look.
-				fresh = false
-				l.forget(pots)
+		switch {
+		case room == full && fresh:
+			return short, false, nil
+		case room == crowded && fresh && tries >= maxTries:
+			return short, false, nil // whoever asked was given it, or asks again and again
+		case tries > 2*maxTries:
+			return admission.Short{}, false, errContended
+		case room != enough:
+			if fresh {
+				tries++
+				pause(ctx, tries)
 			}
+			err = l.attempt(ctx, func(ctx context.Context) error { return l.read(ctx, potsOf(asks)) })
+			fresh = err == nil
+		default:
+			var ok bool
+			if err = l.attempt(ctx, func(ctx context.Context) (err error) { ok, err = l.ask(ctx, asks); return err }); ok {
+				return admission.Short{}, true, nil
+			}
+			fresh = err == nil // it has read, whatever came of it
+			tries++
 		}
 		if err != nil {
 			if ctx.Err() != nil || !passing(err) {
 				return admission.Short{}, false, l.trouble(err, last)
 			}
+			// Whether it was done is not known: look.
 			last = err
+			l.forget(potsOf(asks))
 		}
 	}
-	return admission.Short{}, false, errContended
+}
+
+func potsOf(asks []ask) []*pot {
+	list := make([]*pot, 0, len(asks))
+	for _, a := range asks {
+		list = append(list, a.pot)
+	}
+	return list
+}
+
+// ask asks etcd for room: false if there is none, or if this box's line was not
+// what it was thought to be. What was asked for in vain is taken back.
+func (l *Ledger) ask(ctx context.Context, asks []ask) (bool, error) {
+	list := make([]change, 0, len(asks))
+	for _, a := range asks {
+		list = append(list, change{pot: a.pot, want: a.need, limit: a.limit, asks: true})
+	}
+	done, err := l.write(ctx, list)
+	if err != nil || !done {
+		return false, err
+	}
+	if l.granted(asks) {
+		return true, nil
+	}
+	for i := range list {
+		list[i] = change{pot: list[i].pot}
+	}
+	_, err = l.write(ctx, list)
+	return false, err
+}
+
+// granted tells whether etcd counts what was asked for.
+func (l *Ledger) granted(asks []ask) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range asks {
+		if a.pot.sure < a.need {
+			return false
+		}
+	}
+	return true
 }
 
 // attempt gives one exchange half of the time of a decision, so that another
@@ -128,8 +164,8 @@ func (l *Ledger) attempt(ctx context.Context, f func(context.Context) error) err
 }
 
 // pause lets others finish: up to 1, 2, 4, ... 32 ms.
-func pause(ctx context.Context, conflicts int) {
-	t := time.NewTimer(time.Duration(rand.Int64N(int64(time.Millisecond) << min(conflicts-1, 5))))
+func pause(ctx context.Context, tries int) {
+	t := time.NewTimer(time.Duration(rand.Int64N(int64(time.Millisecond) << min(tries-1, 5))))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -153,21 +189,34 @@ func (l *Ledger) refusing() error {
 	return fmt.Errorf("%s for %v (%s)", l.state, time.Since(l.since).Round(time.Second), l.reason)
 }
 
+// room is what an account has for what is asked for.
+type room uint8
+
+const (
+	enough  room = iota
+	crowded      // others ask for it, and may not get it
+	full
+	unknown
+)
+
 // fits tells whether what is asked for finds room, by what is known.
-func (l *Ledger) fits(asks []ask) (short admission.Short, fits, known bool) {
+func (l *Ledger) fits(asks []ask) (short admission.Short, r room) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range asks {
 		if !a.pot.known {
-			return admission.Short{}, false, false
+			return admission.Short{}, unknown
 		}
-	}
-	for _, a := range asks {
-		if others := a.pot.others(l.opts.Box); a.need > a.limit-others {
-			return admission.Short{Account: a.account, Used: others + a.need - a.amount}, false, true
+		hold, count := a.pot.others(l.opts.Box)
+		if a.need <= a.limit-count || r == full {
+			continue
 		}
+		if r = crowded; a.need > a.limit-hold {
+			r = full
+		}
+		short = admission.Short{Account: a.account, Used: hold + a.need - a.amount}
 	}
-	return admission.Short{}, true, true
+	return short, r
 }
 
 // forget has pots read anew before they are relied on.
@@ -185,11 +234,12 @@ func (l *Ledger) forget(pots []*pot) {
 func (l *Ledger) withinQuota(asks []ask) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.opts.Quota <= 0 || l.state == Connected || l.state == Taken || l.state == Closed {
+	if l.state == Connected || l.state == Taken || l.state == Closed {
 		return false
 	}
 	for _, a := range asks {
-		if a.need > a.pot.base+l.opts.Quota || a.need > a.limit-a.pot.others(l.opts.Box) {
+		_, hold := a.pot.others(l.opts.Box)
+		if a.pot.quota <= 0 || a.need > a.pot.base+a.pot.quota || a.need > a.limit-hold {
 			return false
 		}
 	}
@@ -197,16 +247,18 @@ func (l *Ledger) withinQuota(asks []ask) bool {
 	return true
 }
 
-// change is what etcd shall have of this box in one account.
+// change is what etcd shall have of this box in one account: what it holds, or, if
+// it asks, what it wants within a limit.
 type change struct {
-	pot     *pot
-	want    int64
-	guarded bool // only up to limit, and if nobody has taken more since the pot was read
-	limit   int64
+	pot   *pot
+	asks  bool
+	want  int64
+	limit int64
 }
 
-// write tells etcd, all or nothing. It returns false when something has changed
-// meanwhile; the pots are then read. The token is held.
+// write tells etcd, all or nothing. It returns false when this box's line was
+// another one than was thought. The pots are read in any case; what is asked for
+// is granted where pot.sure says so. The token is held.
 func (l *Ledger) write(ctx context.Context, list []change) (bool, error) {
 	l.mu.Lock()
 	cl, lease, marker := l.client, l.lease, l.marker
@@ -214,44 +266,31 @@ func (l *Ledger) write(ctx context.Context, list []change) (bool, error) {
 		l.mu.Unlock()
 		return false, errMarker
 	}
-	for _, c := range list {
-		// The guard vouches for what is known now, which may be more than fits saw.
-		if c.guarded && (!c.pot.known || c.want > c.limit-c.pot.others(l.opts.Box)) {
-			l.mu.Unlock()
-			return false, errView
-		}
-	}
-	for i, c := range list {
-		if !c.guarded {
-			// As it is now: what is granted from here on may rely on what etcd has.
-			list[i].want = l.due(c.pot)
-		}
-	}
 	is := func(key string, rev int64) clientv3.Cmp { return clientv3.Compare(clientv3.ModRevision(key), "=", rev) }
 	cmps := []clientv3.Cmp{is(l.keys.marker(), marker)}
 	var puts []clientv3.Op
 	reads := []clientv3.Op{clientv3.OpGet(l.keys.marker())}
-	grows, before := make([]bool, len(list)), make([]pot, len(list))
+	pots, lines, before := make([]*pot, len(list)), make([]line, len(list)), make([]pot, len(list))
 	for i, c := range list {
 		p, key := c.pot, l.keys.own(c.pot.name)
+		// As it is now: what is granted from here on may rely on what etcd has.
+		due := l.due(p)
+		lines[i] = line{Sum: due, Limit: p.limit}
+		if c.asks && c.want > due {
+			lines[i].Asked = c.want
+		}
 		cmps = append(cmps, is(key, p.mine(l.opts.Box).rev))
-		if grows[i] = c.want > p.mine(l.opts.Box).Sum; grows[i] {
-			puts = append(puts, clientv3.OpPut(l.keys.guard(p.name), l.opts.Box))
-		}
-		if c.guarded {
-			cmps = append(cmps, is(l.keys.guard(p.name), p.guard))
-		}
-		if c.want > 0 {
-			puts = append(puts, clientv3.OpPut(key, text(line{c.want, p.limit}), clientv3.WithLease(lease)))
+		if lines[i].counts() > 0 {
+			puts = append(puts, clientv3.OpPut(key, text(lines[i]), clientv3.WithLease(lease)))
 		} else {
 			puts = append(puts, clientv3.OpDelete(key))
 		}
-		reads = append(reads, l.keys.reads(p.name)...)
-		before[i] = *p
-		p.sure, p.unsure = min(p.sure, c.want), true
+		reads = append(reads, l.keys.reads(p.name))
+		pots[i], before[i] = p, *p
+		p.sure, p.unsure = min(p.sure, lines[i].counts()), true
 	}
 	l.mu.Unlock()
-	resp, err := cl.Txn(ctx).If(cmps...).Then(puts...).Else(reads...).Commit()
+	resp, err := cl.Txn(ctx).If(cmps...).Then(append(puts, reads...)...).Else(reads...).Commit()
 	if err != nil {
 		return false, err
 	}
@@ -260,22 +299,41 @@ func (l *Ledger) write(ctx context.Context, list []change) (bool, error) {
 	if l.marker != marker {
 		return false, errMarker // the lease was found to have ended meanwhile
 	}
-	rev := resp.Header.Revision
+	rev, got := resp.Header.Revision, resp.Responses
+	if resp.Succeeded {
+		got = got[min(len(puts), len(got)):]
+	}
+	if err := l.reread(rev, got, pots); err != nil {
+		return false, err
+	}
 	if !resp.Succeeded {
 		l.counters.Conflicts++
-		for i, c := range list { // nothing was done, for certain
-			c.pot.sure = before[i].sure
-			c.pot.unsure = before[i].unsure || c.pot.limit != before[i].limit
+		for i, p := range pots { // nothing was done, for certain
+			p.sure, p.unsure = before[i].sure, before[i].unsure || p.limit != before[i].limit
 		}
-		return false, l.reread(rev, resp.Responses, list)
+		return false, nil
+	}
+	l.told(list, lines, before)
+	return true, nil
+}
+
+// told notes what a write that is done means. All that was asked for is granted,
+// or nothing. l.mu is held.
+func (l *Ledger) told(list []change, lines []line, before []pot) {
+	all, now := true, time.Now()
+	for _, c := range list {
+		_, count := c.pot.others(l.opts.Box)
+		all = all && (!c.asks || c.want <= c.limit-count)
 	}
 	for i, c := range list {
 		p := c.pot
-		p.put(l.opts.Box, told{line: line{c.want, p.limit}, rev: rev, gone: c.want == 0})
-		if grows[i] {
-			p.guard = max(p.guard, rev)
+		p.sure, p.wrote, p.unsure = lines[i].Sum, now, p.limit != lines[i].Limit
+		if all {
+			p.sure = lines[i].counts()
+		} else {
+			l.counters.Crowded++
 		}
-		p.sure, p.base, p.unsure = c.want, c.want, false
+		p.sure = max(p.sure, min(before[i].sure, lines[i].counts()))
+		p.base = p.sure
 	}
-	return true, nil
 }

@@ -7,17 +7,21 @@
 // as the box:
 //
 //	PREFIX/boxes/BOX          which process speaks for the box
-//	PREFIX/sums/ACCOUNT/BOX   what the box holds of the account
-//	PREFIX/guard/ACCOUNT      written with every increase of any box's sum
+//	PREFIX/sums/ACCOUNT/BOX   what the box holds of the account, and what it asks for
 //
-// An increase is a transaction: it reads all boxes' sums and the guard at one
-// revision, and writes its own sum and the guard only if the guard is still the
-// one that was read. Others can only have decreased theirs meanwhile, so no
-// schedule of boxes grants more than the account has. Every write of a box
-// compares the revision of its own key too: what was sent, given up and then
-// arrives late changes nothing.
+// To grant something a box writes what it would then hold as asked for, and reads
+// all boxes' lines in the same transaction. If what all of them ask for is within
+// the limit at that revision, it is granted, and the next write tells it as held;
+// else the asking is taken back. Writes have an order: of two boxes that want the
+// last of an account, one has the other's asking in what it reads. So no schedule
+// grants more than the account has, nobody waits for others, and a decision takes
+// one exchange however many boxes want the same. What is given back needs no
+// decision and is told a moment later.
 //
-// When the box dies its lease ends, and its sums with it. When it lives but
+// Every write of a box compares the revision of its own line, so that what was
+// sent, given up and then arrives late changes nothing.
+//
+// When the box dies its lease ends, and its lines with it. When it lives but
 // cannot reach etcd for longer than that, its reservations stay and it registers
 // them anew afterwards, whatever the limit is. This, a quota for the time without
 // etcd, and boxes that do not agree on a limit are the only ways in which an

@@ -25,7 +25,10 @@ func TestQuota(t *testing.T) {
 	c := etcdtest.Start(t, 1, false)
 	b := box(t, c, "b", nil)
 	mustTake(t, b, "1", 500)
-	a := box(t, c, "a", func(o *Options) { o.Timeout, o.TTL, o.Quota = 300*time.Millisecond, 60*time.Second, 250 })
+	a := box(t, c, "a", func(o *Options) { o.Timeout, o.TTL = 300*time.Millisecond, 60*time.Second })
+	if err := a.SetShared(map[admission.Account]Shared{level: {Name: "sla", Limit: 1000, Quota: 250}}); err != nil {
+		t.Fatal(err)
+	}
 	mustTake(t, a, "1", 300)
 	c.Kill(0)
 	mustTake(t, a, "2", 150)
@@ -128,7 +131,7 @@ func TestRestartTakesOver(t *testing.T) {
 	if err := commitAnyway(next, "left by an earlier process", 700); err != nil {
 		t.Fatal(err)
 	}
-	if err := next.SetShared(map[admission.Account]Shared{level: {"sla", 1000}}); err != nil {
+	if err := next.SetShared(map[admission.Account]Shared{level: {Name: "sla", Limit: 1000}}); err != nil {
 		t.Fatal(err)
 	}
 	next.Start(10 * time.Second)

@@ -27,37 +27,30 @@ func CheckName(s string) error {
 // keys are the names of what a box reads and writes.
 type keys struct{ prefix, box string }
 
-func (k keys) all() string                 { return k.prefix + "/" }
-func (k keys) marker() string              { return k.prefix + "/boxes/" + k.box }
-func (k keys) guard(account string) string { return k.prefix + "/guard/" + account }
-func (k keys) sums(account string) string  { return k.prefix + "/sums/" + account + "/" }
-func (k keys) own(account string) string   { return k.sums(account) + k.box }
+func (k keys) marker() string             { return k.prefix + "/boxes/" + k.box }
+func (k keys) all() string                { return k.prefix + "/sums/" }
+func (k keys) sums(account string) string { return k.all() + account + "/" }
+func (k keys) own(account string) string  { return k.sums(account) + k.box }
 
-// parse takes a key apart; kind is boxes, guard or sums, or empty for what is
-// none of ours.
-func (k keys) parse(key string) (kind, account, box string) {
-	rest, ok := strings.CutPrefix(key, k.prefix+"/")
-	if !ok {
-		return "", "", ""
+// parse takes the key of a line apart; box is empty for what is none.
+func (k keys) parse(key string) (account, box string) {
+	rest, ok := strings.CutPrefix(key, k.all())
+	account, box, two := strings.Cut(rest, "/")
+	if !ok || !two || account == "" || strings.Contains(box, "/") {
+		return "", ""
 	}
-	p := strings.Split(rest, "/")
-	switch {
-	case len(p) == 2 && p[0] == "boxes":
-		return p[0], "", p[1]
-	case len(p) == 2 && p[0] == "guard":
-		return p[0], p[1], ""
-	case len(p) == 3 && p[0] == "sums":
-		return p[0], p[1], p[2]
-	}
-	return "", "", ""
+	return account, box
 }
 
-// line is the value of a box's sum. Limit is what the box takes the account to
-// have, so that boxes that do not agree are found.
+// line is a box's line in an account.
 type line struct {
-	Sum   int64 `json:"sum"`   // bytes/s
-	Limit int64 `json:"limit"` // bytes/s
+	Sum   int64 `json:"sum"`             // what it holds
+	Asked int64 `json:"asked,omitempty"` // what it would hold, if there is room; more than Sum, or 0
+	Limit int64 `json:"limit"`           // what it takes the account to have: all boxes should agree
 }
+
+// counts is what others must leave to the box.
+func (l line) counts() int64 { return max(l.Sum, l.Asked) }
 
 // maxSum bounds what is believed of another box, so that no sum of them overflows.
 const maxSum = 1 << 50
@@ -67,8 +60,8 @@ func parseLine(b []byte) (line, error) {
 	if err := json.Unmarshal(b, &l); err != nil {
 		return line{}, err
 	}
-	if l.Sum < 0 || l.Sum > maxSum {
-		return line{}, fmt.Errorf("%d is no sum", l.Sum)
+	if l.Sum < 0 || l.Sum > maxSum || l.Asked < 0 || l.Asked > maxSum {
+		return line{}, fmt.Errorf("%s has no sums of an account", b)
 	}
 	return l, nil
 }

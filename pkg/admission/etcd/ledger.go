@@ -87,12 +87,13 @@ func (l *Ledger) SetShared(m map[admission.Account]Shared) error {
 		p.accounts = nil
 	}
 	for a, s := range m {
-		p := l.pots[s.Name]
+		p := l.pots[s.key()]
 		if p == nil {
 			// Another process of this box may have a line there: nothing is sure.
-			p = &pot{name: s.Name, boxes: map[string]told{}, unsure: true}
-			l.pots[s.Name] = p
+			p = &pot{name: s.key(), boxes: map[string]told{}, unsure: true}
+			l.pots[s.key()] = p
 		}
+		p.quota = s.Quota
 		if p.limit != s.Limit {
 			p.limit, p.unsure = s.Limit, true // to be written anew
 		}
@@ -274,7 +275,8 @@ func (l *Ledger) Sum(a admission.Account) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p := l.of[a]; p != nil {
-		return p.others(l.opts.Box) + l.own(p), nil
+		hold, _ := p.others(l.opts.Box)
+		return hold + l.own(p), nil
 	}
 	return l.mem.Sum(a)
 }

@@ -32,7 +32,7 @@ func box(t *testing.T, c *etcdtest.Cluster, name string, change func(*Options)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.SetShared(map[admission.Account]Shared{level: {"sla", 1000}}); err != nil {
+	if err := l.SetShared(map[admission.Account]Shared{level: {Name: "sla", Limit: 1000}}); err != nil {
 		t.Fatal(err)
 	}
 	l.Start(10 * time.Second)
@@ -86,12 +86,12 @@ func sums(t *testing.T, cl *clientv3.Client) map[string]int64 {
 	}
 	out := map[string]int64{}
 	for _, kv := range got.Kvs {
-		_, _, box := keys{prefix: "/test"}.parse(string(kv.Key))
+		_, box := keys{prefix: "/test"}.parse(string(kv.Key))
 		l, err := parseLine(kv.Value)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[box] = l.Sum
+		out[box] = l.counts()
 	}
 	return out
 }
@@ -180,7 +180,7 @@ func TestOutOfReach(t *testing.T) {
 	if took := time.Since(began); ok || err == nil || took > timeout+2*time.Second {
 		t.Errorf("the first refusal came after %v: %v, %v", took, ok, err)
 	}
-	for _, want := range []string{"shared account sla", "out of reach", "what is reserved stays"} {
+	for _, want := range []string{"shared account sla", "out of reach", "what is reserved stays, no more is granted"} {
 		if !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}

@@ -28,9 +28,6 @@ type Options struct {
 
 	TTL     time.Duration // of the lease: whole seconds
 	Timeout time.Duration // a decision waits no longer for etcd
-	// Quota is how much of each shared account may be granted while etcd is out of
-	// reach, beyond what was granted before; bytes/s.
-	Quota int64
 
 	CertFile, KeyFile, CAFile string // empty: no TLS, or what the machine trusts
 	Username, Password        string

@@ -213,7 +213,7 @@ func (l *Ledger) doubt() {
 
 // flush tells etcd what it does not know, and returns how many sums that were.
 func (l *Ledger) flush(ctx context.Context) (n int, err error) {
-	for conflicts := 0; conflicts <= maxConflicts; {
+	for tries := 0; tries <= maxTries; {
 		list, blind, err := l.flushSome(ctx)
 		if err != nil {
 			return n, err
@@ -222,8 +222,8 @@ func (l *Ledger) flush(ctx context.Context) (n int, err error) {
 			return n, nil
 		}
 		if list == 0 {
-			conflicts++
-			pause(ctx, conflicts)
+			tries++
+			pause(ctx, tries)
 		}
 		n += list
 	}
@@ -240,7 +240,10 @@ func (l *Ledger) flushSome(ctx context.Context) (n int, again bool, err error) {
 	}
 	var blind []*pot
 	l.mu.Lock()
-	list := l.untold()
+	list, later := l.untold()
+	if later {
+		time.AfterFunc(settle, l.nudge)
+	}
 	for _, c := range list {
 		if !c.pot.known {
 			blind = append(blind, c.pot)
@@ -285,16 +288,28 @@ func (l *Ledger) due(p *pot) int64 {
 	return want
 }
 
-// untold lists what etcd shall learn. l.mu is held.
-func (l *Ledger) untold() (list []change) {
+// settle is how long a line says that what was granted is asked for, unless
+// something else is told sooner.
+const settle = 50 * time.Millisecond
+
+// untold lists what etcd shall learn. later says that there is more, which can
+// wait until something else is to be told. l.mu is held.
+func (l *Ledger) untold() (list []change, later bool) {
 	for _, p := range l.pots {
-		want := l.due(p)
-		if p.unsure || want != p.sure || p.known && p.mine(l.opts.Box).Sum != want {
-			list = append(list, change{pot: p, want: want})
+		mine, due := p.mine(l.opts.Box), l.due(p)
+		switch {
+		case p.unsure || p.sure != due || p.known && mine.counts() != due:
+			list = append(list, change{pot: p})
+		case p.known && mine.Asked != 0 && p.claim == 0:
+			if time.Since(p.wrote) < settle {
+				later = true
+			} else {
+				list = append(list, change{pot: p})
+			}
 		}
 	}
 	slices.SortFunc(list, func(a, b change) int { return compare(a.pot.name, b.pot.name) })
-	return list[:min(len(list), chunk)]
+	return list[:min(len(list), chunk)], later
 }
 
 // drop forgets pots that no account of this box counts in any more.
@@ -315,15 +330,17 @@ func (l *Ledger) over(list []change) {
 	defer l.mu.Unlock()
 	for _, c := range list {
 		p := c.pot
-		held := p.others(l.opts.Box) + c.want
-		if p.limit <= 0 || held <= p.limit || c.want == 0 {
+		hold, _ := p.others(l.opts.Box)
+		own := l.own(p)
+		held := hold + own
+		if !p.exceeded(held) || own == 0 {
 			p.over = false
 			continue
 		}
 		if !p.over {
 			l.counters.Over++
 			l.opts.Log.Warn("a shared account holds more than it has, since what was reserved here stays",
-				zap.String("account", p.name), zap.Int64("held_bytes_per_s", held), zap.Int64("limit_bytes_per_s", p.limit), zap.Int64("this_box_bytes_per_s", c.want))
+				zap.String("account", p.name), zap.Int64("held", held), zap.Int64("limit", p.limit), zap.Int64("this_box", own))
 		}
 		p.over = true
 	}

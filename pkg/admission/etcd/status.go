@@ -3,6 +3,7 @@ package etcd
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
@@ -26,7 +27,8 @@ type Counters struct {
 	Refused     uint64 // of these, for want of room
 	Failed      uint64 // of these, because etcd did not answer
 	ByQuota     uint64 // granted without etcd
-	Conflicts   uint64 // transactions that came too late and were tried again
+	Crowded     uint64 // asked for in vain, since others asked for the same
+	Conflicts   uint64 // writes that found this box's line to be another one
 	Registered  uint64
 	Lost        uint64 // leases that ended although the box lived
 	Over        uint64 // times that an account held more than it has through what this box told
@@ -46,18 +48,27 @@ type Status struct {
 // AccountStatus is one shared account as this box knows it.
 type AccountStatus struct {
 	Name     string
+	Burst    bool                // bytes of bursts; else bytes/s
 	Accounts []admission.Account // of this box, that count in it
-	Limit    int64               // bytes/s, as this box takes it
-	Held     int64               // bytes/s, by all boxes
+	Limit    int64               // as this box takes it
+	Held     int64               // by all boxes
 	Own      int64               // of these, by this box
+	Over     bool                // more than the limit
 	Boxes    []BoxStatus         // those that hold something, by name
 }
 
 // BoxStatus is what one box holds.
 type BoxStatus struct {
 	Box   string
-	Sum   int64 // bytes/s
-	Limit int64 // bytes/s, as that box takes it; it should be the same for all
+	Sum   int64
+	Limit int64 // as that box takes it; it should be the same for all
+}
+
+func order(burst bool) int {
+	if burst {
+		return 1
+	}
+	return 0
 }
 
 // Status returns what there is to show.
@@ -69,8 +80,11 @@ func (l *Ledger) Status() Status {
 		if len(p.accounts) == 0 {
 			continue
 		}
-		a := AccountStatus{Name: p.name, Accounts: slices.Clone(p.accounts), Limit: p.limit, Own: l.own(p)}
-		a.Held = p.others(l.opts.Box) + a.Own
+		name, burst := strings.CutSuffix(p.name, burstSuffix)
+		a := AccountStatus{Name: name, Burst: burst, Accounts: slices.Clone(p.accounts), Limit: p.limit, Own: l.own(p)}
+		hold, _ := p.others(l.opts.Box)
+		a.Held = hold + a.Own
+		a.Over = p.exceeded(a.Held)
 		if a.Own > 0 {
 			a.Boxes = append(a.Boxes, BoxStatus{l.opts.Box, a.Own, p.limit})
 		}
@@ -82,6 +96,8 @@ func (l *Ledger) Status() Status {
 		slices.SortFunc(a.Boxes, func(a, b BoxStatus) int { return cmp.Compare(a.Box, b.Box) })
 		s.Accounts = append(s.Accounts, a)
 	}
-	slices.SortFunc(s.Accounts, func(a, b AccountStatus) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Accounts, func(a, b AccountStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), order(a.Burst)-order(b.Burst))
+	})
 	return s
 }

@@ -66,42 +66,31 @@ func (l *Ledger) readAll(ctx context.Context) error {
 
 func compare(a, b string) int { return strings.Compare(a, b) }
 
-// changed takes in events; all of one revision come together.
+// changed takes in events.
 func (l *Ledger) changed(events []*clientv3.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range events {
-		kind, account, box := l.keys.parse(string(e.Kv.Key))
+		account, box := l.keys.parse(string(e.Kv.Key))
 		p := l.pots[account]
-		if p == nil {
+		if p == nil || box == "" {
 			continue
 		}
-		rev, gone := e.Kv.ModRevision, e.Type == clientv3.EventTypeDelete
-		switch kind {
-		case "guard":
-			if rev > p.guard {
-				p.guard = rev
-			}
-			if gone {
-				p.known = false // somebody has removed it by hand
-			}
-		case "sums":
-			t := told{rev: rev, gone: gone}
-			if !gone {
-				var err error
-				if t.line, err = parseLine(e.Kv.Value); err != nil {
-					p.known = false // reading it tells what is wrong
-					continue
-				}
-			}
-			if len(p.boxes) >= 2*maxBoxes && p.boxes[box].rev == 0 {
-				p.known = false
+		t := told{rev: e.Kv.ModRevision, gone: e.Type == clientv3.EventTypeDelete}
+		if !t.gone {
+			var err error
+			if t.line, err = parseLine(e.Kv.Value); err != nil {
+				p.known = false // reading it tells what is wrong
 				continue
 			}
-			p.put(box, t)
-			if box == l.opts.Box {
-				l.nudge()
-			}
+		}
+		if len(p.boxes) >= 2*maxBoxes && p.boxes[box].rev == 0 {
+			p.known = false
+			continue
+		}
+		p.put(box, t)
+		if box == l.opts.Box {
+			l.nudge()
 		}
 	}
 }
