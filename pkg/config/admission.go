@@ -18,6 +18,7 @@ type Admission struct {
 	Thresholds []Threshold // rising
 	Users      []User
 	Rules      []Rule // first match wins; none: everybody may ask for anything
+	Etcd       *Etcd  // nil: the ledger is in memory
 }
 
 // Threshold keeps a part of what is reservable for reservations of higher
@@ -54,7 +55,8 @@ type Rule struct {
 }
 
 type rawAdmission struct {
-	ledger     opt[struct{}]
+	ledger     opt[bool] // in etcd
+	etcd       opt[rawEtcd]
 	preemption opt[bool]
 	signed     opt[bool]
 	thresholds []rawThreshold
@@ -103,7 +105,7 @@ const (
 )
 
 var (
-	ledgerWords   = []choice[struct{}]{{word: "memory"}, {word: "etcd", later: true}}
+	ledgerWords   = []choice[bool]{{word: "memory"}, {word: "etcd", value: true}}
 	identityWords = []choice[bool]{{word: "any", value: false}, {word: "signed", value: true}}
 	actionWords   = []choice[bool]{{word: "admit", value: false}, {word: "refuse", value: true}}
 )
@@ -112,7 +114,7 @@ func (r *rawConfig) admit(d *decoder, n ast.Node, key string) {
 	a := &r.admission
 	d.mapping(n, key, map[string]field{
 		"ledger":     oneOf(&a.ledger, ledgerWords),
-		"etcd":       later,
+		"etcd":       a.etcdOf,
 		"preemption": oneOf(&a.preemption, boolWords),
 		"identities": oneOf(&a.signed, identityWords),
 		"thresholds": rows(maxThresholds, func(d *decoder, n ast.Node, what string) {
@@ -191,6 +193,7 @@ func (d *decoder) admission(r *rawConfig, c *Config) Admission {
 	out := Admission{Preemption: a.preemption.or(true), Signed: a.signed.v, Thresholds: d.thresholds(a.thresholds)}
 	users := d.users(a.users, &out)
 	d.rules(a.rules, users, c, &out)
+	out.Etcd = d.ledger(a, c, r.interfaces)
 	named := slices.ContainsFunc(out.Users, func(u User) bool { return len(u.Identities) > 0 }) ||
 		slices.ContainsFunc(out.Rules, func(r Rule) bool { return len(r.Applications) > 0 })
 	if out.Signed && named && !slices.ContainsFunc(r.interfaces, func(i rawInterface) bool { return !i.missing("integrity") }) {

@@ -39,6 +39,9 @@ type Interface struct {
 	Trust      Trust
 	Capacity   uint64 // bytes/s of the HTB root; 0: the interface is not shaped
 	Reservable uint64 // bytes/s that admission may grant; 0 where Capacity is 0
+	// Shared is the name under which other boxes draw from the link too, so that
+	// Reservable is for all of them together; empty: none do.
+	Shared string
 	// Ceilings are what each service may have of Capacity.
 	Ceilings Ceilings
 	// Overbooking is how many times as much of controlled load is granted as there

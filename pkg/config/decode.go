@@ -60,6 +60,12 @@ func (b block) missing(key string) bool {
 	return b.keys != nil && !ok
 }
 
+// has says whether the key is there, whatever its value is.
+func (b block) has(key string) bool {
+	_, ok := b.keys[key]
+	return ok
+}
+
 // mapping decodes a mapping whose keys are the given fields.
 func (d *decoder) mapping(n ast.Node, what string, fields map[string]field) block {
 	m, ok := n.(*ast.MappingNode)

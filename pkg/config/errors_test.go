@@ -88,7 +88,6 @@ func TestOneError(t *testing.T) {
 		"demote_to, mapping":  {goodIfaces + "multicast: {heterogeneous: demote, demote_to: af31}\n", "2:47", "af31 is what reserved traffic has"},
 		"demote_to, admitted": {goodIfaces + "multicast: {heterogeneous: demote, demote_to: voice-admit}\n", "2:47", "voice-admit is what reserved traffic has"},
 		"demote_to, PHB":      {goodIfaces + "multicast: {heterogeneous: demote, demote_to: af49}\n", "2:47", "unknown PHB"},
-		"etcd":                {goodIfaces + "admission: {ledger: etcd}\n", "2:21", "etcd is not in this version"},
 		"on_stop":             {goodIfaces + "on_stop: leave\n", "2:10", "write clean or keep"},
 		"on_crash unit":       {goodIfaces + "on_crash: 10min\n", "2:11", "use one of ms, s, m, h"},
 		"on_crash no unit":    {goodIfaces + "on_crash: 10\n", "2:11", "has no unit"},

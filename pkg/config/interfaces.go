@@ -51,6 +51,7 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 		list = append(list, Interface{
 			Name: i.name.v, Zone: i.zone.v, Trust: i.trust.or(defaultTrust(i.zone.v)),
 			Capacity:   i.capacity.v,
+			Shared:     i.shared.v,
 			Reservable: i.capacity.v * i.reservable.or(leftToReserve(i)) / 10000,
 			BestEffort: i.capacity.v * i.bestEffort.or(defaultBestEffort) / 10000,
 			Classify:   i.classify.v,

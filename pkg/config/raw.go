@@ -85,6 +85,7 @@ type rawInterface struct {
 	trust      opt[Trust]
 	capacity   opt[uint64]
 	reservable opt[uint64] // hundredths of a per cent
+	shared     opt[string]
 	discover   opt[bool]
 	efModel    opt[EFModel]
 	keys       []rawKey
@@ -193,6 +194,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"zone":        oneOf(&i.zone, zoneWords),
 			"trust":       oneOf(&i.trust, trustWords),
 			"capacity":    quantityOf(&i.capacity, ParseRate, minLink, maxRate, "a bit rate from 8kbit to 1000gbit, such as 19mbit"),
+			"shared":      text(&i.shared, "a name"),
 			"reservable":  quantityOf(&i.reservable, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 80%"),
 			"discover":    oneOf(&i.discover, boolWords),
 			"classify":    oneOf(&i.classify, classifyWords),

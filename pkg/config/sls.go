@@ -21,7 +21,10 @@ type ServiceLevel struct {
 	// From and Until are times of day by the clock on the box's wall, since
 	// midnight. From is in, Until is out, and may come before From: over midnight.
 	From, Until time.Duration
-	Line        int
+	// Shared is the name under which other boxes draw from the level too, of all
+	// rows of the class; empty: none do.
+	Shared string
+	Line   int
 }
 
 // day is the Until of a row that names no times.
@@ -53,6 +56,7 @@ type rawLevel struct {
 	rate, burst opt[uint64]
 	excess      opt[Excess]
 	from, until opt[time.Duration]
+	shared      opt[string]
 }
 
 const maxLevels = 256 // rows: four of each class
@@ -66,6 +70,7 @@ func (i *rawInterface) slsRow(d *decoder, n ast.Node, what string) {
 		"excess": excess(&l.excess),
 		"from":   timeOfDay(&l.from, day-time.Minute),
 		"until":  timeOfDay(&l.until, day),
+		"shared": text(&l.shared, "a name"),
 	})
 	i.sls = append(i.sls, l)
 }
@@ -116,7 +121,7 @@ func (d *decoder) levels(i *rawInterface) []ServiceLevel {
 				d.errorf(l.at, "this row has no %s: write for example {class: af31, rate: 8mbit, burst: 64kB}", key)
 			}
 		}
-		row := ServiceLevel{Class: l.class.v, Rate: l.rate.v, Burst: l.burst.v, Excess: l.excess.v, From: l.from.or(0), Until: l.until.or(day), Line: l.at.line}
+		row := ServiceLevel{Class: l.class.v, Rate: l.rate.v, Burst: l.burst.v, Excess: l.excess.v, From: l.from.or(0), Until: l.until.or(day), Shared: l.shared.v, Line: l.at.line}
 		switch {
 		case l.from.set != l.until.set && l.missing("from") != l.missing("until"):
 			d.errorf(l.at, "this row has one of from and until: give both, or none for all day")
