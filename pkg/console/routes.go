@@ -159,6 +159,10 @@ func (s *Server) links() []LinkRow {
 	for i := range rows {
 		r := &rows[i]
 		r.Classes, r.Services, r.Levels = list(r.Classes), list(r.Services), list(r.Levels)
+		r.Shared = list(r.Shared)
+		for n := range r.Shared {
+			r.Shared[n].Boxes = list(r.Shared[n].Boxes)
+		}
 		for n := range r.Levels {
 			r.Levels[n].Times = list(r.Levels[n].Times)
 		}

@@ -199,6 +199,8 @@ type AdmissionStats struct {
 	Released uint64 `json:"released"`
 	// Preempted are those of the released that made room for others (RFC 3181).
 	Preempted uint64 `json:"preempted"`
+	// Shared is null while the ledger is in memory.
+	Shared *SharedStats `json:"shared"`
 }
 
 // EventStats counts what the clients of the events were told.

@@ -143,6 +143,7 @@ type LinkRow struct {
 	Reservations  int          `json:"reservations"`
 	Services      []ServiceRow `json:"services"`
 	Levels        []LevelRow   `json:"levels"`
+	Shared        []SharedRow  `json:"shared"` // with other boxes
 	Classes       []ClassRow   `json:"classes"`
 }
 
@@ -233,6 +234,7 @@ type Status struct {
 	Sessions   SessionCount `json:"sessions"`
 	Policies   int          `json:"policies"`
 	Links      int          `json:"links"`
+	Ledger     LedgerStatus `json:"ledger"`
 	Problems   []string     `json:"problems"` // what is not as it should be, one sentence each
 }
 

@@ -106,11 +106,13 @@ func (d *Daemon) followClock(ctx context.Context) {
 func (d *Daemon) setLevels(now time.Time) {
 	d.reloadMu.Lock()
 	defer d.reloadMu.Unlock()
-	for _, l := range d.links.Load().admission(now) {
+	list := d.links.Load().admission(now)
+	for _, l := range list {
 		was, ok, err := d.admit.Usage(l.Name)
 		if err != nil || !ok || slices.Equal(was.Levels, l.Levels) {
 			continue
 		}
+		d.share(d.cfg.Load(), list)
 		d.admit.SetLevels(l.Name, l.Levels)
 		d.log.Info("the time of day has changed what the network behind an interface carries", zap.String("interface", l.Name))
 	}
@@ -119,7 +121,9 @@ func (d *Daemon) setLevels(now time.Time) {
 // setLinks tells admission what the links have now, with what was granted before
 // counted by that.
 func (d *Daemon) setLinks(l *links) {
-	if err := d.admit.SetLinks(l.admission(time.Now())...); err != nil {
+	list := l.admission(time.Now())
+	d.share(d.cfg.Load(), list)
+	if err := d.admit.SetLinks(list...); err != nil {
 		d.log.Error("ledger not counted anew", zap.Error(err))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
+	"github.com/qosproxy/qosproxy/pkg/admission/etcd"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/echo"
@@ -55,6 +56,7 @@ type Daemon struct {
 	links    atomic.Pointer[links]
 	flows    *flowTable
 	admit    *admission.Control
+	shared   *etcd.Ledger // of several boxes; nil: accounts are this box's alone
 	shape    *shaper.Shaper
 	kernel   *countedKernel
 	table    atomic.Pointer[nft.QueueTable]
@@ -101,7 +103,13 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	shards := min(max(runtime.NumCPU(), 1), maxCheatQueues)
 	d.flows = newFlowTable(c.Limits.Flows, shards)
 	d.flows.configure(c.File, newPolicies(c), l.zones())
-	d.admit = admission.New(admission.NewMemory(), c.Limits.Sessions, l.admission(d.started)...)
+	ledger, shared, err := openLedger(c, log)
+	if err != nil {
+		return nil, err
+	}
+	d.shared = shared
+	d.share(c, l.admission(d.started))
+	d.admit = admission.New(ledger, c.Limits.Sessions, l.admission(d.started)...)
 	d.admit.SetPolicy(admissionPolicy(c))
 	if d.sender, err = inject.New(inject.Config{Mark: plan.DefaultMark}); err != nil {
 		return nil, fmt.Errorf("sockets for our own packets: %w", err)

@@ -126,6 +126,9 @@ func reloadable(old, c *config.Config) error {
 	need(old.RSVP.Reliable != c.RSVP.Reliable, "rsvp.reliable")
 	need(old.StateDir != c.StateDir, "state_dir")
 	need(old.OnCrash != c.OnCrash, "on_crash")
+	was, now := old.Admission.Etcd, c.Admission.Etcd
+	need((was == nil) != (now == nil), "admission.ledger")
+	need(was != nil && now != nil && !was.Same(now), "admission.etcd")
 	for i := range c.Interfaces {
 		was := old.Interface(c.Interfaces[i].Name)
 		need(was != nil && was.Zone != c.Interfaces[i].Zone, "the zone of "+c.Interfaces[i].Name)

@@ -132,12 +132,17 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 		t.refused.add()
 		return refusal
 	}
+	now := &reservation{id: r.ID, iface: iface, ask: r, keys: keys, members: map[packet.FlowKey]*member{}}
+	now.levels = t.levelsOf(now)
+	// Other boxes are asked before the lock is taken, on which packets wait; and
+	// what is given back here stays ours until it is clear that it need not be put
+	// back.
+	defer t.admit.Together()()
+	t.admit.Prepare(now.wanted())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
-	now := &reservation{id: r.ID, iface: iface, ask: r, keys: keys, members: map[packet.FlowKey]*member{}}
-	now.levels = t.levelsOf(now)
 	if refusal := t.refuseUneven(now); refusal != nil {
 		t.refused.add()
 		t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.String("reason", refusal.Text))
@@ -183,18 +188,25 @@ func (r *reservation) request(f intserv.FlowSpec) admission.Request {
 	}
 }
 
+// wanted is the request of a reservation that is asked for.
+func (r *reservation) wanted() admission.Request {
+	req := r.request(r.ask.FlowSpec)
+	req.Senders = r.ask.SenderTSpec
+	return req
+}
+
 // admitOnce asks admission control. Reservations that were just taken back make
 // room for others at once, if it is needed, and before any that is in place.
 func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation) admission.Decision {
-	req := now.request(now.ask.FlowSpec)
+	req := now.wanted()
 	covers := t.covers(now.iface, now.keys)
-	req.Senders, req.Replaces = now.ask.SenderTSpec, append(t.claimed(now.iface, now.keys), covers...)
+	req.Replaces = append(t.claimed(now.iface, now.keys), covers...)
 	req.Asker, req.Priority = t.asker(now), admission.Priority{Setup: now.ask.Priority.Preempting, Hold: now.ask.Priority.Defending}
 	for _, b := range predecessors {
 		req.Replaces = append(req.Replaces, admissionID(b.id))
 	}
 	d := t.admit.Admit(req)
-	if !d.Admitted && t.endTorn(now.iface, predecessors) {
+	if !d.Admitted && d.Code == admission.CodeAdmission && t.endTorn(now.iface, predecessors) {
 		d = t.admit.Admit(req)
 	}
 	if !d.Admitted && req.Priority.Setup > 0 {

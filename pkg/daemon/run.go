@@ -91,6 +91,11 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	left := leftovers(d.shape.Adopted())
 	d.tc.hold(left)
 	d.accounts.resume(flowIDs(left))
+	if d.shared != nil {
+		// Not before what is in force is counted: it takes the place of what the
+		// earlier process had registered.
+		d.shared.Start(2 * c.Admission.Etcd.Timeout)
+	}
 	// Rooms outlive ctx: they are ended one after the other.
 	alive := context.WithoutCancel(ctx)
 	failed := make(chan error, 1)
@@ -141,6 +146,7 @@ func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 	errs := []error{err, rsvp.stop(), tasks.stop()}
 	d.tc.close(c.OnStop == config.OnStopKeep)
 	d.accounts.finish()
+	d.leave(c.OnStop == config.OnStopKeep)
 	// The rules before the listeners: a packet queued to nobody passes, one
 	// queued to a listener that has gone is lost.
 	if t := d.table.Load(); t != nil {

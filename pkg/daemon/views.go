@@ -179,6 +179,7 @@ func (d *Daemon) Links() []console.LinkRow {
 			Name: k.Name, Zone: k.cfg.Zone.String(), Trust: k.cfg.Trust.String(), Up: k.Up, MTU: k.MTU,
 			CapacityBPS: k.cfg.Capacity * 8, ReservableBPS: k.cfg.Reservable * 8, Classes: classes[k.Name],
 		}
+		row.Shared = d.sharedRows(k)
 		if u, ok, err := d.admit.Usage(k.Name); err == nil && ok {
 			row.ReservedBPS, row.FreeBPS, row.Reservations = uint64(u.Bandwidth)*8, bits(u.Free), u.Reservations
 		}
@@ -265,7 +266,7 @@ func (d *Daemon) Status() console.Status {
 	s := console.Status{
 		Version: d.opts.Version, State: d.state.Load().(string), PID: os.Getpid(), Mode: c.Mode.String(),
 		ConfigFile: d.opts.ConfigFile, UptimeS: seconds(time.Since(d.started)), Capture: "xt", DataPlane: "ebpf",
-		Policies: len(c.Policies), Links: len(c.Interfaces), Problems: d.problems(),
+		Policies: len(c.Policies), Links: len(c.Interfaces), Ledger: d.ledgerStatus(), Problems: d.problems(),
 	}
 	if t := d.table.Load(); t != nil && t.Native() {
 		s.Capture = "native"
@@ -334,6 +335,7 @@ func (d *Daemon) problems() []string {
 				q.num, q.role, c.Kernel.QueueDropped+c.Kernel.UserDropped))
 		}
 	}
+	out = append(out, d.sharedProblems()...)
 	if err := d.hands.problem; err != nil {
 		out = append(out, err.Error())
 	}

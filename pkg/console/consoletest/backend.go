@@ -169,6 +169,7 @@ func Example() *Backend {
 			Flows:    console.FlowCount{Managed: 1, Cheated: 2, LeftAlone: 1},
 			Sessions: console.SessionCount{Reserved: 1, Requested: 1},
 			Policies: 3, Links: 2,
+			Ledger:   console.LedgerStatus{Kind: "etcd", State: console.LedgerOutOfReach, Reason: "no answer in time", SinceS: 75, Box: "edge-1"},
 			Problems: []string{"the last reload was refused, the old config is still in use"},
 		},
 		AccountRows: []console.AccountingRow{
@@ -285,10 +286,14 @@ func Example() *Backend {
 					},
 					{DSCP: 34, PHB: "af41", State: console.LevelClosed, Times: []string{"20:00-06:00"}},
 					{
-						DSCP: 44, PHB: "voice-admit", State: console.LevelOpen, GrantedBPS: 88_000, LimitBPS: 2e6, FreeBPS: 1_912_000,
-						GrantedBurst: 400, LimitBurst: 16_000, FreeBurst: 15_600,
+						DSCP: 44, PHB: "voice-admit", State: console.LevelOpen, GrantedBPS: 968_000, LimitBPS: 2e6, FreeBPS: 1_032_000,
+						GrantedBurst: 4400, LimitBurst: 16_000, FreeBurst: 11_600,
 					},
 				},
+				Shared: []console.SharedRow{{
+					Name: "sla-voice", Level: "voice-admit", LimitBPS: 2e6, HeldBPS: 968_000, OwnBPS: 88_000, LimitBurst: 16_000, HeldBurst: 4400, OwnBurst: 400,
+					Boxes: []console.SharedBox{{Box: "edge-1", HeldBPS: 88_000, HeldBurst: 400}, {Box: "edge-2", HeldBPS: 880_000, HeldBurst: 4000}},
+				}},
 				Classes: []console.ClassRow{
 					{Class: "1:1", Kind: "root", RateBPS: 19e6, CeilBPS: 19e6, Packets: 200_000, Bytes: 290_000_000},
 					{Class: "1:2", Kind: "control", RateBPS: 190_000, CeilBPS: 19e6, Packets: 120, Bytes: 18_000},
@@ -413,9 +418,11 @@ func exampleStats() console.Stats {
 			TailProbes: 5, TooBig: 6, TooBigRefused: 1, Echoes: console.EchoStats{Sent: 4, Answered: 3, Unanswered: 1, Shared: 2}, Withdrawn: 3, FillsAgain: 4, FillsGivenUp: 1,
 			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
 		},
-		Classify:  console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
-		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1, Preempted: 1},
-		Events:    console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},
+		Classify: console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
+		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1, Preempted: 1, Shared: &console.SharedStats{
+			Granted: 2, Refused: 1, Failed: 3, ByQuota: 1, Crowded: 1, Conflicts: 2, Registered: 2, LeasesLost: 1, Over: 1, WatchErrors: 4,
+		}},
+		Events: console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},
 		Accounting: console.AccountingStats{
 			Running: 1, Kept: 1, Ended: 17, Read: 14, Lost: 2, LostBytes: 3000, Users: 2, UsersFolded: 1,
 			AccountingUsage: console.AccountingUsage{

@@ -94,6 +94,9 @@ func (s sink) status(st console.Status, healthy bool) {
 	put(flows, st.Flows.Managed, console.FlowManaged)
 	put(flows, st.Flows.Cheated, console.FlowCheated)
 	put(flows, st.Flows.LeftAlone, console.FlowLeftAlone)
+	if st.Ledger.Kind == "etcd" {
+		put(s.gauge("ledger_connected", "1 while boxes that share accounts decide together."), truth(st.Ledger.State == console.LedgerConnected))
+	}
 	sessions := s.gauge("sessions", "RSVP session rows by state.", "state")
 	put(sessions, st.Sessions.Inactive, console.SessionInactive)
 	put(sessions, st.Sessions.Path, console.SessionPath)
@@ -120,6 +123,7 @@ func (s sink) links(rows []console.LinkRow) {
 		put(reserved, r.ReservedBPS, r.Name)
 		put(reservations, r.Reservations, r.Name)
 		s.levels(&r)
+		s.shared(&r)
 		kinds := map[string]console.ClassRow{}
 		for _, c := range r.Classes {
 			k := kinds[c.Kind]
@@ -135,6 +139,18 @@ func (s sink) links(rows []console.LinkRow) {
 			put(drops, k.Drops, r.Name, kind)
 			put(backlog, k.Backlog, r.Name, kind)
 		}
+	}
+}
+
+// shared tells what all boxes hold of what they share: a link and its levels.
+func (s sink) shared(r *console.LinkRow) {
+	held := s.gauge("shared_held_bits_per_second", "All boxes hold this of an account that they share.", "link", "level", "account")
+	own := s.gauge("shared_own_bits_per_second", "This box holds this of an account that several share.", "link", "level", "account")
+	limit := s.gauge("shared_limit_bits_per_second", "At most this is granted of an account that several boxes share.", "link", "level", "account")
+	for _, v := range r.Shared {
+		put(held, v.HeldBPS, r.Name, v.Level, v.Name)
+		put(own, v.OwnBPS, r.Name, v.Level, v.Name)
+		put(limit, v.LimitBPS, r.Name, v.Level, v.Name)
 	}
 }
 

@@ -86,7 +86,7 @@ func Links(w io.Writer, rows []console.LinkRow) error {
 	if err := t.end(); err != nil {
 		return err
 	}
-	for _, part := range []func(io.Writer, console.LinkRow) error{linkServices, linkLevels, linkClasses} {
+	for _, part := range []func(io.Writer, console.LinkRow) error{linkServices, linkLevels, linkShared, linkClasses} {
 		for _, r := range rows {
 			if err := part(w, r); err != nil {
 				return err
@@ -132,6 +132,29 @@ func linkLevels(w io.Writer, r console.LinkRow) error {
 	for _, l := range r.Levels {
 		t.row(r.Name, l.PHB, l.State, text(strings.Join(l.Times, " ")), rate(l.GrantedBPS), rate(l.LimitBPS), rate(l.FreeBPS),
 			size(l.GrantedBurst), size(l.LimitBurst), size(l.FreeBurst))
+	}
+	return t.end()
+}
+
+// linkShared prints what all boxes hold of what they share, and who holds it.
+func linkShared(w io.Writer, r console.LinkRow) error {
+	if len(r.Shared) == 0 {
+		return nil
+	}
+	t, err := below(w, "LINK", "SHARED", "OF", "HELD", "LIMIT", "HERE", "BURST", "BURST-LIMIT", "BURST-HERE", "BOXES")
+	if err != nil {
+		return err
+	}
+	for _, s := range r.Shared {
+		of := "link"
+		if s.Level != "" {
+			of = s.Level
+		}
+		boxes := make([]string, 0, len(s.Boxes))
+		for _, b := range s.Boxes {
+			boxes = append(boxes, b.Box+" "+rate(b.HeldBPS))
+		}
+		t.row(r.Name, s.Name, of, rate(s.HeldBPS), rate(s.LimitBPS), rate(s.OwnBPS), size(s.HeldBurst), size(s.LimitBurst), size(s.OwnBurst), text(strings.Join(boxes, ", ")))
 	}
 	return t.end()
 }

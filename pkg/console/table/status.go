@@ -23,6 +23,15 @@ func Status(w io.Writer, s console.Status) error {
 		s.Sessions.Reserved, s.Sessions.Requested, s.Sessions.Path, s.Sessions.Rejected, s.Sessions.Blockaded, s.Sessions.Inactive))
 	t.row("policies", strconv.Itoa(s.Policies))
 	t.row("links", strconv.Itoa(s.Links))
+	if l := s.Ledger; l.Kind == "etcd" {
+		line := fmt.Sprintf("in etcd as box %s, %s for %s", l.Box, l.State, age(l.SinceS))
+		if l.Reason != "" {
+			line += ": " + l.Reason
+		}
+		t.row("ledger", line)
+	} else {
+		t.row("ledger", "in memory")
+	}
 	if len(s.Problems) == 0 {
 		t.row("problems", "none")
 	}
@@ -56,6 +65,10 @@ func Stats(w io.Writer, s console.Stats) error {
 	a := s.Accounting
 	t.row("accounting", fmt.Sprintf("%d running, %d ended (%d kept, %d read, %d lost), %s conform, %s exceed, %s dropped", a.Running, a.Ended, a.Kept, a.Read, a.Lost,
 		size(a.ConformBytes), size(a.ExceedBytes), size(a.DroppedBytes)))
+	if n := s.Admission.Shared; n != nil {
+		t.row("shared", fmt.Sprintf("%d granted, %d refused, %d without an answer, %d by quota, %d conflicts, %d registered, %d leases lost, %d times over the limit",
+			n.Granted, n.Refused, n.Failed, n.ByQuota, n.Conflicts, n.Registered, n.LeasesLost, n.Over))
+	}
 	t.row("events", fmt.Sprintf("%d clients, %d sent, %d lost, %d clients refused", s.Events.Clients, s.Events.Sent, s.Events.Lost, s.Events.Refused))
 	t.row("first packets", fmt.Sprintf("%d, %d matched, %d unwanted, %d with the table full", s.Classify.Packets, s.Classify.Matched, s.Classify.Unwanted, s.Classify.Full))
 	t.row("treatments", fmt.Sprintf("%d in the kernel, %d installed, %d removed, %d failed, %d of %d classes", h.Treatments, h.Installs, h.Removes, h.Failures, h.ClassesUsed, h.ClassesPool))
