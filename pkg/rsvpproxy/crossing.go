@@ -7,7 +7,6 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
-	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -35,11 +34,11 @@ func (p *Proxy) crossing(now time.Time, v packet.View, msg []byte, iface int) wh
 	if !ok {
 		return others
 	}
-	inside := !set.local[v.Dst()] && set.byIndex[out].Interior
+	inside := !set.local[v.Dst()] && set.byIndex[out].Interior != nil
 	switch {
-	case !i.Interior && inside:
+	case i.Interior == nil && inside:
 		return intruder
-	case !i.Interior || inside || len(msg) < 8:
+	case i.Interior == nil || inside || len(msg) < 8:
 		return others
 	}
 	switch wire.MsgType(msg[1]) {
@@ -49,9 +48,6 @@ func (p *Proxy) crossing(now time.Time, v packet.View, msg []byte, iface int) wh
 		return others
 	}
 }
-
-// interior says whether an interface leads into an aggregation region.
-func (p *Proxy) interior(i softstate.IfIndex) bool { return p.ifaces.Load().byIndex[int(i)].Interior }
 
 // ways are routes for those who capture messages, beside the event loop's own.
 type ways struct {

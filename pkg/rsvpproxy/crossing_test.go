@@ -11,6 +11,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/aggregate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -44,8 +45,8 @@ func edgeProxy() *Proxy {
 	p.cfg.Node.IPv6 = true
 	a := netip.MustParseAddr
 	p.SetInterfaces([]Interface{
-		{Link: route.Link{Index: 1, Addr4: a("10.1.0.1"), Addr6: a("2001:db8:1::1")}, Interior: true},
-		{Link: route.Link{Index: 2, Addr4: a("10.2.0.1")}, Interior: true},
+		{Link: route.Link{Index: 1, Addr4: a("10.1.0.1"), Addr6: a("2001:db8:1::1")}, Interior: &aggregate.Interior{}},
+		{Link: route.Link{Index: 2, Addr4: a("10.2.0.1")}, Interior: &aggregate.Interior{}},
 		{Link: route.Link{Index: 3, Addr4: a("10.3.0.1")}},
 		{Link: route.Link{Index: 4, Addr4: a("10.4.0.1")}},
 	})

@@ -37,6 +37,9 @@ func (p *Proxy) deadline() (time.Time, bool) {
 	if t, set := p.tunnels.NextDeadline(); set && (!ok || t.Before(at)) {
 		at, ok = t, true
 	}
+	if t, set := p.aggregates.NextDeadline(); set && (!ok || t.Before(at)) {
+		at, ok = t, true
+	}
 	if t, set := p.guardDeadline(); set && (!ok || t.Before(at)) {
 		at, ok = t, true
 	}

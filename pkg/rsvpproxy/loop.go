@@ -8,7 +8,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/aggregate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -63,6 +62,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		case now := <-timer.C:
 			p.perform(p.node.Advance(now))
 			p.tunnelEffects(p.tunnels.Advance(now))
+			p.aggregateEffects(p.aggregates.Advance(now))
 			p.advanceLayer(now)
 			p.tickGuards(now)
 		}
@@ -117,7 +117,7 @@ func (p *Proxy) runCommands() {
 func (p *Proxy) answered(answers []answer) {
 	p.control.finished()
 	for _, a := range answers {
-		p.perform(p.node.ReserveResult(time.Now(), a.id, a.refusal))
+		p.result(time.Now(), a.id, a.refusal)
 	}
 }
 
@@ -139,24 +139,31 @@ func (p *Proxy) perform(effects []softstate.Effect) {
 func (p *Proxy) performOne(e softstate.Effect) {
 	switch e := e.(type) {
 	case softstate.Send:
-		e.Hidden = aggregate.Hides(&e, p.interior)
+		if p.aggregates.Outgoing(time.Now(), &e) {
+			return
+		}
 		p.tunnels.Outgoing(&e)
 		p.sendLayered(e)
 	case softstate.Reserve:
-		held, out := p.tunnels.Reserve(time.Now(), e)
+		held, out := p.aggregates.Reserve(time.Now(), e)
 		if !held {
-			p.control.add(e)
+			p.reserve(e)
 		}
-		p.tunnelEffects(out)
+		p.aggregateEffects(out)
 	case softstate.Release:
-		unknown, out := p.tunnels.Release(time.Now(), e.ID)
-		if !unknown {
-			p.control.add(e)
+		never, effects := p.aggregates.Release(time.Now(), e.ID)
+		if !never {
+			unknown, out := p.tunnels.Release(time.Now(), e.ID)
+			if !unknown {
+				p.control.add(e)
+			}
+			p.tunnelEffects(out)
 		}
-		p.tunnelEffects(out)
+		p.aggregateEffects(effects)
 	case softstate.Event:
 		p.hooks.Event(e)
 		p.tunnelEffects(p.tunnels.Event(time.Now(), e))
+		p.aggregateEffects(p.aggregates.Event(time.Now(), e))
 	}
 }
 
@@ -223,6 +230,7 @@ func (p *Proxy) stop() {
 	}
 	p.tunnelEffects(p.tunnels.Shutdown(time.Now()))
 	p.perform(p.node.Shutdown(time.Now()))
+	p.aggregateEffects(p.aggregates.Shutdown(time.Now()))
 	p.settleLayer()
 	deadline := time.After(farewell)
 	for p.control.busy || len(p.control.waiting) > 0 {

@@ -62,11 +62,19 @@ func (p *Proxy) handle(c captured, rx softstate.Received) {
 	if rx.Err == nil {
 		p.heard(c.at, rx.Src, int(rx.Iface))
 	}
-	consumed, out := p.tunnels.Incoming(c.at, &rx)
-	p.tunnelEffects(out)
-	if consumed {
+	held, effects := p.aggregates.Incoming(c.at, &rx)
+	p.aggregateEffects(effects)
+	if held {
 		return
 	}
+	consumed, out := p.tunnels.Incoming(c.at, &rx)
+	p.tunnelEffects(out)
+	if !consumed {
+		p.machine(c, rx)
+	}
+}
+
+func (p *Proxy) machine(c captured, rx softstate.Received) {
 	effects := p.node.Handle(c.at, rx)
 	switch why, dropped := p.node.Dropped(); {
 	case rx.Err != nil:

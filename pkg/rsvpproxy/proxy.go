@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/aggregate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/diag"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/fair"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/reliable"
@@ -50,10 +51,10 @@ type Interface struct {
 	route.Link
 	// Interior: it leads into an aggregation region, and those that do not lead out of
 	// it (RFC 3175 section 1.3).
-	Interior  bool
-	Hosts     bool    // unaware hosts are behind it
-	Discover  bool    // ... and are sent PATH, lest one of them should speak RSVP
-	Bandwidth float64 // bytes/s that the path may be told of; 0: unknown
+	Interior  *aggregate.Interior // nil: it does not
+	Hosts     bool                // unaware hosts are behind it
+	Discover  bool                // ... and are sent PATH, lest one of them should speak RSVP
+	Bandwidth float64             // bytes/s that the path may be told of; 0: unknown
 	// Refresh is an R of the interface's own (RFC 2205 section 3.7); 0: the node's.
 	Refresh time.Duration
 	// Tunnel is what the interface is the end of; nil: it is none.
@@ -96,6 +97,10 @@ type Hooks struct {
 	// Rest tells what can still be reserved on an interface, in bytes/s; 0: not
 	// known. It must not block. nil: never known.
 	Rest func(ifindex int) float64
+	// DSCP is the mapping policy of aggregation (RFC 3175 section 1.4.3): what a sender's
+	// packets are marked with inside the region, for a service, or 0 while it is not
+	// known which. It must not block. nil: there are no regions.
+	DSCP func(wire.Session, wire.Filter, intserv.Service) uint8
 	// Event is told of changes, in the event loop: it must not block.
 	Event func(softstate.Event)
 	// Groups is told of multicast groups whose routes have changed. It must not
@@ -121,18 +126,19 @@ type Proxy struct {
 	closed   bool
 	wake     chan struct{}
 
-	control   *control
-	abandoned atomic.Bool
-	node      *softstate.Node
-	layer     *reliable.Layer // nil: RFC 2205 alone
-	tunnels   *tunnel.Table
-	diag      *diag.Node
-	replies   *net.UDPConn // of RFC 2745; nil: none was sent yet
-	tracing   chan struct{}
-	env       *environment
-	ways      ways
-	guards    guards
-	tally     tally
+	control    *control
+	abandoned  atomic.Bool
+	node       *softstate.Node
+	layer      *reliable.Layer // nil: RFC 2205 alone
+	tunnels    *tunnel.Table
+	aggregates *aggregate.Table
+	diag       *diag.Node
+	replies    *net.UDPConn // of RFC 2745; nil: none was sent yet
+	tracing    chan struct{}
+	env        *environment
+	ways       ways
+	guards     guards
+	tally      tally
 	// queue are effects that wait for those before them.
 	queue      []softstate.Effect
 	performing bool
@@ -204,6 +210,8 @@ func New(cfg Config, hooks Hooks) *Proxy {
 	}
 	p.node = softstate.New(cfg.Node, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	p.tunnels = tunnel.New(tunnel.Config{Refresh: cfg.Node.Refresh, K: cfg.Node.K}, p.env, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	p.aggregates = aggregate.New(aggregate.Config{Refresh: cfg.Node.Refresh, K: cfg.Node.K, Flows: cfg.Node.Limits.Senders}, p.env,
+		rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	p.diag, p.tracing = diag.New(diag.Config{TTL: cfg.Node.TTL}, p.node, p.env), make(chan struct{}, maxTraces)
 	return p
 }
@@ -214,7 +222,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 	s := &interfaces{byIndex: map[int]Interface{}, local: map[netip.Addr]bool{}}
 	for _, i := range list {
 		s.byIndex[i.Index] = i
-		s.edge = s.edge || i.Interior
+		s.edge = s.edge || i.Interior != nil
 		for _, a := range append([]netip.Addr{i.Addr4, i.Addr6}, i.Addrs...) {
 			if a.IsValid() {
 				s.local[a] = true
@@ -238,6 +246,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 		})
 	}
 	p.setTunnels(list)
+	p.setAggregates(list)
 	shared := make([]int, 0, len(list))
 	for _, i := range indices {
 		shared = append(shared, int(i))
@@ -307,6 +316,7 @@ func (p *Proxy) SetRefresh(r time.Duration) error {
 	return p.do(func(_ time.Time, n *softstate.Node) []softstate.Effect {
 		n.SetRefresh(r)
 		p.tunnels.SetRefresh(r)
+		p.aggregates.SetRefresh(r)
 		return nil
 	})
 }
@@ -321,6 +331,11 @@ type View struct {
 	Security *SecurityView
 	Diag     diag.Counters   // of RFC 2745
 	Tunnels  tunnel.Counters // of RFC 2746
+	// Aggregates are those that begin or end here (RFC 3175), Aggregation the figures of
+	// all, and Riding which senders' reservations are in which.
+	Aggregates  []aggregate.View
+	Aggregation aggregate.Counters
+	Riding      map[Riding]Riding
 	// GroupsLimited counts entries of the multicast forwarding cache that found no
 	// room in our copy.
 	GroupsLimited uint64
@@ -369,6 +384,7 @@ func tell[T any](p *Proxy, what func(now time.Time, n *softstate.Node) (T, []sof
 func (p *Proxy) View() (View, error) {
 	return ask(p, func(now time.Time, n *softstate.Node) View {
 		v := View{Sessions: n.Sessions(now), Counters: n.Counters(), Security: p.security(now), Diag: p.diag.Counters(), Tunnels: p.tunnels.Counters(), At: now}
+		v.Aggregates, v.Aggregation, v.Riding = p.aggregates.Views(now), p.aggregates.Counters(), p.riding(v.Sessions)
 		if p.layer != nil {
 			c := p.layer.Counters()
 			v.Reliable = &c

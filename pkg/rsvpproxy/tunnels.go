@@ -42,7 +42,7 @@ func (p *Proxy) tunnelEffects(list []tunnel.Effect) {
 		case tunnel.Grant:
 			p.control.add(e.Reserve)
 		case tunnel.Refuse:
-			p.perform(p.node.ReserveResult(now, e.ID, &e.Why))
+			p.result(now, e.ID, &e.Why)
 		case tunnel.Fail:
 			p.perform(p.node.CrossingFailed(now, e.Session, e.Sender, e.Why))
 		case tunnel.Send:

@@ -93,6 +93,26 @@ type part struct {
 	was, wanted load
 }
 
+// set changes what a part has and wants. What it wants less of stays its own until
+// that is decided.
+func (p *part) set(has, wants load) {
+	e := p.e
+	e.need, e.used = e.need.minus(p.claim()), e.used.minus(p.load)
+	p.load, p.want = has, wants
+	e.need, e.used = e.need.plus(p.claim()), e.used.plus(p.load)
+}
+
+// claim is what the aggregate has to have room for.
+func (p *part) claim() load {
+	if p.ready() {
+		return p.load
+	}
+	return p.want
+}
+
+// ready says whether there is room for all that is wanted.
+func (p *part) ready() bool { return p.want.within(p.load) }
+
 func (t *Table) ends() []*end {
 	list := make([]*end, 0, len(t.end))
 	for _, e := range t.end {
@@ -400,8 +420,8 @@ func (t *Table) lost(e *end, why softstate.Refusal) {
 		if (p.load == load{}) {
 			continue
 		}
-		e.used = e.used.minus(p.load)
-		p.load, p.was = load{}, load{}
+		p.set(load{}, p.want)
+		p.was = load{}
 		t.fail(p, why)
 	}
 }
@@ -588,12 +608,7 @@ func (t *Table) seat(x *leaving, r *rider, want load, service intserv.Service) b
 			e.parts[r.id] = p
 			r.parts = append(r.parts, p)
 		}
-		e.need = e.need.minus(p.want).plus(want)
-		p.want = want
-		if want.within(p.load) { // less needs no room
-			e.used = e.used.minus(p.load).plus(want)
-			p.load = want
-		}
+		p.set(p.load, want)
 		t.fit(e)
 		t.pester(e)
 	}
@@ -602,7 +617,7 @@ func (t *Table) seat(x *leaving, r *rider, want load, service intserv.Service) b
 
 func (t *Table) vacate(p *part) {
 	e, r := p.e, p.r
-	e.need, e.used = e.need.minus(p.want), e.used.minus(p.load)
+	p.set(load{}, load{})
 	delete(e.parts, r.id)
 	r.parts = slices.DeleteFunc(r.parts, func(o *part) bool { return o == p })
 	t.fit(e)
@@ -629,8 +644,14 @@ func (t *Table) reseat(x *leaving) {
 // board looks whether a reservation has all the room that it needs.
 func (t *Table) board(r *rider) {
 	for _, p := range r.parts {
-		if p.load != p.want {
+		if !p.ready() {
 			return
+		}
+	}
+	for _, p := range r.parts {
+		if p.load != p.want { // less
+			p.set(p.want, p.want)
+			t.fit(p.e)
 		}
 	}
 	if r.held != nil {
@@ -652,7 +673,7 @@ func (r *rider) fire(t *Table, _ *timer) {
 	t.count.TimedOut++
 	name := ""
 	for _, p := range r.parts {
-		if p.load != p.want {
+		if !p.ready() {
 			name = p.e.name()
 		}
 	}
@@ -682,8 +703,11 @@ func (t *Table) getOff(r *rider) {
 			t.vacate(p)
 			continue
 		}
-		p.e.need, p.e.used = p.e.need.minus(p.want).plus(p.wanted), p.e.used.minus(p.load).plus(p.was)
-		p.want, p.load = p.wanted, p.was
+		if carries(p.e.have, p.e.used.minus(p.load).plus(p.was)) {
+			p.set(p.was, p.wanted)
+		} else { // others have what it gave up
+			p.set(p.load, p.wanted)
+		}
 		t.fit(p.e)
 	}
 }
@@ -851,11 +875,8 @@ func (t *Table) seatAll(e *end) {
 		return
 	}
 	for _, p := range inOrder(e.parts) {
-		if p.load == p.want {
-			continue
-		}
-		if with := e.used.minus(p.load).plus(p.want); carries(e.have, with) {
-			e.used, p.load = with, p.want
+		if !p.ready() && carries(e.have, e.used.minus(p.load).plus(p.want)) {
+			p.set(p.want, p.want)
 			t.board(p.r)
 		}
 	}
@@ -894,9 +915,9 @@ func (t *Table) failed(e *end, m *wire.Message) {
 		t.lost(e, why)
 	}
 	for _, p := range inOrder(e.parts) {
-		if p.load != p.want && p.r.held != nil {
+		if !p.ready() && p.r.held != nil {
 			t.turnAway(p.r, why)
-		} else if p.load != p.want {
+		} else if !p.ready() {
 			t.fail(p, why)
 		}
 	}
@@ -925,7 +946,7 @@ func (t *Table) offers(s *softstate.Send) (drop bool) {
 		if p == nil || s.Msg.Style != wire.WF && !about(s.Msg, r.filters) {
 			continue
 		}
-		if p.load != p.want && (p.load == load{}) {
+		if (p.load == load{}) {
 			r.unsent = true
 			return true
 		}

@@ -270,17 +270,17 @@ func (b *box) reserve(e softstate.Reserve) {
 		}
 	}
 	if b.limit > 0 && total > b.limit && e.Aggregate == nil {
-		b.perform(b.node.ReserveResult(b.l.now, e.ID, &softstate.Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth}))
 		if b.table != nil {
 			b.effects(b.table.Result(b.l.now, e.ID, false))
 		}
+		b.perform(b.node.ReserveResult(b.l.now, e.ID, &softstate.Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth}))
 		return
 	}
 	b.granted[e.ID] = e
-	b.perform(b.node.ReserveResult(b.l.now, e.ID, nil))
 	if b.table != nil {
 		b.effects(b.table.Result(b.l.now, e.ID, true))
 	}
+	b.perform(b.node.ReserveResult(b.l.now, e.ID, nil))
 }
 
 func (b *box) effects(list []Effect) {
@@ -450,7 +450,7 @@ func (b *box) check() {
 	for _, e := range b.table.ends() {
 		var used, need load
 		for _, p := range e.parts {
-			used, need = used.plus(p.load), need.plus(p.want)
+			used, need = used.plus(p.load), need.plus(p.claim())
 		}
 		if !near(used, e.used) || !near(need, e.need) {
 			b.l.t.Fatalf("%s at %v: %s: used %+v is %+v, need %+v is %+v", b.name, b.l.now.Sub(epoch), e.name(), e.used, used, e.need, need)

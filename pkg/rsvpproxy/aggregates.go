@@ -1,0 +1,117 @@
+package rsvpproxy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/aggregate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// setAggregates tells which of the interfaces lead into an aggregation region (RFC 3175).
+func (p *Proxy) setAggregates(list []Interface) {
+	var interior []aggregate.Interior
+	for _, i := range list {
+		if i.Interior != nil {
+			interior = append(interior, *i.Interior)
+		}
+	}
+	// An error says that the proxy has stopped.
+	_ = p.do(func(now time.Time, _ *softstate.Node) []softstate.Effect {
+		p.aggregateEffects(p.aggregates.Set(now, interior))
+		return nil
+	})
+}
+
+// aggregateEffects carries out what the aggregates want.
+func (p *Proxy) aggregateEffects(list []aggregate.Effect) {
+	now := time.Now()
+	for _, e := range list {
+		switch e := e.(type) {
+		case aggregate.Announce:
+			effects, err := p.node.AddSender(now, e.Sender)
+			if err != nil {
+				p.hooks.Log.Warn("no aggregate session", zap.Stringer("session", e.Sender.Session), zap.Error(err))
+			}
+			p.perform(effects)
+		case aggregate.Silence:
+			p.perform(p.node.RemoveSender(now, e.Session, e.Sender))
+		case aggregate.Refresh:
+			p.perform(p.node.SendPath(now, e.Session, e.Sender))
+		case aggregate.Resend:
+			p.perform(p.node.SendResv(now, e.Session, e.Sender))
+		case aggregate.Reask:
+			p.perform(p.node.ReserveAgain(now, e.Session, e.Sender))
+		case aggregate.Grant:
+			p.reserve(e.Reserve)
+		case aggregate.Refuse:
+			p.perform(p.node.ReserveResult(now, e.ID, &e.Why))
+		case aggregate.Withdraw:
+			p.perform(p.node.Withdraw(now, e.ID, e.Why))
+		case aggregate.Fail:
+			p.perform(p.node.CrossingFailed(now, e.Session, e.Sender, e.Why))
+		case aggregate.Deliver:
+			p.machine(delivered(now, e.Received), e.Received)
+		case aggregate.Send:
+			p.sendLayered(e.Send)
+		}
+	}
+}
+
+// delivered is what is known of a message that has waited.
+func delivered(now time.Time, rx softstate.Received) captured {
+	c := captured{at: now, iface: int(rx.Iface), src: rx.Src, dst: rx.Dst, ttl: rx.TTL, alert: rx.RouterAlert, hidden: rx.Hidden}
+	c.from.Iface, c.from.Addr = c.iface, rx.Src
+	if h := rx.Msg.Hop; h != nil {
+		c.from.Addr = h.Addr
+	}
+	return c
+}
+
+// reserve hands a wish on that no aggregate holds.
+func (p *Proxy) reserve(e softstate.Reserve) {
+	held, out := p.tunnels.Reserve(time.Now(), e)
+	if !held {
+		p.control.add(e)
+	}
+	p.tunnelEffects(out)
+}
+
+// result answers a wish. What the aggregate had room for is given back before the
+// machine asks for something else.
+func (p *Proxy) result(now time.Time, id uint64, refusal *softstate.Refusal) {
+	p.aggregateEffects(p.aggregates.Result(now, id, refusal == nil))
+	p.perform(p.node.ReserveResult(now, id, refusal))
+}
+
+// DSCP is the mapping policy of aggregates.
+func (e *environment) DSCP(s wire.Session, f wire.Filter, service intserv.Service) uint8 {
+	if e.p.hooks.DSCP == nil {
+		return 0
+	}
+	return e.p.hooks.DSCP(s, f, service)
+}
+
+// Riding is a sender and the aggregate that its reservation is in.
+type Riding struct {
+	Session wire.Session
+	Sender  wire.Filter
+}
+
+// riding finds the aggregates of sessions.
+func (p *Proxy) riding(list []softstate.SessionView) map[Riding]Riding {
+	var out map[Riding]Riding
+	for i := range list {
+		s, f := list[i].Session, list[i].Sender
+		if session, sender, ok := p.aggregates.Riding(s, f); ok {
+			if out == nil {
+				out = map[Riding]Riding{}
+			}
+			out[Riding{s, f}] = Riding{session, sender}
+		}
+	}
+	return out
+}
