@@ -296,3 +296,25 @@ func TestDiscoverRFC5946Section4_1(t *testing.T) {
 		}
 	}
 }
+
+// What is left out of aggregate follows from the interface.
+func TestAggregate(t *testing.T) {
+	for _, tt := range []struct {
+		keys, aggregate string
+		want            Aggregate
+	}{
+		{"", "", Aggregate{Step: 125_000, High: 0.9, Low: 0.5, Hold: time.Minute, Most: 1_250_000_000}},
+		{"capacity: 19mbit, ", "", Aggregate{Step: 125_000, High: 0.9, Low: 0.5, Hold: time.Minute, Most: 1_900_000}},
+		{"capacity: 800kbit, ", "", Aggregate{Step: 80_000, High: 0.9, Low: 0.5, Hold: time.Minute, Most: 80_000}},
+		{"", "high: 45%", Aggregate{Step: 125_000, High: 0.45, Low: 0.25, Hold: time.Minute, Most: 1_250_000_000}},
+		{"capacity: 10mbit, ", "step: 80kbit, high: 80%, low: 20%, hold: 5s, most: 4mbit", Aggregate{Step: 10_000, High: 0.8, Low: 0.2, Hold: 5 * time.Second, Most: 500_000}},
+	} {
+		c := mustParse(t, interior(tt.keys, tt.aggregate))
+		if c.Interfaces[0].Aggregate != nil {
+			t.Error("the hosts' side leads into the region")
+		}
+		if got := c.Interfaces[1].Aggregate; got == nil || *got != tt.want {
+			t.Errorf("%s%s: %+v, want %+v", tt.keys, tt.aggregate, got, tt.want)
+		}
+	}
+}

@@ -66,6 +66,8 @@ type Interface struct {
 	Tunnel *Tunnel
 	// Region is nil where nothing is said of what lies behind the interface.
 	Region *Region
+	// Aggregate is nil where the interface does not lead into an aggregation region.
+	Aggregate *Aggregate
 }
 
 // Ceilings bounds the services of an interface, in bytes/s; 0: not by itself.

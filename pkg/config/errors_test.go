@@ -23,6 +23,10 @@ func behind(region string) string {
 	return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, region: {" + region + "}}]\n"
 }
 
+func interior(keys, aggregate string) string {
+	return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, " + keys + "aggregate: {" + aggregate + "}}]\n"
+}
+
 func tunnelled(ends string) string {
 	return "interfaces: [{name: a, zone: hosts}, {name: b, zone: network, tunnel: {" + ends + "}}]\n"
 }
@@ -158,6 +162,17 @@ func TestOneError(t *testing.T) {
 		"excess of police":    {policy(goodMatch + ", police: {rate: 1mbit, burst: 9kB}, excess: burn"), "3:95", "best-effort, drop, or the PHB"},
 		"cheated by DSCP":     {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network, capacity: 19mbit, classify: dscp}]\npolicies:\n  - {name: p, match: {protocol: tcp}, tcp: reliable, reserve: {" + goodTSpec + "}}\n", "3:44", "needs a class of the flow's own"},
 		"excess reserved":     {policy(goodMatch+", reserve: {"+goodTSpec+"}") + "  - {name: q, match: {protocol: tcp}, police: {rate: 1mbit, burst: 9kB}, excess: af31}\n", "4:82", "is what reserved traffic has"},
+		"aggregate of hosts":  {"interfaces: [{name: a, zone: hosts, aggregate: {}}, {name: b, zone: network}]\n", "1:48", "zone: network"},
+		"aggregate, tunnel":   {interior("tunnel: {local: 192.0.2.1, remote: 192.0.2.9}, ", ""), "1:121", "remove aggregate, or tunnel"},
+		"aggregate, region":   {interior("region: {hops: 1}, ", ""), "1:93", "remove one of the two"},
+		"aggregate, step":     {interior("capacity: 10mbit, ", "step: 9mbit"), "1:99", "lower step"},
+		"aggregate, most":     {interior("capacity: 10mbit, ", "most: 9mbit"), "1:99", "reservable (8mbit)"},
+		"aggregate, marks":    {interior("", "low: 80%"), "1:80", "four fifths"},
+		"aggregate, high":     {interior("", "high: 0.5%"), "1:81", "from 1% to 100%"},
+		"aggregate, no high":  {interior("", "high: 101%"), "1:81", "more than 100%"},
+		"aggregate, hold":     {interior("", "hold: 100ms"), "1:81", "from 1s"},
+		"aggregate, key":      {interior("", "dscp: af31"), "1:75", "unknown key \"dscp\""},
+		"aggregate, all":      {"interfaces: [{name: a, zone: network, aggregate: {}}, {name: b, zone: network, aggregate: {}}]\n", "1:50", "lead out of the region"},
 		"region of hosts":     {"interfaces: [{name: a, zone: hosts, region: {hops: 1}}, {name: b, zone: network}]\n", "1:45", "zone: network"},
 		"region, no hops":     {behind("latency: 20ms"), "1:71", "add hops"},
 		"region, half of it":  {behind("hops: 1, c: 1500B"), "1:71", "both c and d"},

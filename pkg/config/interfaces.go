@@ -64,11 +64,13 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			Window:     i.window.or(defaultWindow),
 			Tunnel:     d.tunnel(i),
 			Region:     d.region(i),
+			Aggregate:  d.aggregateOn(i),
 
 			Overbooking: d.overbooking(i),
 		})
 		d.contract(i, &list[n])
 	}
+	d.interior(r)
 	// A transit router has no hosts of its own.
 	if complete && !zones[ZoneNetwork] {
 		d.errorf(r.ifacesAt.at, "no interface has zone: network: a router needs one")

@@ -93,6 +93,7 @@ type rawInterface struct {
 	window     opt[int]
 	tunnel     opt[rawTunnel]
 	region     opt[rawRegion]
+	aggregate  opt[rawAggregate]
 	ceilings   [2]opt[uint64] // hundredths of a per cent, by Service
 	overbooked [2]opt[uint64] // by Service
 	sls        []rawLevel
@@ -213,6 +214,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"integrity_handshake": oneOf(&i.handshake, handshakeWords),
 			"integrity_window":    number(&i.window, 1, 1024),
 			"tunnel":              i.tunnelOf,
+			"aggregate":           i.aggregateOf,
 		})
 		r.interfaces = append(r.interfaces, i)
 	})(d, n, key)
