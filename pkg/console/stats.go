@@ -48,6 +48,8 @@ type RSVPStats struct {
 	Multicast   MulticastStats  `json:"multicast"`
 	// Tunnels is null where no interface is a tunnel.
 	Tunnels *TunnelStats `json:"tunnels"`
+	// Aggregation is null where no interface leads into an aggregation region.
+	Aggregation *AggregationStats `json:"aggregation"`
 	// Integrity is null where no interface has keys.
 	Integrity *IntegrityStats `json:"integrity"`
 }
@@ -63,6 +65,26 @@ type TunnelStats struct {
 	Failed   uint64 `json:"failed"`    // errors of tunnel sessions, told to receivers
 	Full     uint64 `json:"full"`      // over the limit of 10,000 for a tunnel
 	Unbound  uint64 `json:"unbound"`   // PATH messages out of a tunnel without tunnel session
+}
+
+// AggregationStats counts aggregates and what rides in them (RFC 3175).
+type AggregationStats struct {
+	Begin     int    `json:"begin"`     // aggregates that begin here now
+	End       int    `json:"end"`       // ... and that end here
+	Carried   int    `json:"carried"`   // reservations in those that begin here
+	Riding    int    `json:"riding"`    // ... and in those that end here
+	Changes   uint64 `json:"changes"`   // of the size of those that end here
+	Held      uint64 `json:"held"`      // reservations that waited for an aggregate
+	Granted   uint64 `json:"granted"`   // of these
+	Refused   uint64 `json:"refused"`   // of these
+	TimedOut  uint64 `json:"timed_out"` // of the refused: the aggregate did not grow in time
+	Withdrawn uint64 `json:"withdrawn"` // reservations that lost their aggregate, where it begins
+	Failed    uint64 `json:"failed"`    // ... and where it ends
+	Needed    uint64 `json:"needed"`    // NEW-AGGREGATE-NEEDED, sent
+	Asked     uint64 `json:"asked"`     // NEW-AGGREGATE-NEEDED, received
+	Strange   uint64 `json:"strange"`   // of those: of no use
+	Unknown   uint64 `json:"unknown"`   // PATH messages that went on without the ADSPEC of the region
+	Full      uint64 `json:"full"`      // aggregates, senders or reservations over a limit
 }
 
 // MulticastStats counts what was not sent to groups, and why.

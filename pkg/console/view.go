@@ -127,6 +127,27 @@ type SessionRow struct {
 	User       string   `json:"user"`   // of admission.users in whose account the reservation is, "" none
 	DClass     []int    `json:"dclass"` // code points that RESV names
 	AgeS       uint64   `json:"age_s"`
+	// Aggregate is what carries the reservation across a region (RFC 3175); null: none.
+	Aggregate *AggregateRef `json:"aggregate"`
+	// Carries is what is in an aggregate that begins or ends here, else null.
+	Carries *Carries `json:"carries"`
+}
+
+// AggregateRef names an aggregate.
+type AggregateRef struct {
+	Src  string `json:"src"` // the aggregator
+	Dst  string `json:"dst"` // the deaggregator
+	DSCP uint8  `json:"dscp"`
+	PHB  string `json:"phb"`
+}
+
+// Carries is what is in an aggregate.
+type Carries struct {
+	Reservations int    `json:"reservations"`
+	Waiting      int    `json:"waiting"`      // for room in it
+	UsedBPS      uint64 `json:"used_bps"`     // by the reservations in it
+	ReservedBPS  uint64 `json:"reserved_bps"` // of the aggregate
+	AskedBPS     uint64 `json:"asked_bps"`    // ... as it shall be
 }
 
 // LinkRow is one managed interface.

@@ -73,7 +73,7 @@ func (l *links) rsvp() []rsvpproxy.Interface {
 		k := &l.list[i]
 		out = append(out, rsvpproxy.Interface{
 			Link: k.Link, Hosts: k.cfg.Zone == config.ZoneHosts, Discover: k.cfg.Discover, Bandwidth: float64(k.cfg.Capacity), Guaranteed: k.guaranteed(),
-			Security: k.security, Tunnel: k.tunnel(), Region: regionOf(k.cfg.Region),
+			Security: k.security, Tunnel: k.tunnel(), Region: regionOf(k.cfg.Region), Interior: k.interior(),
 		})
 	}
 	return out

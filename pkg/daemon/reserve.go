@@ -205,6 +205,11 @@ func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation
 	for _, b := range predecessors {
 		req.Replaces = append(req.Replaces, admissionID(b.id))
 	}
+	if now.ask.Aggregate != nil {
+		d := t.ridesAlong(now, req.Replaces)
+		t.uncounted(covers)
+		return d
+	}
 	d := t.admit.Admit(req)
 	if !d.Admitted && d.Code == admission.CodeAdmission && t.endTorn(now.iface, predecessors) {
 		d = t.admit.Admit(req)
@@ -315,6 +320,9 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 		Key: key, Interface: r.iface, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		MinUnit: ts.MinUnit, MaxPacket: ts.MaxPacket, Mark: true, Police: true, Reserve: true,
 		DSCP: t.code(r.flow.Service, p), Group: groupOf(r.ask),
+	}
+	if a := r.ask.Aggregate; a != nil {
+		out.DSCP = a.DSCP // whatever policy says here (RFC 3175 section 2.11)
 	}
 	edge := t.policingPoint(r.ask)
 	if r.flow.Service == intserv.Guaranteed {

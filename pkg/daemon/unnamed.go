@@ -29,7 +29,8 @@ func (t *trafficControl) keysOf(r *softstate.Reserve) ([]packet.FlowKey, *softst
 		}
 	case format == wire.FormatPorts, format == wire.FormatGPI:
 		return flowKeys(r.Session, r.Filters), nil
-	case r.FlowSpec.Service == intserv.Guaranteed && shaped:
+	case r.FlowSpec.Service == intserv.Guaranteed && shaped && r.Role != softstate.SenderProxy:
+		// Where it begins, each flow in it has a class of its own.
 		return nil, &softstate.Refusal{
 			Code: wire.ErrTrafficControl, Value: wire.TCServiceUnsupported,
 			Text: fmt.Sprintf("a delay bound needs a class, and there is none for an aggregate in this version (%s)", l.Name),

@@ -34,7 +34,11 @@ func TestReservationsThatAreNoFlows(t *testing.T) {
 		r.SenderTSpec = r.FlowSpec.TSpec
 	}
 	guaranteed := func(r *softstate.Reserve) {
-		r.FlowSpec.Service, r.FlowSpec.RSpec.Rate = intserv.Guaranteed, 2e5
+		r.FlowSpec.Service, r.FlowSpec.RSpec.Rate, r.Role = intserv.Guaranteed, 2e5, softstate.Transit
+	}
+	first := func(r *softstate.Reserve) { // its flows have classes of their own here
+		guaranteed(r)
+		r.Role = softstate.SenderProxy
 	}
 	for name, tc := range map[string]struct {
 		session wire.Session
@@ -44,6 +48,7 @@ func TestReservationsThatAreNoFlows(t *testing.T) {
 	}{
 		"RFC 3175, shaped":                 {byEF, wan, nil, 1e5},
 		"RFC 3175, guaranteed, shaped":     {byEF, wan, guaranteed, -1},
+		"RFC 3175, guaranteed, begins":     {byEF, wan, first, 2e5},
 		"RFC 3175, guaranteed, not shaped": {byEF, lan, guaranteed, 2e5},
 		"RFC 4860, shaped":                 {byPHB, wan, nil, 1e5},
 		"RFC 2997":                         {wire.Session{Protocol: 17, DstPort: 9}, wan, null, 0},

@@ -118,7 +118,7 @@ func (d *Daemon) Sessions() []console.SessionRow {
 	for i := range v.Sessions {
 		rows = append(rows, d.sessionRow(&v.Sessions[i]))
 	}
-	return rows
+	return d.withAggregates(rows, &v)
 }
 
 func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {

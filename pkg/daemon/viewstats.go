@@ -65,6 +65,7 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 	refused("rate", capture.Limited)
 	refused("rate-strangers", capture.Strangers)
 	refused("overflow", capture.Overflow)
+	refused("hidden-from-outside", capture.Intruders)
 	sent := d.rsvp.SendCounters()
 	s.Errors.SendFailed, s.Multicast.Scoped = sent.Errors, sent.Scoped
 	v, err := d.rsvp.View()
@@ -90,6 +91,7 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 			Failed: u.Failed, Full: u.Full, Unbound: u.Unbound,
 		}
 	}
+	s.Aggregation = d.aggregationStats(&v.Aggregation)
 	refused("diag-malformed", g.Malformed)
 	refused("diag-rate", g.Limited)
 	refused("diag-stray", g.Stray)

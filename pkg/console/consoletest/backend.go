@@ -255,6 +255,7 @@ func Example() *Backend {
 				NextHop: "192.0.2.2", Interface: "wan0", Style: "ff", Service: "controlled-load", TSpec: &imaging,
 				FlowSpec: &console.FlowSpec{TSpec: imaging}, State: console.SessionReserved, DSCP: 26, PHB: "af31", Class: "1:10", AgeS: 125,
 				Priority: &console.Priority{Setup: 3, Hold: 7}, Identities: []string{"user CN=Joe"}, User: "joe", DClass: []int{26},
+				Aggregate: &console.AggregateRef{Src: "192.0.2.1", Dst: "192.0.2.9", DSCP: 26, PHB: "af31"},
 			},
 			{
 				Dst: "10.2.0.8", Protocol: "udp", Dport: 5006, Src: "10.1.0.7", Sport: 5006, Policy: "voice", Role: "receiver-proxy",
@@ -267,6 +268,12 @@ func Example() *Backend {
 			{
 				Dst: "10.2.0.8", Protocol: "esp", Dport: 8192, Src: "10.1.0.7", Format: "gpi", SPI: 0x1001, Role: "transit",
 				PrevHop: "192.0.2.1", NextHop: "198.51.100.2", Interface: "wan0", TSpec: &voice, State: console.SessionPath, AgeS: 3,
+			},
+			{
+				Dst: "192.0.2.9", Src: "192.0.2.1", Format: "aggregate", Role: "sender-proxy", NextHop: "192.0.2.2", Interface: "wan0", Style: "ff",
+				Service: "controlled-load", TSpec: &imaging, FlowSpec: &console.FlowSpec{TSpec: imaging}, State: console.SessionReserved,
+				DSCP: 26, PHB: "af31", AgeS: 124,
+				Carries: &console.Carries{Reservations: 1, Waiting: 1, UsedBPS: 8e6, ReservedBPS: 12e6, AskedBPS: 12e6},
 			},
 		},
 		LinkRows: []console.LinkRow{
@@ -400,6 +407,7 @@ func exampleStats() console.Stats {
 		RSVP: console.RSVPStats{
 			Received: console.RSVPMessages{Resv: 6, PathErr: 1}, Sent: console.RSVPMessages{Path: 8, PathTear: 1},
 			Errors: console.RSVPErrors{Malformed: 2, Checksum: 1, Refused: map[string]uint64{"object-length": 2, "checksum": 1}}, Timeouts: 1,
+			Aggregation: &console.AggregationStats{Begin: 1, Carried: 4, Changes: 2, Held: 6, Granted: 5, Refused: 1, Asked: 1},
 			Tunnels:     &console.TunnelStats{Tunnels: 1, Carried: 4, Held: 6, Granted: 5, Refused: 1, Failed: 1},
 			Diagnostics: console.DiagnosticStats{Requests: 3, Forwarded: 2, Passed: 1, Answered: 4, Fragments: 1},
 			Multicast:   console.MulticastStats{Scoped: 2, RoutesFull: 1},

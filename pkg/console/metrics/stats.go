@@ -135,6 +135,9 @@ func (s sink) rsvp(r console.RSVPStats) {
 	if r.Tunnels != nil {
 		s.tunnels(r.Tunnels)
 	}
+	if r.Aggregation != nil {
+		s.aggregation(r.Aggregation)
+	}
 	if r.Integrity != nil {
 		s.integrity(r.Integrity)
 	}
@@ -221,6 +224,29 @@ func (s sink) shaper(h console.ShaperStats) {
 	put(bytes, h.ConformBytes, "conform")
 	put(bytes, h.ExceedBytes, "exceed")
 	put(bytes, h.DroppedBytes, "dropped")
+}
+
+func (s sink) aggregation(a *console.AggregationStats) {
+	g := s.gauge("rsvp_aggregates", "Aggregates (RFC 3175), by which of their ends is here.", "end")
+	put(g, a.Begin, "first")
+	put(g, a.End, "last")
+	g = s.gauge("rsvp_aggregate_carried", "Reservations in aggregates, by which of their ends is here.", "end")
+	put(g, a.Carried, "first")
+	put(g, a.Riding, "last")
+	put(s.counter("rsvp_aggregate_changes_total", "Changes of the size of aggregates that end here."), a.Changes)
+	f := s.counter("rsvp_aggregate_reservations_total", "Reservations in aggregates, by what became of them.", "event")
+	put(f, a.Held, "held")
+	put(f, a.Granted, "granted")
+	put(f, a.Refused, "refused")
+	put(f, a.TimedOut, "timed_out")
+	put(f, a.Withdrawn, "withdrawn")
+	put(f, a.Failed, "failed")
+	put(f, a.Full, "full")
+	f = s.counter("rsvp_aggregate_needed_total", "NEW-AGGREGATE-NEEDED errors.", "event")
+	put(f, a.Needed, "sent")
+	put(f, a.Asked, "received")
+	put(f, a.Strange, "strange")
+	put(s.counter("rsvp_aggregate_unknown_total", "PATH messages that went on without the ADSPEC of the region."), a.Unknown)
 }
 
 func (s sink) tunnels(t *console.TunnelStats) {

@@ -28,7 +28,7 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 	if len(rows) == 0 {
 		return empty(w, "sessions")
 	}
-	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "RSPEC", "PHB", "CLASS", "PREVIOUS", "NEXT", "PRIORITY", "WHO", "AGE", "ERROR")
+	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "RSPEC", "PHB", "CLASS", "PREVIOUS", "NEXT", "PRIORITY", "WHO", "AGGREGATE", "AGE", "ERROR")
 	for _, r := range rows {
 		tr, tb := "-", "-"
 		if r.TSpec != nil {
@@ -44,9 +44,25 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 		}
 		t.row(protocol, sender, endpoint(r.Dst, r.Dport), r.Role, r.State, text(r.Style), text(r.Service), tr, tb, rspec,
 			r.PHB, text(r.Class), text(r.PrevHop), text(r.NextHop), priority(r.Priority),
-			text(strings.Join(r.Identities, ", ")), age(r.AgeS), r.Error)
+			text(strings.Join(r.Identities, ", ")), aggregate(&r), age(r.AgeS), r.Error)
 	}
 	return t.end()
+}
+
+// aggregate is what a session rides in, or what rides in it.
+func aggregate(r *console.SessionRow) string {
+	switch a, c := r.Aggregate, r.Carries; {
+	case a != nil:
+		return fmt.Sprintf("in %s > %s %s", a.Src, a.Dst, a.PHB)
+	case c != nil:
+		out := fmt.Sprintf("%d, %s of %s", c.Reservations, scaled(float64(c.UsedBPS), "bit/s"), scaled(float64(c.ReservedBPS), "bit/s"))
+		if c.Waiting > 0 {
+			out += fmt.Sprintf(", %d waiting", c.Waiting)
+		}
+		return out
+	default:
+		return "-"
+	}
 }
 
 // source is where a flow comes from. Of IPsec the SPI tells which; an IPv6 flow

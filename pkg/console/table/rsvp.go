@@ -47,6 +47,15 @@ func RSVPCounters(w io.Writer, s console.RSVPStats) error {
 			return err
 		}
 	}
+	if a := s.Aggregation; a != nil {
+		if _, err := fmt.Fprintf(w, "RSVP aggregates %d begin here with %d reservations, %d end here with %d, %d changes; %d waited: %d granted, %d refused (%d unanswered); %d lost theirs, %d over the limit\n",
+			a.Begin, a.Carried, a.End, a.Riding, a.Changes, a.Held, a.Granted, a.Refused, a.TimedOut, a.Withdrawn+a.Failed, a.Full); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "  new aggregate needed: %d sent, %d received, %d of no use; %d PATH without the region's ADSPEC\n", a.Needed, a.Asked, a.Strange, a.Unknown); err != nil {
+			return err
+		}
+	}
 	if err := refusedKinds(w, e.Refused); err != nil {
 		return err
 	}
