@@ -85,6 +85,11 @@ func (b *box) waitReservation(t *testing.T, id, state string) console.Reservatio
 // test ends.
 func (l *lab) stream(t *testing.T, sport, dport uint16) {
 	t.Helper()
+	l.streamEvery(t, 5*time.Millisecond, sport, dport)
+}
+
+func (l *lab) streamEvery(t *testing.T, pause time.Duration, sport, dport uint16) {
+	t.Helper()
 	sink := listenUDP(t, l.b, at(addrB, dport))
 	go func() {
 		for buf := make([]byte, 2000); ; {
@@ -97,7 +102,7 @@ func (l *lab) stream(t *testing.T, sport, dport uint16) {
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
 	go func() {
-		tick := time.NewTicker(5 * time.Millisecond)
+		tick := time.NewTicker(pause)
 		defer tick.Stop()
 		for packet := make([]byte, 100); ; {
 			_, _ = source.Write(packet) // what is lost is another test's matter

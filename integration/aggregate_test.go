@@ -1,0 +1,280 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qosproxy/qosproxy/integration/rig/traffic"
+	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/roottest"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+const (
+	portCarried = 5101 // and on: calls in an aggregate, 80 kbit/s each
+	// The first call is claimed at both ends, the others are declared by hand. The
+	// aggregates' blocks are of five calls.
+	carriedPolicies = `
+  - name: calls
+    match: {protocol: udp, to_port: %s}
+    reserve: {role: %s, service: controlled-load, tspec: {rate: 80kbit, burst: 800B, max_packet: 400B}}
+    mark: af31
+`
+	intoTheRegion = ", aggregate: {step: 400kbit, high: 90%, low: 50%, hold: 3s}"
+)
+
+// region is an aggregator, a router inside and a deaggregator (RFC 3175).
+func region(t *testing.T, reliable bool, inside string) *lab {
+	t.Helper()
+	l := newLab(t, 3, nil)
+	acrossTheRegion(t, l)
+	l.watch(t, leftWAN, rightWAN)
+	var list []string
+	for i := range l.boxes {
+		c := config{network: []string{leftWAN, rightWAN}, capacity: "19mbit", policies: "  []\n", secured: inside}
+		if i != 1 {
+			c = l.edge(i, fmt.Sprintf(carriedPolicies, "5101", "sender"), "")
+			if i == 2 {
+				c.policies = fmt.Sprintf(carriedPolicies, "5101-5199", "receiver")
+			}
+			c.secured = intoTheRegion
+		}
+		c.reliable = reliable
+		list = append(list, c.String())
+	}
+	l.startAll(t, list...)
+	return l
+}
+
+// inside are the reservations of the router inside.
+func (l *lab) inside(t *testing.T) (list []console.SessionRow) {
+	t.Helper()
+	rows, err := l.boxes[1].Sessions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.State == console.SessionReserved {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// waitInside waits until the router inside has one reservation, of a size; 0: none.
+func (l *lab) waitInside(t *testing.T, bps float64) {
+	t.Helper()
+	eventually(t, 15*time.Second, fmt.Sprintf("one aggregate of %.0f bit/s", bps), func() error {
+		list := l.inside(t)
+		switch {
+		case bps == 0 && len(list) == 0:
+			return nil
+		case len(list) != 1 || list[0].Format != "aggregate" || list[0].FlowSpec == nil || list[0].FlowSpec.R*8 != bps:
+			return fmt.Errorf("the router inside has %+v", list)
+		}
+		return nil
+	})
+}
+
+// changes is how often the aggregate has changed, as the deaggregator counts.
+func (l *lab) changes(t *testing.T) uint64 {
+	t.Helper()
+	s, err := l.boxes[2].Stats(t.Context())
+	if err != nil || s.RSVP.Aggregation == nil {
+		t.Fatalf("%+v, %v", s.RSVP.Aggregation, err)
+	}
+	return s.RSVP.Aggregation.Changes
+}
+
+// begin declares the sender of a call by hand, and returns the reservation's number.
+func (l *lab) begin(t *testing.T, n int) string {
+	t.Helper()
+	out := l.boxes[0].must(t, "reserve", "udp", "10.1.0.2:4000", fmt.Sprintf("10.2.0.2:%d", portCarried+n),
+		"--bandwidth", "80kbit", "--burst", "1500B", "--no-wait", "--json")
+	var row console.ReservationRow
+	if err := json.Unmarshal([]byte(out), &row); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return row.ID
+}
+
+// The scenario of issue 5: calls from A to B across a region. The router inside has one
+// reservation however many they are; end-to-end messages that routers look at are seen
+// there as protocol 134 alone; packets have the aggregate's mark; and the aggregate
+// changes when a water mark is passed and not before.
+func TestAggregationRFC3175(t *testing.T) {
+	roottest.Need(t)
+	for _, reliable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reliable %v", reliable), func(t *testing.T) {
+			t.Parallel()
+			aggregation(t, reliable)
+		})
+	}
+}
+
+func aggregation(t *testing.T, reliable bool) {
+	l := region(t, reliable, "")
+	inside := capture(t, l.boxes[1].ns, leftWAN, func(f []byte) bool {
+		return isIPv4(f) && (f[ethernet+9] == packet.ProtoRSVP || f[ethernet+9] == packet.ProtoRSVPE2E)
+	})
+	calls := capture(t, l.boxes[1].ns, rightWAN, toPort(portCarried))
+	others := capture(t, l.boxes[1].ns, rightWAN, toPort(portOther))
+
+	// The first call is a stream that makes itself known; the others are declared.
+	l.streamEvery(t, 20*time.Millisecond, portSource, portCarried)
+	l.streamEvery(t, 20*time.Millisecond, portSource+1, portOther)
+	l.boxes[0].waitSession(t, portCarried, console.SessionReserved)
+	var ids []string
+	for n := 1; n < 4; n++ {
+		ids = append(ids, l.begin(t, n))
+	}
+	for n := range 4 {
+		for _, i := range []int{0, 2} {
+			row := l.boxes[i].waitSession(t, uint16(portCarried+n), console.SessionReserved)
+			if a := row.Aggregate; a == nil || a.PHB != "af31" {
+				t.Errorf("box %d: %+v rides in %+v", i+1, row, row.Aggregate)
+			}
+		}
+	}
+	l.waitInside(t, 400_000)
+	if n := l.changes(t); n != 1 {
+		t.Errorf("%d changes of the aggregate for four calls", n)
+	}
+	ids = append(ids, l.begin(t, 4)) // the fifth: 400 kbit/s of 400
+	l.boxes[0].waitSession(t, portCarried+4, console.SessionReserved)
+	l.waitInside(t, 800_000)
+	for n := 5; n < 9; n++ {
+		ids = append(ids, l.begin(t, n))
+		l.boxes[0].waitSession(t, uint16(portCarried+n), console.SessionReserved)
+	}
+	l.waitInside(t, 800_000)
+	if n := l.changes(t); n != 2 {
+		t.Errorf("%d changes of the aggregate for nine calls", n)
+	}
+	l.checkRows(t, 9)
+	l.checkInside(t, inside)
+	marked(t, calls, dscp.AF31)
+	marked(t, others, dscp.Default)
+
+	// They end; the aggregate shrinks when it has been too large for a while.
+	for _, id := range ids {
+		l.boxes[0].must(t, "release", id)
+	}
+	l.waitInside(t, 400_000)
+	if n := l.changes(t); n != 3 {
+		t.Errorf("%d changes of the aggregate in all", n)
+	}
+}
+
+// checkRows looks at what the boxes at the edge say of the aggregate.
+func (l *lab) checkRows(t *testing.T, calls int) {
+	t.Helper()
+	for _, i := range []int{0, 2} {
+		rows, err := l.boxes[i].Sessions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(rows, func(r console.SessionRow) bool { return r.Format == "aggregate" })
+		if at < 0 {
+			t.Fatalf("box %d has no aggregate: %+v", i+1, rows)
+		}
+		if c := rows[at].Carries; c == nil || c.Reservations != calls || c.Waiting != 0 || c.ReservedBPS != 800_000 || c.UsedBPS != uint64(calls)*80_000 {
+			t.Errorf("box %d: %+v carries %+v", i+1, rows[at], c)
+		}
+	}
+	// On the link into the region the aggregate is counted, and nothing else.
+	links, err := l.boxes[0].Links(t.Context())
+	if row := linkRow(links, rightWAN); err != nil || row.ReservedBPS != 800_000 || row.Reservations != 1 {
+		t.Errorf("%+v, %v", row, err)
+	}
+}
+
+// checkInside looks at the messages that the router inside has seen, with our decoder
+// and with tshark.
+func (l *lab) checkInside(t *testing.T, c *traffic.Capture) {
+	t.Helper()
+	hidden, aggregates := 0, map[wire.Session]bool{}
+	var frames []traffic.Frame
+	seenFrames, _ := c.Frames()
+	for _, f := range seenFrames {
+		v, err := packet.Parse(f.Data[ethernet:])
+		if err != nil || v.Fragment() {
+			continue
+		}
+		if wire.IsBundle(v.Transport()) {
+			continue // between neighbours; what is in it is of them alone
+		}
+		m, err := wire.Options{Formats: wire.AllFormats, RefreshReduction: true}.Parse(v.Transport())
+		if err != nil {
+			t.Errorf("%v: %x", err, f.Data)
+			continue
+		}
+		frames = append(frames, f)
+		end2end := m.Session.Dst.IsValid() && m.Session.Format == wire.FormatPorts
+		switch {
+		case v.Proto() == packet.ProtoRSVPE2E:
+			hidden++
+			if !end2end || m.Type != wire.Path && m.Type != wire.PathTear && m.Type != wire.ResvConf {
+				t.Errorf("%v of %v as protocol 134", m.Type, m.Session)
+			}
+		case end2end && (m.Type == wire.Path || m.Type == wire.PathTear || m.Type == wire.ResvConf):
+			t.Errorf("%v of %v as protocol 46", m.Type, m.Session)
+		case m.Session.Format == wire.FormatAggregate:
+			aggregates[m.Session.Key()] = true
+		}
+	}
+	if hidden < 9 || len(aggregates) != 1 {
+		t.Errorf("%d hidden messages, aggregates %v", hidden, aggregates)
+	}
+	file := filepath.Join(t.TempDir(), "inside.pcap")
+	writePcap(t, file, frames)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, roottest.Tool(t, "tshark"), "-r", file, "-d", "ip.proto==134,rsvp",
+		"-T", "fields", "-e", "ip.proto", "-e", "rsvp.msg", "-e", "rsvp.session.ip", "-e", "_ws.malformed").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, line := range strings.Split(strings.TrimRight(string(out), "\n"), "\n") {
+		fields := strings.Split(line, "\t")
+		if len(fields) != 4 || fields[3] != "" {
+			t.Errorf("tshark: %q", line)
+			continue
+		}
+		seen[fields[0]+" "+fields[1]]++
+		// 1: Path, 5: PathTear, 7: ResvConf of sessions with B.
+		if slices.Contains([]string{"1", "5", "7"}, fields[1]) && (fields[2] == addrB.String()) != (fields[0] == "134") {
+			t.Errorf("tshark: %q", line)
+		}
+	}
+	if seen["134 1"] == 0 || seen["46 1"] == 0 || seen["46 2"] == 0 {
+		t.Errorf("tshark sees %v", seen)
+	}
+}
+
+// marked waits for packets that have a mark and those of the last moment no other.
+func marked(t *testing.T, c *traffic.Capture, code uint8) {
+	t.Helper()
+	eventually(t, 8*time.Second, fmt.Sprintf("packets marked %s", dscp.Name(code)), func() error {
+		list, _ := c.Frames()
+		if len(list) < 20 {
+			return fmt.Errorf("%d packets", len(list))
+		}
+		for _, f := range list[len(list)-20:] {
+			if dscpOf(f.Data) != code {
+				return fmt.Errorf("a packet has mark %d", dscpOf(f.Data))
+			}
+		}
+		return nil
+	})
+}
