@@ -89,7 +89,7 @@ scale:
 # docs/performance.md. Needs root and a machine that does nothing else; some five
 # minutes. Exit 1 if a target is missed.
 qosbench:
-	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_FIGURES=1 $(GO) test -count 1 -timeout 20m -v -run '^TestFigure' -bench '^BenchmarkFigure' ./pkg/shaper ./pkg/admission/... ./integration
+	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_FIGURES=1 $(GO) test -count 1 -timeout 20m -v -run '^TestFigure' -bench '^Benchmark(Figure|Decide)' ./pkg/shaper ./pkg/admission/... ./integration
 
 # What a narrow way back costs, and what the boxes do about it: see docs/tcp.md.
 # Needs root; some six minutes.

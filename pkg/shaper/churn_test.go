@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -92,7 +91,7 @@ func BenchmarkFigureChurn(b *testing.B) {
 	)
 	for b.Loop() {
 		d := 3 * time.Second
-		if os.Getenv("QOSPROXY_FIGURES") == "1" {
+		if judged() {
 			d = time.Minute
 		}
 		n := newNet(b)
