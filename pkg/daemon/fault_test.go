@@ -297,6 +297,15 @@ func TestEveryFailureLeavesAllAsItWas(t *testing.T) {
 			r.leave(plainKey, group)
 			r.leave(otherKey, group)
 		}, reserveFor(1, wire.SE, 1e5, wan, plainKey, otherKey)},
+		"what others have to make room for": {func(t *testing.T, r *faultRig) {
+			r.see(t, imagingKey, wan)
+			r.must(t, request(1, 1.1e6))
+			r.must(t, reserveFor(2, wire.FF, 6e5, wan, plainKey))
+		}, func() softstate.Reserve {
+			ask := reserveFor(3, wire.FF, 1.8e6, wan, otherKey)
+			ask.Priority = softstate.Priority{Preempting: 5, Defending: 5}
+			return ask
+		}()},
 		"a second branch": {func(t *testing.T, r *faultRig) {
 			r.see(t, branchKey, wan)
 			r.must(t, reserveFor(1, wire.FF, 1e5, wan, branchKey))

@@ -194,6 +194,7 @@ func (t *trafficControl) cover(id shaper.FlowID, most *reservation, want bool) {
 	}
 	req := most.request(most.flow)
 	req.ID, req.Link = now.id, id.Interface
+	req.User, req.Priority = "", admission.Priority{} // nobody has asked for it
 	if err := t.admit.Hold(req); err != nil {
 		t.log.Warn("a branch without a reservation is not counted", zap.Stringer("flow", id.Key), zap.String("interface", id.Interface), zap.Error(err))
 		return
