@@ -3,6 +3,7 @@ package shaper
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -31,7 +32,7 @@ func pictureOf(t testing.TB, s *Shaper) picture {
 	p := s.ports["qp0"]
 	out := picture{
 		Queues: state(t, s, "qp0"), Flows: map[packet.FlowKey]string{}, Groups: map[packet.FlowKey]string{},
-		Classes: map[plan.ClassID]plan.Class{}, Idle: slices.Sorted(slices.Values(p.idle)), Next: p.next, Rates: p.rates,
+		Classes: maps.Clone(p.classes), Idle: slices.Sorted(slices.Values(p.idle)), Next: p.next, Rates: p.rates,
 	}
 	err := errors.Join(
 		s.table.Each(func(e bpf.Entry) {
@@ -54,9 +55,6 @@ func pictureOf(t testing.TB, s *Shaper) picture {
 		}
 		slices.Sort(members)
 		out.Groups[name] = fmt.Sprintf("%d %+v class %s %v cheated %d real time %d", g.number, g.spec, g.class, members, g.cheated, g.realTime)
-	}
-	for id, c := range p.classes {
-		out.Classes[id] = c
 	}
 	return out
 }
