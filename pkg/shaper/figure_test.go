@@ -114,7 +114,7 @@ func slab(t testing.TB) (sum int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.SplitSeq(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		f := strings.Fields(line)
 		if len(f) == 3 && (f[0] == "SUnreclaim:" || f[0] == "Percpu:") {
 			kb, err := strconv.ParseInt(f[1], 10, 64)
