@@ -223,6 +223,19 @@ func TestBurstFitsTheQueueRFC2211Section4(t *testing.T) {
 	admitted(t, c, r)
 }
 
+// Where packets are told apart by DSCP alone, the bursts of a level have to fit one
+// queue together.
+func TestBurstsOfALevelFitItsQueueRFC2211Section4(t *testing.T) {
+	l := wan()
+	l.Queue, l.Header, l.ByLevel = 1e4, 14, true
+	c := New(NewMemory(), 100, l) // 28 bytes have 14 more: 6667 bytes fit in any case
+	admitted(t, c, at("a", dscp.AF31, cl(1000)), at("b", dscp.AF31, cl(1000)), at("v", dscp.EF, cl(1000)))
+	refused(t, c, at("c", dscp.AF31, cl(1000)), "service level af31 of wan0 has 667 of 6667 bytes of bursts left, asked for are 3000")
+	l.ByLevel = false
+	setLinks(t, c, l)
+	admitted(t, c, at("c", dscp.AF31, cl(1000)))
+}
+
 func TestRest(t *testing.T) {
 	c := New(NewMemory(), 100, edge(), Link{Name: "lan0"})
 	for _, tc := range []struct {

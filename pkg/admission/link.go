@@ -29,6 +29,9 @@ type Link struct {
 	// Header more of each packet; 0: not limited.
 	Queue  float64
 	Header uint32
+	// ByLevel: packets are told apart by DSCP alone, and all reservations of a level
+	// have one queue.
+	ByLevel bool
 
 	// Bursts is what all reserved flows together may send at once, in bytes, while
 	// some of them have guaranteed service: the D that the link advertises counts
@@ -59,7 +62,7 @@ type Level struct {
 // without a contract it is not limited.
 func (l Link) level(code uint8) (v Level, none string) {
 	if !l.Contract {
-		return Level{DSCP: code, Rate: math.Inf(1), Burst: math.Inf(1)}, ""
+		return Level{DSCP: code, Rate: math.Inf(1), Burst: l.shared()}, ""
 	}
 	for _, v := range l.Levels {
 		switch {
@@ -67,10 +70,23 @@ func (l Link) level(code uint8) (v Level, none string) {
 		case v.Closed:
 			return Level{DSCP: code, Closed: true}, fmt.Sprintf("service level %s of %s has nothing at this time of day (sls)", dscp.Name(code), l.Name)
 		default:
+			v.Burst = min(v.Burst, l.shared())
 			return v, ""
 		}
 	}
 	return Level{DSCP: code}, fmt.Sprintf("the network behind %s has no service level %s (sls)", l.Name, dscp.Name(code))
+}
+
+// leastPacket has the most headers for its bytes: of IP and UDP alone.
+const leastPacket = 28
+
+// shared is what the bursts of all reservations of a level may be for its queue's
+// sake, in bytes.
+func (l Link) shared() float64 {
+	if !l.ByLevel || l.Queue <= 0 {
+		return math.Inf(1)
+	}
+	return l.Queue * leastPacket / float64(leastPacket+l.Header)
 }
 
 // overbooking is by how much a service is granted more than there is room for. A

@@ -36,6 +36,7 @@ func (l *links) admission(now time.Time) []admission.Link {
 		}
 		if c.Capacity > 0 {
 			a.Queue, a.Header = plan.MostQueued, plan.EthernetHeader
+			a.ByLevel = c.Classify == config.ClassifyDSCP
 		}
 		out = append(out, a)
 	}

@@ -40,6 +40,9 @@ func (s *Shaper) join(ctx context.Context, p *port, f *flow, whole plan.Treatmen
 	if had.class == id {
 		now = now.Minus(had.load)
 	}
+	if now.Queued > plan.MostQueued && now.Queued > p.loads[id].Queued {
+		return nil, fmt.Errorf("%s: %w: the bursts of flows that share the class %s would be %d bytes, and its queue can hold %d", p.Name, ErrCapacity, id, now.Queued, uint64(plan.MostQueued))
+	}
 	back, err := s.load(ctx, p, id, now)
 	if err != nil {
 		return nil, err

@@ -241,3 +241,32 @@ func TestEveryFailureBeyondThePool(t *testing.T) {
 		}
 	}
 }
+
+// RFC 2211 section 4: where flows share a class, their bursts have to fit its queue
+// together. One that would not is refused, and one that is in may shrink.
+func TestBurstsFitTheSharedQueueRFC2211Section4(t *testing.T) {
+	n := newNet(t)
+	s := n.shaper(Options{})
+	n.check(s.Set(t.Context(), small()))
+	fillPool(t, s)
+	large := func(i int, b float64) plan.Treatment {
+		tr := stream(i)
+		tr.Bucket, tr.MinUnit, tr.MaxPacket = b, 1400, 1500
+		return tr
+	}
+	_, err := s.Install(t.Context(), large(2, 40e6))
+	n.check(err)
+	before := state(t, s, "qp0")
+	if _, err := s.Install(t.Context(), large(3, 30e6)); !errors.Is(err, ErrCapacity) {
+		t.Errorf("70 MB of bursts in one queue: %v", err)
+	}
+	if d := cmp.Diff(before, state(t, s, "qp0")); d != "" {
+		t.Errorf("the kernel was changed:\n%s", d)
+	}
+	_, err = s.Install(t.Context(), large(3, 20e6))
+	n.check(err)
+	_, err = s.Install(t.Context(), large(2, 10e6))
+	n.check(err)
+	_, err = s.Install(t.Context(), large(4, 30e6))
+	n.check(err)
+}

@@ -29,22 +29,26 @@ func SharedClassOf(t Treatment) (ClassID, bool) {
 type Load struct {
 	Flows       int
 	Rate, Limit uint64
+	// Queued is what their buckets would take in its queue, all at once: more than
+	// MostQueued cannot be kept (RFC 2211 section 4).
+	Queued uint64
 }
 
 // LoadOf is what a treatment would have for itself.
 func LoadOf(itf Interface, f Facts, t Treatment) Load {
 	c := FlowClass(itf, f, t, FirstShared)
-	return Load{Flows: 1, Rate: c.Rate, Limit: uint64(c.Leaf.Limit)}
+	queued := t.Bucket * float64(t.smallest()+f.Header) / float64(t.smallest())
+	return Load{Flows: 1, Rate: c.Rate, Limit: uint64(c.Leaf.Limit), Queued: whole(queued)}
 }
 
 // Plus adds two loads.
 func (l Load) Plus(o Load) Load {
-	return Load{Flows: l.Flows + o.Flows, Rate: l.Rate + o.Rate, Limit: l.Limit + o.Limit}
+	return Load{Flows: l.Flows + o.Flows, Rate: l.Rate + o.Rate, Limit: l.Limit + o.Limit, Queued: l.Queued + o.Queued}
 }
 
 // Minus takes one off.
 func (l Load) Minus(o Load) Load {
-	return Load{Flows: l.Flows - o.Flows, Rate: l.Rate - o.Rate, Limit: l.Limit - o.Limit}
+	return Load{Flows: l.Flows - o.Flows, Rate: l.Rate - o.Rate, Limit: l.Limit - o.Limit, Queued: l.Queued - o.Queued}
 }
 
 // SharedClass is the class for a load.
