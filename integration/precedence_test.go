@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/dscp"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -230,5 +232,99 @@ func checkPreempted(t *testing.T, c *traffic.Capture, begin time.Time) {
 	}
 	if !found[wire.ResvErr] || !found[wire.PathErr] {
 		t.Errorf("on the wire: %v", found)
+	}
+}
+
+// named is a RESV that names a user (RFC 3182 section 4.1); "": nobody.
+func named(t *testing.T, resv []byte, name string) []byte {
+	t.Helper()
+	m, err := wire.Parse(resv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name != "" {
+		e, err := wire.Identity{Type: wire.AuthUser, Attributes: []wire.AuthAttribute{
+			{Type: wire.AuthPolicyLocator, SubType: wire.LocatorASCII, Value: []byte("CN=" + name + ",O=Acme")},
+			{Type: wire.AuthCredential, SubType: wire.CredentialASCII, Value: []byte(name)},
+		}}.Element()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := (&wire.PolicyData{Elements: []wire.PolicyElement{e}}).Object()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Policy = []wire.Object{o}
+	}
+	b, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A receiver that speaks RSVP says who it is, and has what that user may have: who
+// says nothing is told that a user has to be named, who is not known that this is
+// not for him (RFC 2750 Appendix A, RFC 3182 section 3.3.4). The name goes on to
+// the sender as it was said.
+func TestReceiverIsKnownByNameRFC3182Section4_1(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2, nil)
+	l.watch(t, leftWAN, rightWAN, lanIface)
+	l.startAll(t, l.edge(0, "  []\n", "").String(), l.edge(1, "  []\n", `
+admission:
+  users: [{name: ann, identities: "CN=ann, O=Acme", rate: 800kbit}]
+  rules: [{name: ann, match: {from: 10.1.0.0/16, in: wan0, out: lan0, user: ann}, services: controlled-load, rate: 200kbit}]
+`).String())
+	toA, toB := capture(t, l.a, hostIface, isRSVP), capture(t, l.b, hostIface, isRSVP)
+	tspec := intserv.TSpec{Rate: 10_000, Bucket: 800, Peak: 20_000, MinUnit: 64, MaxPacket: 400}
+	said := &wire.Message{
+		Type: wire.Path, SendTTL: 64, Session: wire.Session{Dst: addrB, Protocol: 17, DstPort: portOther}, Hop: &wire.Hop{Addr: addrA, LIH: 5},
+		TimeValues: &wire.TimeValues{Refresh: 1000}, SenderTemplate: &wire.Filter{Src: addrA, SrcPort: 4000}, SenderTSpec: &tspec,
+	}
+	b, err := said.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, l.a, addrB, b)
+	path, _ := waitMessage(t, toB, wire.Path)
+	resv := resvOf(t, path, addrB, wire.FF)
+	for _, tt := range []struct {
+		name  string
+		value uint16 // of code 2
+	}{{"", wire.PolicyMissing}, {"eve", wire.PolicyRejected}} {
+		stop := answer(t, l.b, path.Hop.Addr, named(t, resv, tt.name))
+		waitFrame(t, toB, fmt.Sprintf("ResvErr with value %d", tt.value), func(f []byte) bool {
+			m, err := message(f)
+			if err != nil || m.Type != wire.ResvErr || m.ErrorSpec.Code != wire.ErrPolicy || m.ErrorSpec.Value != tt.value || len(m.Policy) != 1 {
+				return false
+			}
+			p, err := wire.ParsePolicy(m.Policy[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := wire.ParseIdentity(p.Elements[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			value, text, told := id.PolicyError()
+			name, _ := id.Value(wire.AuthCredential, wire.CredentialASCII)
+			return tt.name == "" && len(id.Attributes) == 0 ||
+				told && value == wire.AuthInsufficientPrivileges && string(name) == tt.name && strings.Contains(string(text), "no rule of admission")
+		})
+		stop()
+		if row := l.boxes[1].waitSession(t, portOther, console.SessionRejected); row.User != "" {
+			t.Errorf("%+v", row)
+		}
+	}
+	stop := answer(t, l.b, path.Hop.Addr, named(t, resv, "ann"))
+	defer stop()
+	if row := l.boxes[1].waitSession(t, portOther, console.SessionReserved); row.User != "ann" || len(row.Identities) != 1 {
+		t.Errorf("%+v", row)
+	}
+	l.boxes[0].waitSession(t, portOther, console.SessionReserved)
+	got, _ := waitMessage(t, toA, wire.Resv)
+	if want, err := wire.Parse(named(t, resv, "ann")); err != nil || len(got.Policy) != 1 || !slices.Equal(got.Policy[0].Body, want.Policy[0].Body) {
+		t.Errorf("%v %v", got.Policy, err)
 	}
 }

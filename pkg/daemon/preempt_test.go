@@ -3,11 +3,13 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/byhand"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -163,10 +165,7 @@ func TestPreemptionTakenBackWhenTheKernelRefuses(t *testing.T) {
 		if strings.HasPrefix(name, "a change") {
 			r.must(t, call(3, 1e5, 5, 5))
 		}
-		running, have := len(r.cheat.running), map[packet.FlowKey]plan.Treatment{}
-		for k, v := range r.fake.have {
-			have[k] = v
-		}
+		running, have := len(r.cheat.running), maps.Clone(r.fake.have)
 		n, b := r.used(t)
 		r.kernel = &refusingKernel{r.fake, no}
 		ask := call(3, 18e5, 5, 5)
@@ -303,5 +302,20 @@ admission:
 	}
 	if n, _ := r.used(t); n != 0 || len(r.fake.have) != 0 {
 		t.Errorf("%d reservations", n)
+	}
+}
+
+// identities: signed looks at the interface that a name came by.
+func TestSignedInterfaces(t *testing.T) {
+	r := callsWith(t, "")
+	r.admit.SetPolicy(admission.Policy{Signed: true, Users: []admission.User{{Name: "ann", Names: []string{"ann"}}}})
+	r.links().byIndex[wan].cfg.Integrity = []config.IntegrityKey{{ID: 1}}
+	for i, from := range []softstate.IfIndex{wan, lan, 0} {
+		ask := call(uint64(i+1), 1e5, 0, 0)
+		ask.Identities = []softstate.Identity{{Names: []string{"ann"}, From: from}}
+		r.must(t, ask)
+		if got := r.userOf(ask.ID); (got == "ann") != (from == wan) {
+			t.Errorf("from interface %d: %q", from, got)
+		}
 	}
 }

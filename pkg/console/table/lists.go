@@ -28,7 +28,7 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 	if len(rows) == 0 {
 		return empty(w, "sessions")
 	}
-	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "RSPEC", "PHB", "CLASS", "PREVIOUS", "NEXT", "PRIORITY", "WHO", "AGGREGATE", "AGE", "ERROR")
+	t := newTable(w, "PROTO", "SENDER", "SESSION", "ROLE", "STATE", "STYLE", "SERVICE", "R", "B", "RSPEC", "PHB", "CLASS", "PREVIOUS", "NEXT", "PRIORITY", "WHO", "USER", "AGGREGATE", "AGE", "ERROR")
 	for _, r := range rows {
 		tr, tb := "-", "-"
 		if r.TSpec != nil {
@@ -44,7 +44,7 @@ func Sessions(w io.Writer, rows []console.SessionRow) error {
 		}
 		t.row(protocol, sender, endpoint(r.Dst, r.Dport), r.Role, r.State, text(r.Style), text(r.Service), tr, tb, rspec,
 			r.PHB, text(r.Class), text(r.PrevHop), text(r.NextHop), priority(r.Priority),
-			text(strings.Join(r.Identities, ", ")), aggregate(&r), age(r.AgeS), r.Error)
+			text(strings.Join(r.Identities, ", ")), text(r.User), aggregate(&r), age(r.AgeS), r.Error)
 	}
 	return t.end()
 }
