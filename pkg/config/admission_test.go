@@ -55,6 +55,41 @@ func TestAdmissionErrors(t *testing.T) {
 	}
 }
 
+// Policies whose reservations the rules would never grant are found before.
+func TestPoliciesThatNoRuleAdmits(t *testing.T) {
+	with := func(rules, reserve string) string {
+		return goodIfaces + "admission: {users: [{name: ann}], rules: [" + rules + "]}\npolicies:\n  - {name: p, match: {protocol: udp, from: 10.1.0.0/16}, reserve: {" + reserve + "}}\n"
+	}
+	for name, tt := range map[string]struct{ rules, reserve, at, msg string }{
+		"admitted":              {"{name: r, match: {from: 10.0.0.0/8}}", goodTSpec, "", ""},
+		"by a part of it":       {"{name: r, match: {from: 10.1.2.0/24}, rate: 1kbit}", goodTSpec, "", ""},
+		"by who asks":           {"{name: r, match: {user: ann}, rate: 1kbit}", goodTSpec, "", ""},
+		"by the second":         {"{name: q, match: {protocol: tcp}, action: refuse}, {name: r}", goodTSpec, "", ""},
+		"another protocol":      {"{name: r, match: {protocol: tcp}}", goodTSpec, "4:67", "no rule of admission is for this policy's traffic"},
+		"from elsewhere":        {"{name: r, match: {from: [10.2.0.0/16, \"2001:db8::/32\"]}}", goodTSpec, "4:67", "no rule of admission"},
+		"refused":               {"{name: r, match: {from: 10.0.0.0/8}, action: refuse}, {name: s}", goodTSpec, "4:67", "rule r of admission (line 2) refuses"},
+		"another service":       {"{name: r, services: guaranteed}", goodTSpec, "4:67", "does not allow service: controlled-load"},
+		"rate":                  {"{name: r, rate: 800kbit}", goodTSpec, "4:82", "rate is more than rule r of admission (line 2) allows (800kbit)"},
+		"burst":                 {"{name: r, burst: 9kB}", goodTSpec, "4:96", "burst is more than rule r of admission (line 2) allows (9000B)"},
+		"priority":              {"{name: r, priority: 4}", goodTSpec + ", priority: {setup: 3, hold: 5}", "4:113", "above what rule r of admission (line 2) allows (4)"},
+		"priority that may be":  {"{name: r, priority: 5}", goodTSpec + ", priority: {setup: 3, hold: 5}", "", ""},
+		"where it leaves by":    {"{name: r, match: {out: wan0}, rate: 1kbit}", goodTSpec, "", ""},
+		"an application's rule": {"{name: r, match: {application: x}, rate: 1kbit}", goodTSpec, "", ""},
+	} {
+		_, err := Parse("f", []byte(with(tt.rules, tt.reserve)))
+		if tt.at == "" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		list, ok := errors.AsType[Errors](err)
+		if !ok || len(list) != 1 || !strings.HasPrefix(list[0].Error(), "f:"+tt.at+": ") || !strings.Contains(list[0].Error(), tt.msg) {
+			t.Errorf("%s: want one error at %s with %q, got\n%v", name, tt.at, tt.msg, err)
+		}
+	}
+}
+
 func TestAdmission(t *testing.T) {
 	c := mustParse(t, goodIfaces)
 	if diff := cmp.Diff(Admission{Preemption: true}, c.Admission); diff != "" {

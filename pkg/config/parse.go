@@ -88,6 +88,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 	c.Interfaces = d.interfaces(r)
 	c.Admission = d.admission(r, c)
 	c.Policies = d.policies(r, c)
+	d.admitted(r, c)
 	d.marks(r, c)
 	d.demotion(r, c)
 	for i := range c.Interfaces {
