@@ -207,11 +207,9 @@ func (t *trafficControl) disown(iface string, key packet.FlowKey) {
 func (d *Daemon) reconcile(ctx context.Context) {
 	d.accounts.look()
 	defer d.accounts.forfeit()
-	left := d.shape.Adopted()
-	if len(left) == 0 {
-		return
+	if left := d.shape.Adopted(); len(left) > 0 {
+		d.log.Info("removing what an earlier process left and nobody has claimed", zap.Int("treatments", len(left)))
 	}
-	d.log.Info("removing what an earlier process left and nobody has claimed", zap.Int("treatments", len(left)))
 	if err := d.shape.Reconcile(ctx); err != nil {
 		d.log.Warn("not all of it was removed", zap.Error(err))
 	}

@@ -30,7 +30,7 @@ func (t *trafficControl) count(ctx context.Context, tr plan.Treatment) error {
 		t.noteDemoted(id, t.links().index(tr.Interface))
 		return nil
 	}
-	if t.kernel.IsAdopted(tr.Interface, tr.Key) {
+	if left, ok := t.kernel.Treatment(tr.Interface, tr.Key); ok && left.Reserve && t.kernel.IsAdopted(tr.Interface, tr.Key) {
 		t.flows.updateOn(tr.Key, t.links().index(tr.Interface), func(_ *conn, f *flow) { f.treated = true })
 		return nil
 	}

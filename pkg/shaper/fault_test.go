@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +26,9 @@ type picture struct {
 	Idle    []plan.ClassID
 	Next    plan.ClassID
 	Rates   uint64
+	// Of service levels.
+	Levels, Planned []plan.Row
+	Reserved        plan.Sums
 }
 
 func pictureOf(t testing.TB, s *Shaper) picture {
@@ -32,6 +36,7 @@ func pictureOf(t testing.TB, s *Shaper) picture {
 	p := s.ports["qp0"]
 	out := picture{
 		Queues: state(t, s, "qp0"), Flows: map[packet.FlowKey]string{}, Groups: map[packet.FlowKey]string{},
+		Planned: p.levels.Rows, Reserved: p.reserved,
 		Classes: maps.Clone(p.classes), Idle: slices.Sorted(slices.Values(p.idle)), Next: p.next, Rates: p.rates,
 	}
 	err := errors.Join(
@@ -39,12 +44,14 @@ func pictureOf(t testing.TB, s *Shaper) picture {
 			e.Counters = bpf.Counters{}
 			out.Rows = append(out.Rows, fmt.Sprintf("%+v", e))
 		}),
+		s.table.EachLevel(func(l bpf.Level) { out.Levels = append(out.Levels, l.Row) }),
 		s.table.EachGroup(func(g bpf.Group) { out.Rows = append(out.Rows, fmt.Sprintf("%+v", g)) }),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(out.Rows)
+	slices.SortFunc(out.Levels, func(a, b plan.Row) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	for key, f := range p.flows {
 		out.Flows[key] = fmt.Sprintf("%+v class %s group %d adopted %t", f.treatment(), f.Class, f.number(), f.adopted)
 	}

@@ -12,7 +12,8 @@ import (
 
 // Install puts a treatment in force, or changes the one in force on the same
 // interface and key. In a group it brings the TSpec of all its members along,
-// and disturbs nothing else of them. It returns the flow's class, 0 if it has none of its own.
+// and disturbs nothing else of them. It returns the flow's class, 0 if it has none;
+// on an interface that is classified by DSCP alone it is that of its level.
 // A packet sees the old treatment or the new one, and a new one's class is
 // ready before.
 func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, error) {
@@ -51,6 +52,9 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 		} else {
 			s.leave(ctx, p, was, f.Class)
 		}
+	}
+	if p.ByDSCP && t.Reserve && t.Mark && p.Capacity > 0 {
+		return plan.Level{DSCP: t.DSCP}.Class(), nil
 	}
 	return f.Class, nil
 }

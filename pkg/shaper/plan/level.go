@@ -119,8 +119,8 @@ func (l Level) queue() uint8 {
 	return l.DSCP
 }
 
-// class is the level's class on an interface that is shaped.
-func (l Level) class() ClassID {
+// Class is the level's class on an interface that is shaped.
+func (l Level) Class() ClassID {
 	if l.queue() == dscp.Default {
 		return BestEffort
 	}
@@ -137,7 +137,7 @@ func LevelClasses(itf Interface, f Facts, reserved Sums) []Class {
 	var list []Class
 	limits := map[ClassID]float64{}
 	for _, l := range itf.levels(reserved) {
-		id := l.class()
+		id := l.Class()
 		if id == BestEffort {
 			continue
 		}
@@ -175,7 +175,7 @@ func Rows(itf Interface, reserved Sums) []Row {
 	for _, l := range itf.levels(reserved) {
 		r := Row{DSCP: l.DSCP}
 		if itf.Capacity > 0 {
-			r.Class = l.class()
+			r.Class = l.Class()
 		}
 		l.police(&r)
 		if r.Policed && !r.Drop && itf.Capacity > 0 {
