@@ -70,8 +70,9 @@ func (k kernel) apply(op Op) error {
 	case PutRow:
 		p.Rows = append(slices.DeleteFunc(p.Rows, op.Row.same), op.Row)
 		sortRows(p.Rows)
-		_, there := p.Class(op.Row.Class)
-		return need(op.Row.Class == 0 || there)
+		_, class := p.Class(op.Row.Class)
+		_, excess := p.Class(op.Row.ExcessClass)
+		return need((class || op.Row.Class == 0) && (excess || op.Row.ExcessClass == 0))
 	case DelRow:
 		before := len(p.Rows)
 		p.Rows = slices.DeleteFunc(p.Rows, op.Row.same)
@@ -117,11 +118,8 @@ func drawState(t *rapid.T) State {
 			itf.Capacity = rapid.Uint64Range(minCapacity, 1e10).Draw(t, "capacity")
 		}
 		itf.EF = rapid.SampledFrom([]EFModel{EFPolicer, EFPriority}).Draw(t, "EF")
-		for _, code := range []uint8{dscp.AF31, dscp.VoiceAdmit, dscp.EF} {
-			if rapid.Bool().Draw(t, "level") {
-				itf.Levels = append(itf.Levels, Level{DSCP: code, Rate: rapid.Uint64Range(0, 1000).Draw(t, "level's rate"), Burst: 1500, RealTime: code != dscp.AF31})
-			}
-		}
+		itf.Policed, itf.ByDSCP = rapid.Bool().Draw(t, "policed"), rapid.Bool().Draw(t, "by DSCP")
+		itf.Levels, itf.Arriving = drawLevels(t, itf.Capacity, bestEffortShare), drawLevels(t, 1e6, bestEffortShare)
 		p.Interfaces = append(p.Interfaces, itf)
 		facts[name] = Facts{MTU: rapid.SampledFrom([]uint32{1280, 1500, 9000}).Draw(t, "MTU"), Header: 14, FQCodel: rapid.Bool().Draw(t, "fq_codel")}
 		for i := range rapid.IntRange(0, 3).Draw(t, "flows") {
@@ -154,6 +152,9 @@ func TestDiffLeadsFromAnyStateToAnyOther(t *testing.T) {
 			}
 			for _, w := range want.Ports {
 				got := k.state().Port(w.Name)
+				if len(got.Rows) == 0 {
+					got.Rows = nil
+				}
 				got.Classes = slices.DeleteFunc(got.Classes, func(c Class) bool { _, ok := w.Class(c.ID); return !ok && c.ID.Pooled() })
 				if len(got.Classes) == 0 {
 					got.Classes = nil
