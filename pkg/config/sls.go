@@ -168,7 +168,7 @@ func (d *decoder) levelsFit(i *rawInterface, out *Interface, reserved func(uint8
 		remedy string
 	}{
 		{
-			out.Capacity - out.BestEffort - out.Capacity*controlShare/10000, func(uint8) bool { return true },
+			out.forLevels(), func(uint8) bool { return true },
 			"the interface's capacity without best_effort and 2% for control traffic", "raise capacity if the link has more",
 		},
 		{out.Reservable, reserved, "what may be reserved on the interface, capacity times reservable", "raise reservable"},
@@ -226,4 +226,18 @@ func (i *Interface) level(class uint8) (rate, burst *ServiceLevel) {
 		}
 	}
 	return rate, burst
+}
+
+// levelFloor is what a level's class keeps, in bytes/s, even if all of its rate is
+// reserved by flows with classes of their own.
+const levelFloor = 500
+
+// forLevels is what the levels of an interface can have together.
+func (i *Interface) forLevels() uint64 {
+	seen := map[uint8]bool{}
+	for _, s := range i.SLS {
+		seen[s.Class] = true
+	}
+	kept := i.BestEffort + i.Capacity*controlShare/10000 + levelFloor*uint64(len(seen))
+	return i.Capacity - min(kept, i.Capacity)
 }

@@ -84,7 +84,7 @@ func TestSLSErrors(t *testing.T) {
 			"af31 has another row at the same time, in line 6",
 		},
 		"level above capacity": {
-			soldBy("{class: af31, rate: ^20mbit, burst: 64kB}", ""), "rate is more than the interface's capacity without best_effort and 2% for control traffic (17670kbit): lower it, or raise capacity",
+			soldBy("{class: af31, rate: ^20mbit, burst: 64kB}", ""), "rate is more than the interface's capacity without best_effort and 2% for control traffic (17666kbit): lower it, or raise capacity",
 		},
 		"level above reservable": {
 			soldBy("{class: af31, rate: ^16mbit, burst: 64kB}", ""), "rate is more than what may be reserved on the interface, capacity times reservable (15200kbit)",

@@ -164,8 +164,36 @@ type LinkRow struct {
 	Reservations  int          `json:"reservations"`
 	Services      []ServiceRow `json:"services"`
 	Levels        []LevelRow   `json:"levels"`
-	Shared        []SharedRow  `json:"shared"` // with other boxes
+	Shared        []SharedRow  `json:"shared"`          // with other boxes
+	Classify      string       `json:"classify"`        // flow, dscp
+	BestEffortBPS uint64       `json:"best_effort_bps"` // what best effort has for certain
+	DSCPs         []DSCPRow    `json:"dscps"`
 	Classes       []ClassRow   `json:"classes"`
+}
+
+// DSCPRow is what is done to the packets with a DSCP that leave by a link, or arrive
+// on it, and that no reservation covers; and what it was done to.
+type DSCPRow struct {
+	Direction string `json:"direction"` // leaving, arriving
+	DSCP      uint8  `json:"dscp"`
+	PHB       string `json:"phb"`
+	Class     string `json:"class"`    // of what conforms; "": as the packet was
+	Policed   bool   `json:"policed"`  // else all of it conforms
+	RateBPS   uint64 `json:"rate_bps"` // of IP packets; policed and 0: nothing conforms
+	Burst     uint64 `json:"burst"`    // bytes
+	Excess    string `json:"excess"`   // best-effort, drop, or the PHB that it is remarked to
+	DSCPCounts
+}
+
+// DSCPCounts are packets as on the wire, and their IP bytes. What is dropped
+// exceeds, too.
+type DSCPCounts struct {
+	ConformPackets uint64 `json:"conform_packets"`
+	ConformBytes   uint64 `json:"conform_bytes"`
+	ExceedPackets  uint64 `json:"exceed_packets"`
+	ExceedBytes    uint64 `json:"exceed_bytes"`
+	DroppedPackets uint64 `json:"dropped_packets"`
+	DroppedBytes   uint64 `json:"dropped_bytes"`
 }
 
 // ServiceRow is what a link granted to one IntServ service. Where the link is not
@@ -235,9 +263,17 @@ type PolicyRow struct {
 	ThinAcks     bool      `json:"thin_acks"`
 	Fill         bool      `json:"fill"`
 	Excess       string    `json:"excess"`
+	Police       *Police   `json:"police"` // null: none
 	Flows        int       `json:"flows"`
 	Reservations int       `json:"reservations"`
 	Matched      uint64    `json:"matched"` // flows since start
+}
+
+// Police is what the traffic of a policy without a reservation may be.
+type Police struct {
+	RateBPS uint64 `json:"rate_bps"`
+	Burst   uint64 `json:"burst"` // bytes
+	Per     string `json:"per"`   // all, flow
 }
 
 // Status is the daemon at a glance.

@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"slices"
 
 	"go.uber.org/zap"
 
+	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/shaper"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
@@ -75,7 +78,46 @@ func classKind(id plan.ClassID) string {
 		return "control"
 	case plan.BestEffort:
 		return "best-effort"
-	default:
-		return "reserved"
 	}
+	if _, ok := id.Level(); ok {
+		return "phb"
+	}
+	return "reserved"
+}
+
+// dscpRows lists what is done to packets by their DSCP, of each interface.
+func (d *Daemon) dscpRows() map[string][]console.DSCPRow {
+	all, err := d.shape.Levels()
+	if err != nil {
+		d.log.Warn("the table of code points could not be read", zap.Error(err))
+	}
+	out := map[string][]console.DSCPRow{}
+	for name, levels := range all {
+		slices.SortFunc(levels, func(a, b shaper.Level) int { return a.Row.Compare(b.Row) })
+		for i := range levels {
+			out[name] = append(out[name], dscpRow(&levels[i]))
+		}
+	}
+	return out
+}
+
+func dscpRow(l *shaper.Level) console.DSCPRow {
+	r, c := l.Row, l.Counters
+	out := console.DSCPRow{
+		Direction: "leaving", DSCP: r.DSCP, PHB: dscp.Name(r.DSCP), Class: r.Class.String(), Policed: r.Policed, RateBPS: r.Rate * 8, Burst: r.Burst,
+		DSCPCounts: console.DSCPCounts{
+			ConformPackets: c.Conform, ConformBytes: c.ConformBytes, ExceedPackets: c.Exceed, ExceedBytes: c.ExceedBytes,
+			DroppedPackets: c.Dropped, DroppedBytes: c.DroppedBytes,
+		},
+	}
+	if r.Arriving {
+		out.Direction = "arriving"
+	}
+	if r.Policed {
+		out.Excess = config.Excess(r.Excess).String()
+		if r.Drop {
+			out.Excess = config.ExcessDrop.String()
+		}
+	}
+	return out
 }

@@ -170,7 +170,7 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 
 // Links lists one row for each interface of the configuration.
 func (d *Daemon) Links() []console.LinkRow {
-	classes := d.classRows()
+	classes, codes := d.classRows(), d.dscpRows()
 	l := d.links.Load()
 	rows := make([]console.LinkRow, 0, len(l.list))
 	for i := range l.list {
@@ -178,6 +178,7 @@ func (d *Daemon) Links() []console.LinkRow {
 		row := console.LinkRow{
 			Name: k.Name, Zone: k.cfg.Zone.String(), Trust: k.cfg.Trust.String(), Up: k.Up, MTU: k.MTU,
 			CapacityBPS: k.cfg.Capacity * 8, ReservableBPS: k.cfg.Reservable * 8, Classes: classes[k.Name],
+			Classify: k.cfg.Classify.String(), BestEffortBPS: k.cfg.BestEffort * 8, DSCPs: codes[k.Name],
 		}
 		row.Shared = d.sharedRows(k)
 		if u, ok, err := d.admit.Usage(k.Name); err == nil && ok {
@@ -229,6 +230,12 @@ func policyRow(p *config.Policy) console.PolicyRow {
 	}
 	if p.Marked {
 		row.DSCP, row.PHB = int(p.DSCP), dscp.Name(p.DSCP)
+	}
+	if q := p.Police; q != nil {
+		row.Police = &console.Police{RateBPS: q.Rate * 8, Burst: q.Burst, Per: "all"}
+		if q.PerFlow {
+			row.Police.Per = "flow"
+		}
 	}
 	if r := p.Reserve; r != nil && r.Priority.Given {
 		row.Priority = &console.Priority{Setup: r.Priority.Setup, Hold: r.Priority.Hold}

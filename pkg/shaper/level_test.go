@@ -83,7 +83,7 @@ func TestReservedIsPartOfItsLevel(t *testing.T) {
 		t.Errorf("a reserved flow is in class %s", id)
 	}
 	fits(t, s)
-	if c, want := levelClass(t, s, af31), plan.DefaultFacts.HTBRate(600_000, 0); c.Rate != want {
+	if c, want := levelClass(t, s, af31), plan.DefaultFacts.HTBRate(600_000-1, 0); c.Rate != want {
 		t.Errorf("beside 400000 bytes/s reserved the class of af31 has %d, want %d", c.Rate, want)
 	}
 	more := data

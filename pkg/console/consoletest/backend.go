@@ -301,6 +301,18 @@ func Example() *Backend {
 					Name: "sla-voice", Level: "voice-admit", LimitBPS: 2e6, HeldBPS: 968_000, OwnBPS: 88_000, LimitBurst: 16_000, HeldBurst: 4400, OwnBurst: 400,
 					Boxes: []console.SharedBox{{Box: "edge-1", HeldBPS: 88_000, HeldBurst: 400}, {Box: "edge-2", HeldBPS: 880_000, HeldBurst: 4000}},
 				}},
+				Classify: "flow", BestEffortBPS: 950_000,
+				DSCPs: []console.DSCPRow{
+					{
+						Direction: "leaving", DSCP: 26, PHB: "af31", Class: "1:ff1a", Policed: true, RateBPS: 8e6, Burst: 96_000, Excess: "drop",
+						DSCPCounts: console.DSCPCounts{
+							ConformPackets: 1200, ConformBytes: 1_800_000, ExceedPackets: 30, ExceedBytes: 45_000, DroppedPackets: 30, DroppedBytes: 45_000,
+						},
+					},
+					{Direction: "leaving", DSCP: 34, PHB: "af41", Class: "1:ff22", Policed: true, Excess: "best-effort"},
+					{Direction: "leaving", DSCP: 44, PHB: "voice-admit", Class: "1:ff2c", DSCPCounts: console.DSCPCounts{ConformPackets: 9, ConformBytes: 1800}},
+					{Direction: "arriving", DSCP: 26, PHB: "af31", Policed: true, RateBPS: 8e6, Burst: 96_000, Excess: "le"},
+				},
 				Classes: []console.ClassRow{
 					{Class: "1:1", Kind: "root", RateBPS: 19e6, CeilBPS: 19e6, Packets: 200_000, Bytes: 290_000_000},
 					{Class: "1:2", Kind: "control", RateBPS: 190_000, CeilBPS: 19e6, Packets: 120, Bytes: 18_000},
@@ -320,7 +332,10 @@ func Example() *Backend {
 				Name: "voice", Line: 30, Protocol: "udp", ToPort: []string{"5004-5020"}, Role: "sender", Service: "guaranteed", TSpec: &voice,
 				DelayUS: 50_000, DSCP: 44, PHB: "voice-admit", TCPMode: "none", Excess: "drop", Flows: 1, Reservations: 1, Matched: 1,
 			},
-			{Name: "rest", Line: 40, From: []string{"10.1.0.0/16", "2001:db8:1::/48"}, DSCP: -1, TCPMode: "none", Excess: "best-effort"},
+			{
+				Name: "rest", Line: 40, From: []string{"10.1.0.0/16", "2001:db8:1::/48"}, DSCP: -1, TCPMode: "none", Excess: "best-effort",
+				Police: &console.Police{RateBPS: 2e6, Burst: 16_000, Per: "all"},
+			},
 		},
 		NeighborRows: []console.RSVPNeighborRow{
 			{

@@ -124,6 +124,7 @@ func (s sink) links(rows []console.LinkRow) {
 		put(reservations, r.Reservations, r.Name)
 		s.levels(&r)
 		s.shared(&r)
+		s.dscps(&r)
 		kinds := map[string]console.ClassRow{}
 		for _, c := range r.Classes {
 			k := kinds[c.Kind]
@@ -173,6 +174,23 @@ func (s sink) levels(r *console.LinkRow) {
 		if v.State != console.LevelNoBounds {
 			put(limit, v.LimitBPS, r.Name, v.PHB)
 			put(burstLimit, v.LimitBurst, r.Name, v.PHB)
+		}
+	}
+}
+
+// dscps tells what became of packets by their DSCP: two rows for each at most.
+func (s sink) dscps(r *console.LinkRow) {
+	packets := s.counter("dscp_packets_total", "Packets conditioned by their DSCP, by what became of them; dropped is a part of exceed.", "link", "direction", "dscp", "result")
+	bytes := s.counter("dscp_bytes_total", "The same in IP bytes.", "link", "direction", "dscp", "result")
+	for _, d := range r.DSCPs {
+		for _, c := range []struct {
+			result         string
+			packets, bytes uint64
+		}{
+			{"conform", d.ConformPackets, d.ConformBytes}, {"exceed", d.ExceedPackets, d.ExceedBytes}, {"dropped", d.DroppedPackets, d.DroppedBytes},
+		} {
+			put(packets, c.packets, r.Name, d.Direction, d.PHB, c.result)
+			put(bytes, c.bytes, r.Name, d.Direction, d.PHB, c.result)
 		}
 	}
 }

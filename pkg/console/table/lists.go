@@ -102,7 +102,7 @@ func Links(w io.Writer, rows []console.LinkRow) error {
 	if err := t.end(); err != nil {
 		return err
 	}
-	for _, part := range []func(io.Writer, console.LinkRow) error{linkServices, linkLevels, linkShared, linkClasses} {
+	for _, part := range []func(io.Writer, console.LinkRow) error{linkServices, linkLevels, linkShared, linkDSCPs, linkClasses} {
 		for _, r := range rows {
 			if err := part(w, r); err != nil {
 				return err
@@ -171,6 +171,25 @@ func linkShared(w io.Writer, r console.LinkRow) error {
 			boxes = append(boxes, b.Box+" "+rate(b.HeldBPS))
 		}
 		t.row(r.Name, s.Name, of, rate(s.HeldBPS), rate(s.LimitBPS), rate(s.OwnBPS), size(s.HeldBurst), size(s.LimitBurst), size(s.OwnBurst), text(strings.Join(boxes, ", ")))
+	}
+	return t.end()
+}
+
+func linkDSCPs(w io.Writer, r console.LinkRow) error {
+	if len(r.DSCPs) == 0 {
+		return nil
+	}
+	t, err := below(w, "LINK", "DSCP", "DIRECTION", "CLASS", "RATE", "BURST", "EXCESS", "CONFORM", "BYTES", "EXCEED", "BYTES", "DROPPED")
+	if err != nil {
+		return err
+	}
+	for _, d := range r.DSCPs {
+		bits, burst, excess := "any", "-", "-"
+		if d.Policed {
+			bits, burst, excess = rate(d.RateBPS), size(d.Burst), d.Excess
+		}
+		t.row(r.Name, d.PHB, d.Direction, text(d.Class), bits, burst, excess,
+			count(d.ConformPackets), size(d.ConformBytes), count(d.ExceedPackets), size(d.ExceedBytes), count(d.DroppedPackets))
 	}
 	return t.end()
 }

@@ -92,7 +92,11 @@ func (itf Interface) left(l Level, sum Sum) (rate, bucket uint64) {
 	if itf.ByDSCP {
 		return max(rate, sum.Class), l.Burst
 	}
-	return max(rate-min(rate, sum.Class-sum.Joined), sum.Joined), max(l.Burst, sum.JoinedBucket)
+	apart := sum.Class - sum.Joined
+	if apart > 0 {
+		apart += uint64(sum.Flows) // rounding up may have given a byte/s to each class
+	}
+	return max(rate-min(rate, apart), sum.Joined), max(l.Burst, sum.JoinedBucket)
 }
 
 // joined adds to the common queue what flows reserve with a DSCP of telephony that is

@@ -247,7 +247,9 @@ func (itf Interface) validLevels(list []Level) (sum float64, err error) {
 			return 0, fmt.Errorf("interface %s: service level %s has no burst: nothing would conform", itf.Name, name)
 		}
 		seen[l.DSCP] = true
-		sum += max(float64(l.Rate), minRate)
+		// Its class stays, even where all of its rate is reserved by flows that have
+		// classes of their own.
+		sum += float64(l.Rate) + minRate
 	}
 	return sum, nil
 }

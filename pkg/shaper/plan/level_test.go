@@ -18,7 +18,7 @@ const (
 func drawLevels(t *rapid.T, capacity uint64, bestEffort float64) (list []Level) {
 	left := float64(capacity) * (1 - controlShare - bestEffort)
 	for _, code := range []uint8{0, 1, af11, af31, dscp.VoiceAdmit, dscp.EF} {
-		if left < minRate || !rapid.Bool().Draw(t, "level") {
+		if left -= minRate; left < 0 || !rapid.Bool().Draw(t, "level") {
 			continue
 		}
 		l := Level{
@@ -26,7 +26,7 @@ func drawLevels(t *rapid.T, capacity uint64, bestEffort float64) (list []Level) 
 			Drop: rapid.Bool().Draw(t, "drop"), RealTime: rapid.Bool().Draw(t, "level in real time"), Free: rapid.Bool().Draw(t, "free"),
 			Excess: rapid.SampledFrom([]uint8{0, 1}).Draw(t, "excess"), Queue: rapid.SampledFrom([]uint8{0, 0, af31}).Draw(t, "queue"),
 		}
-		left -= max(float64(l.Rate), minRate)
+		left -= float64(l.Rate)
 		list = append(list, l)
 	}
 	return list
@@ -53,15 +53,18 @@ func TestLevelsNeverExceedTheRoot(t *testing.T) {
 					Reserve: true, Mark: true, DSCP: l.DSCP,
 				}
 				class := FirstPooled + ClassID(len(flows))
-				if itf.ByDSCP {
+				switch {
+				case itf.ByDSCP:
 					class = 0
+				case itf.Joins(tr):
+					class = Common
 				}
 				flows = append(flows, Assigned{tr, class})
 			}
 		}
 		p := Want(Plan{Interfaces: []Interface{itf}}, nil, flows).Port("wan0")
 		sum, root := Guaranteed(p.Classes)
-		if most := root + uint64(len(p.Classes)); sum > most { // each rounded up
+		if most := root + 2*uint64(len(p.Classes)); sum > most { // each rounded up
 			t.Fatalf("%d bytes/s below a root of %d", sum, root)
 		}
 		be, _ := p.Class(BestEffort)

@@ -33,9 +33,12 @@ func Sorted(rows []Row) []Row {
 
 // sortRows puts rows into the order that they have in a State.
 func sortRows(rows []Row) {
-	slices.SortFunc(rows, func(a, b Row) int {
-		return cmp.Or(cmp.Compare(way(a.Arriving), way(b.Arriving)), cmp.Compare(a.DSCP, b.DSCP))
-	})
+	slices.SortFunc(rows, Row.Compare)
+}
+
+// Compare orders rows: those of what leaves first, by DSCP.
+func (r Row) Compare(o Row) int {
+	return cmp.Or(cmp.Compare(way(r.Arriving), way(o.Arriving)), cmp.Compare(r.DSCP, o.DSCP))
 }
 
 func way(arriving bool) int {
