@@ -310,3 +310,36 @@ func TestLevelsNeverPass(t *testing.T) {
 		}
 	})
 }
+
+// The example of docs/qos.md, how admission counts.
+func TestExampleOfTheDocs(t *testing.T) {
+	l := Link{
+		Name: "wan0", Capacity: 2_375_000, Reservable: 1_900_000, Contract: true, Services: map[intserv.Service]Service{intserv.Guaranteed: {Ceiling: 1_187_500}},
+		Levels: []Level{{DSCP: dscp.VoiceAdmit, Rate: 250_000, Burst: 16_000}, {DSCP: dscp.AF31, Rate: 1_000_000, Burst: 64_000}},
+	}
+	c := New(NewMemory(), 100, l)
+	call := func(i int, f intserv.FlowSpec) Request {
+		f.TSpec.Bucket, f.TSpec.MaxPacket = 400, 400
+		return at(ID(fmt.Sprint("call ", i)), dscp.VoiceAdmit, f)
+	}
+	admitted(t, c, call(1, gs(10_000, 75_000)), call(2, gs(10_000, 75_000)), call(3, gs(10_000, 75_000)))
+	refused(t, c, call(4, gs(10_000, 75_000)), "service level voice-admit of wan0 has 25000 of 250000 bytes/s left, asked for are 75000")
+	if u := usage(t, c, "wan0"); u.Free != 13.4e6/8 {
+		t.Errorf("%v bytes/s left", u.Free)
+	}
+	transfer := func(id ID, level uint8, rate, burst float64) Request {
+		f := cl(rate)
+		f.TSpec.Bucket = burst
+		return at(id, level, f)
+	}
+	admitted(t, c, transfer("a", dscp.AF31, 750_000, 48_000))
+	refused(t, c, transfer("b", dscp.AF31, 125_000, 32_000), "service level af31 of wan0 has 16000 of 64000 bytes of bursts left, asked for are 32000")
+	refused(t, c, transfer("c", dscp.AF21, 1, 1500), "the network behind wan0 has no service level af21 (sls)")
+	c = New(NewMemory(), 100, l)
+	for i := range 25 {
+		admitted(t, c, call(i, cl(10_000)))
+	}
+	if d := c.Admit(call(25, cl(10_000))); d.Admitted {
+		t.Error("a 26th call")
+	}
+}
