@@ -191,9 +191,9 @@ func (l *lab) checkRows(t *testing.T, calls int) {
 			t.Errorf("box %d: %+v carries %+v", i+1, rows[at], c)
 		}
 	}
-	// On the link into the region the aggregate is counted, and nothing else.
+	// On the link into the region only the aggregate takes something.
 	links, err := l.boxes[0].Links(t.Context())
-	if row := linkRow(links, rightWAN); err != nil || row.ReservedBPS != 800_000 || row.Reservations != 1 {
+	if row := linkRow(links, rightWAN); err != nil || row.ReservedBPS != 800_000 || row.Reservations != calls+1 {
 		t.Errorf("%+v, %v", row, err)
 	}
 }

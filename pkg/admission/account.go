@@ -117,7 +117,11 @@ func (c claim) refusal(l Link, used int64) Decision {
 // their (r, b) are within the sums of both.
 func (l Link) claims(r Request, installed intserv.FlowSpec) []claim {
 	service := r.FlowSpec.Service
-	rate := units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))
+	rate := l.rate(installed)
+	if r.Carried {
+		none := Share{Account: LinkAccount(l.Name)}
+		return append(make([]claim, 0, 2), claim{Share: none, total: math.Inf(1), unit: unitRate})
+	}
 	list := append(make([]claim, 0, 5), // with a user's
 		claim{Share: Share{LinkAccount(l.Name), units(float64(rate) / l.overbooking(service))}, total: l.grants(), unit: unitRate},
 		claim{Share: Share{ServiceAccount(l.Name, service), rate}, total: l.ceiling(service), unit: unitRate, kind: accountOfService, service: service})
@@ -128,6 +132,11 @@ func (l Link) claims(r Request, installed intserv.FlowSpec) []claim {
 			claim{Share: Share{BurstAccount(l.Name, code), units(installed.TSpec.Bucket)}, total: v.Burst, unit: unitBurst, kind: accountOfLevel, level: code})
 	}
 	return list
+}
+
+// rate is what a reservation takes of a link.
+func (l Link) rate(installed intserv.FlowSpec) int64 {
+	return units(installed.TSpec.LinkRate(installed.Bandwidth(), l.Overhead))
 }
 
 // levels lists the service levels of a request, each once.
@@ -173,7 +182,10 @@ func (l Link) installed(r Request) intserv.FlowSpec {
 func (l Link) entry(r Request) (e Entry, claims []claim) {
 	f := l.installed(r)
 	claims = l.claims(r, f)
-	e = Entry{ID: r.ID, Link: l.Name, Burst: l.burst(f), Request: r, Shares: make([]Share, len(claims), len(claims)+1)}
+	e = Entry{ID: r.ID, Link: l.Name, Request: r, Shares: make([]Share, len(claims), len(claims)+1)}
+	if !r.Carried {
+		e.Burst = l.burst(f)
+	}
 	for i := range claims {
 		e.Shares[i] = claims[i].Share
 	}

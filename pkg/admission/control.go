@@ -34,6 +34,10 @@ type Request struct {
 	// go if it is admitted, and stay if not.
 	Replaces []ID
 	Priority Priority
+	// Carried: an aggregate carries it over the link, in whose reservation it is
+	// counted (RFC 3175 section 2.8). Of the link it takes nothing; policy is asked,
+	// and its user's account charged, as ever.
+	Carried bool
 	// User is whose account it counts in too, "" nobody's. Where there is an Asker,
 	// policy says so, and whether Priority is granted.
 	User string

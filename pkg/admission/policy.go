@@ -280,12 +280,12 @@ func UserAccount(name string) Account { return Account("user/" + name) }
 // hold, by what a link has and by what policy says.
 func (p *Policy) entry(l Link, r Request) (e Entry, claims []claim) {
 	e, claims = l.entry(r)
-	if share := p.threshold(r.Priority.Setup); share < 1 && l.Managed() {
+	if share := p.threshold(r.Priority.Setup); share < 1 && l.Managed() && !r.Carried {
 		claims[0].total *= share
 		claims[0].of = fmt.Sprintf("for a setup priority of %d, %s", r.Priority.Setup, l.Name)
 	}
 	if r.User != "" { // whose reservations count in full, whatever a link overbooks
-		u := claim{Share: Share{UserAccount(r.User), claims[1].Amount}, total: p.rate(r.User), unit: unitRate, kind: accountOfUser, user: r.User}
+		u := claim{Share: Share{UserAccount(r.User), l.rate(l.installed(r))}, total: p.rate(r.User), unit: unitRate, kind: accountOfUser, user: r.User}
 		e.Shares, claims = append(e.Shares, u.Share), append(claims, u)
 	}
 	return e, claims

@@ -147,7 +147,7 @@ func (c *Control) candidates(w *wanting, takes func(ID) bool) (list []Entry, err
 			return nil, err
 		}
 		for _, e := range entries {
-			if takes(e.ID) && (i == 0 || e.of(user) > 0) {
+			if takes(e.ID) && (i == 0 && !e.Request.Carried || e.of(user) > 0) {
 				list = append(list, e)
 			}
 		}

@@ -3,9 +3,6 @@ package daemon
 import (
 	"math"
 
-	"go.uber.org/zap"
-
-	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -37,26 +34,6 @@ func (t *trafficControl) mapping(s wire.Session, f wire.Filter, service intserv.
 		service = serviceOf(p.Reserve.Service)
 	}
 	return t.code(service, p)
-}
-
-// ridesAlong answers for a reservation that an aggregate carries: its bandwidth is
-// counted there (RFC 3175 section 2.8), and so is nothing of it here. t.mu is held.
-func (t *trafficControl) ridesAlong(now *reservation, replaces []admission.ID) admission.Decision {
-	for _, id := range append(replaces, admissionID(now.id)) {
-		if _, err := t.admit.Release(id); err != nil {
-			t.log.Error("ledger did not release", zap.String("reservation", string(id)), zap.Error(err))
-		}
-	}
-	flow := now.ask.FlowSpec.Installed(now.ask.SenderTSpec)
-	return admission.Decision{Admitted: true, Installed: flow, Bandwidth: int64(math.Ceil(flow.Bandwidth()))}
-}
-
-// holdAgain counts a reservation that stands, unless an aggregate carries it.
-func (t *trafficControl) holdAgain(r *reservation) error {
-	if r.ask.Aggregate != nil {
-		return nil
-	}
-	return t.admit.Hold(r.request(r.flow))
 }
 
 // aggregateRef names an aggregate for the API.

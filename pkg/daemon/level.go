@@ -57,7 +57,7 @@ func (t *trafficControl) relevel(r *reservation) {
 	if r.levels = t.levelsOf(r); slices.Equal(r.levels, was) {
 		return
 	}
-	if err := t.holdAgain(r); err != nil {
+	if err := t.admit.Hold(r.request(r.flow)); err != nil {
 		r.levels = was
 		t.log.Error("ledger not changed", zap.Uint64("reservation", r.id), zap.Error(err))
 	}

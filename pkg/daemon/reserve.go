@@ -185,6 +185,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 func (r *reservation) request(f intserv.FlowSpec) admission.Request {
 	return admission.Request{
 		ID: admissionID(r.id), Link: r.iface, FlowSpec: f, Level: r.levels[0], Levels: r.levels[1:], User: r.user, Priority: r.priority,
+		Carried: r.ask.Aggregate != nil,
 	}
 }
 
@@ -204,11 +205,6 @@ func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation
 	req.Asker, req.Priority = t.asker(now), admission.Priority{Setup: now.ask.Priority.Preempting, Hold: now.ask.Priority.Defending}
 	for _, b := range predecessors {
 		req.Replaces = append(req.Replaces, admissionID(b.id))
-	}
-	if now.ask.Aggregate != nil {
-		d := t.ridesAlong(now, req.Replaces)
-		t.uncounted(covers)
-		return d
 	}
 	d := t.admit.Admit(req)
 	if !d.Admitted && d.Code == admission.CodeAdmission && t.endTorn(now.iface, predecessors) {

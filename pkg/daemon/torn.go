@@ -65,7 +65,7 @@ func (t *trafficControl) succeeds(now *reservation) (list []*reservation) {
 func (t *trafficControl) succeeded(list []*reservation, granted bool) {
 	for _, r := range list {
 		if !granted {
-			if err := t.holdAgain(r); err != nil {
+			if err := t.admit.Hold(r.request(r.flow)); err != nil {
 				t.log.Error("ledger not brought back", zap.Uint64("reservation", r.id), zap.Error(err))
 			}
 			continue

@@ -55,7 +55,7 @@ func (t *trafficControl) undo(ctx context.Context, now *reservation, done []befo
 	}
 	// The old reservation stands, in the ledger too. The kernel still has it for
 	// the senders that were not done; what they share is put back with one of them.
-	if err := t.holdAgain(old); err != nil {
+	if err := t.admit.Hold(old.request(old.flow)); err != nil {
 		t.log.Error("ledger not brought back", zap.Uint64("reservation", old.id), zap.Error(err))
 	}
 	if len(done) > 0 && !restored && len(old.keys) > 0 {
