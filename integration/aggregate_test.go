@@ -113,16 +113,21 @@ func (l *lab) begin(t *testing.T, n int) string {
 // changes when a water mark is passed and not before.
 func TestAggregationRFC3175(t *testing.T) {
 	roottest.Need(t)
-	for _, reliable := range []bool{false, true} {
-		t.Run(fmt.Sprintf("reliable %v", reliable), func(t *testing.T) {
+	for name, c := range map[string]struct {
+		reliable bool
+		inside   string
+	}{
+		"RFC 2205": {false, ""}, "RFC 2961, by DSCP inside": {true, ", classify: dscp"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			aggregation(t, reliable)
+			aggregation(t, c.reliable, c.inside)
 		})
 	}
 }
 
-func aggregation(t *testing.T, reliable bool) {
-	l := region(t, reliable, "")
+func aggregation(t *testing.T, reliable bool, inner string) {
+	l := region(t, reliable, inner)
 	inside := capture(t, l.boxes[1].ns, leftWAN, func(f []byte) bool {
 		return isIPv4(f) && (f[ethernet+9] == packet.ProtoRSVP || f[ethernet+9] == packet.ProtoRSVPE2E)
 	})
@@ -161,6 +166,7 @@ func aggregation(t *testing.T, reliable bool) {
 		t.Errorf("%d changes of the aggregate for nine calls", n)
 	}
 	l.checkRows(t, 9)
+	l.checkClass(t, inner != "")
 	l.checkInside(t, inside)
 	marked(t, calls, dscp.AF31)
 	marked(t, others, dscp.Default)
@@ -196,6 +202,32 @@ func (l *lab) checkRows(t *testing.T, calls int) {
 	if row := linkRow(links, rightWAN); err != nil || row.ReservedBPS != 800_000 || row.Reservations != calls+1 {
 		t.Errorf("%+v, %v", row, err)
 	}
+}
+
+// checkClass looks at the class that the router inside has for the aggregate, if packets
+// are classified by DSCP there.
+func (l *lab) checkClass(t *testing.T, byDSCP bool) {
+	t.Helper()
+	row := l.inside(t)[0]
+	if !byDSCP {
+		if row.Class != "" {
+			t.Errorf("%+v", row)
+		}
+		return
+	}
+	links, err := l.boxes[1].Links(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range linkRow(links, rightWAN).Classes {
+		if c.Class == row.Class && row.Class != "" {
+			if c.RateBPS < 800_000 || c.RateBPS > 1_200_000 || c.Packets == 0 {
+				t.Errorf("class %+v", c)
+			}
+			return
+		}
+	}
+	t.Errorf("%+v has class %q, which is none of %+v", row, row.Class, linkRow(links, rightWAN).Classes)
 }
 
 // checkInside looks at the messages that the router inside has seen, with our decoder

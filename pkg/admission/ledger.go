@@ -80,7 +80,9 @@ func (u Usage) plus(e Entry, sign int) Usage {
 	return u
 }
 
-func (e *Entry) guaranteed() bool { return e.Request.FlowSpec.Service == intserv.Guaranteed && !e.Request.Carried }
+func (e *Entry) guaranteed() bool {
+	return e.Request.FlowSpec.Service == intserv.Guaranteed && !e.Request.Carried
+}
 
 // noLimit is the limit of an account that has none.
 const noLimit = math.MaxInt64

@@ -62,6 +62,9 @@ func (d *decoder) aggregateOn(i *rawInterface) *Aggregate {
 	if i.region.set {
 		d.errorf(i.aggregate.at, "region is for routers that do not speak RSVP, aggregate for such as do: remove one of the two")
 	}
+	if i.classify.set && i.classify.v == ClassifyDSCP {
+		d.errorf(i.classify.at, "flows that go into an aggregation region are marked here, and with classify: dscp they are not: remove classify, it is for routers inside")
+	}
 	reservable := i.capacity.v * i.reservable.or(defaultReservable) / 10000
 	out := &Aggregate{
 		Step: a.step.or(defaultStep), Hold: a.hold.or(defaultHold),

@@ -171,6 +171,7 @@ func TestOneError(t *testing.T) {
 		"aggregate, high":     {interior("", "high: 0.5%"), "1:81", "from 1% to 100%"},
 		"aggregate, no high":  {interior("", "high: 101%"), "1:81", "more than 100%"},
 		"aggregate, hold":     {interior("", "hold: 100ms"), "1:81", "from 1s"},
+		"aggregate, by DSCP":  {interior("capacity: 10mbit, classify: dscp, ", ""), "1:91", "for routers inside"},
 		"aggregate, key":      {interior("", "dscp: af31"), "1:75", "unknown key \"dscp\""},
 		"aggregate, all":      {"interfaces: [{name: a, zone: network, aggregate: {}}, {name: b, zone: network, aggregate: {}}]\n", "1:50", "lead out of the region"},
 		"region of hosts":     {"interfaces: [{name: a, zone: hosts, region: {hops: 1}}, {name: b, zone: network}]\n", "1:45", "zone: network"},

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -78,5 +80,54 @@ func TestMappingRFC3175Section1_4_3(t *testing.T) {
 	}
 	if got := r.mapping(claimed.Session, f, intserv.Guaranteed); got != dscp.AF31 {
 		t.Errorf("the policy's mark: %d", got)
+	}
+}
+
+// RFC 3175 sections 1.4.1 and 2.7: inside a region, where packets are classified by their
+// DSCP, the class of the aggregates' is as large as all of them, and nothing is told
+// apart by flow.
+func TestAggregateHasTheClassOfItsDSCPRFC3175Section1_4_1(t *testing.T) {
+	r := controlOf(t, "interfaces: [{name: lan0, zone: hosts}, {name: wan0, zone: network, capacity: 19mbit, classify: dscp}]\n")
+	if !r.byDSCP("wan0") {
+		t.Fatal("the configuration has no classify: dscp")
+	}
+	ask := named(1, wire.Session{Format: wire.FormatAggregate, Dst: netip.MustParseAddr("192.0.2.9"), DSCP: dscp.AF31}, wan)
+	ask.Filters = []wire.Filter{{Format: wire.FormatAggregate, Src: netip.MustParseAddr("192.0.2.1")}}
+	ask.Role = softstate.Transit
+	other := ask
+	other.ID, other.Filters = 2, []wire.Filter{{Format: wire.FormatAggregate, Src: netip.MustParseAddr("192.0.2.5")}}
+	for _, a := range []softstate.Reserve{ask, other} {
+		if refusal := r.Reserve(a); refusal != nil {
+			t.Fatal(refusal)
+		}
+	}
+	sum := func() (rate float64) {
+		for _, tr := range r.fake.have {
+			if tr.DSCP != dscp.AF31 || !tr.Reserve || !tr.Mark || tr.Interface != "wan0" {
+				t.Errorf("%+v", tr)
+			}
+			rate += tr.Rate
+		}
+		return rate
+	}
+	if got := sum(); got != 2*ask.FlowSpec.TSpec.Rate {
+		t.Errorf("%g bytes/s", got)
+	}
+	was := ask.FlowSpec.TSpec.Rate
+	ask.Change = true
+	ask.FlowSpec.TSpec.Rate *= 1.5
+	ask.SenderTSpec.Rate *= 2
+	if refusal := r.Reserve(ask); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if got := sum(); got != 2.5*was {
+		t.Errorf("grown to %g bytes/s", got)
+	}
+	if n, _ := r.flows.size(); n != 0 {
+		t.Errorf("%d rows of flows", n)
+	}
+	r.Release(1)
+	if got := sum(); got != was {
+		t.Errorf("one is left of two: %g bytes/s", got)
 	}
 }

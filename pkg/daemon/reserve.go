@@ -317,8 +317,11 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 		MinUnit: ts.MinUnit, MaxPacket: ts.MaxPacket, Mark: true, Police: true, Reserve: true,
 		DSCP: t.code(r.flow.Service, p), Group: groupOf(r.ask),
 	}
-	if a := r.ask.Aggregate; a != nil {
+	switch a := r.ask.Aggregate; {
+	case a != nil:
 		out.DSCP = a.DSCP // whatever policy says here (RFC 3175 section 2.11)
+	case isAggregate(r.ask.Session):
+		out.DSCP = r.levels[0]
 	}
 	edge := t.policingPoint(r.ask)
 	if r.flow.Service == intserv.Guaranteed {
@@ -393,6 +396,9 @@ func fillParams(out *tcpcheat.Params, p *config.Policy, c *config.Config) {
 
 // note writes a reservation into the flow's row.
 func (t *trafficControl) note(key packet.FlowKey, r *reservation, p *config.Policy) {
+	if isAggregate(r.ask.Session) {
+		return // no flow
+	}
 	now := time.Now()
 	m := r.members[key]
 	write := func(c *conn, f *flow) {

@@ -16,6 +16,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
 
@@ -155,6 +156,8 @@ func (d *Daemon) sessionRow(s *softstate.SessionView) console.SessionRow {
 		row.DSCP, row.PHB = s.Session.DSCP, dscp.Name(s.Session.DSCP)
 		if s.Session.Format == wire.FormatGenericAggregate {
 			row.DSCP, row.PHB = 0, fmt.Sprintf("%#04x", s.Session.PHB)
+		} else if s.State == softstate.Reserved && d.tc.byDSCP(row.Interface) {
+			row.Class = plan.LevelClass(s.Session.DSCP).String()
 		}
 		return row
 	}

@@ -80,6 +80,20 @@ func (p *Proxy) reserve(e softstate.Reserve) {
 	p.tunnelEffects(out)
 }
 
+// within is what a router inside of a region tells of guaranteed service for an
+// aggregate: on an interface that is shaped there is no bound on delays in the class of
+// a DSCP, and so nothing is to be promised to those who ride in it.
+func (p *Proxy) within(s *softstate.Send) {
+	m := s.Msg
+	if m.Type != wire.Path || s.From == 0 || !aggregate.IsAggregate(m.Session) || m.AdSpec == nil || m.AdSpec.Guaranteed == nil ||
+		p.ifaces.Load().byIndex[int(s.Out)].Bandwidth == 0 {
+		return
+	}
+	out, a := *m, m.AdSpec.Clone()
+	a.Guaranteed.Break = true
+	out.AdSpec, s.Msg = &a, &out
+}
+
 // result answers a wish. What the aggregate had room for is given back before the
 // machine asks for something else.
 func (p *Proxy) result(now time.Time, id uint64, refusal *softstate.Refusal) {

@@ -10,9 +10,11 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/aggregate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -146,5 +148,31 @@ func TestHiddenDatagramRFC3175Section1_4_9(t *testing.T) {
 	}
 	if v, err = packet.Parse(b); err != nil || alertLevel(v) != 1 || hasRouterAlert(v) || v.Proto() != packet.ProtoRSVPE2E {
 		t.Errorf("%v: level %d", err, alertLevel(v))
+	}
+}
+
+// RFC 3175 section 1.4.5: an aggregate's ADSPEC tells what those who ride in it can rely
+// on. Where it is shaped, no bound on delays is among that.
+func TestWithinARegionGuaranteedServiceIsNotOffered(t *testing.T) {
+	p := New(Config{}, Hooks{})
+	p.SetInterfaces([]Interface{{Link: route.Link{Index: 1}, Bandwidth: 1e6}, {Link: route.Link{Index: 2}}})
+	ad := intserv.NewAdSpec(intserv.Hop{Guaranteed: &intserv.GuaranteedHop{C: 1, D: 1}, ControlledLoad: &intserv.ServiceHop{}})
+	for _, tt := range []struct {
+		format    wire.Format
+		from, out softstate.IfIndex
+		breaks    bool
+	}{
+		{wire.FormatAggregate, 2, 1, true},
+		{wire.FormatGenericAggregate, 2, 1, true},
+		{wire.FormatAggregate, 1, 2, false}, // not shaped
+		{wire.FormatAggregate, 0, 1, false}, // it begins here
+		{wire.FormatPorts, 2, 1, false},
+	} {
+		a := ad.Clone()
+		s := softstate.Send{From: tt.from, Out: tt.out, Msg: &wire.Message{Type: wire.Path, Session: wire.Session{Format: tt.format}, AdSpec: &a}}
+		p.within(&s)
+		if s.Msg.AdSpec.Guaranteed.Break != tt.breaks || s.Msg.AdSpec.ControlledLoad.Break || a.Guaranteed.Break {
+			t.Errorf("%v from %d to %d: %+v", tt.format, tt.from, tt.out, s.Msg.AdSpec.Guaranteed)
+		}
 	}
 }

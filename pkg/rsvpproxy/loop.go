@@ -142,6 +142,7 @@ func (p *Proxy) performOne(e softstate.Effect) {
 		if p.aggregates.Outgoing(time.Now(), &e) {
 			return
 		}
+		p.within(&e)
 		p.tunnels.Outgoing(&e)
 		p.sendLayered(e)
 	case softstate.Reserve:
