@@ -66,21 +66,32 @@ func (l *lab) run(t *testing.T, flows []*micro, warmup, length time.Duration) {
 // times its TSpec takes nothing from the others of the class: neither where each has a
 // reservation of its own nor from those of other groups. (The senders of one
 // reservation share its bucket by their own choice, RFC 2205 section 1.3.) It gets
-// what it reserved; what exceeds is best effort among a flood, or dropped.
+// what it reserved; what exceeds is best effort among a flood, or dropped. Behind an
+// edge that polices each flow that holds in an aggregate too, where the narrow link
+// knows classes by their DSCP alone.
 func TestMicroflowSeparationDraft4_2_3(t *testing.T) {
 	for _, excess := range []string{"best-effort", "drop"} {
-		t.Run(excess, func(t *testing.T) { microflows(t, excess, "") })
+		t.Run(excess, func(t *testing.T) {
+			l := newLab(t, 2, nil)
+			policies := fmt.Sprintf(microPolicies, excess)
+			l.startAll(t, l.edge(0, policies, "").String(), l.edge(1, policies, "").String())
+			l.microflows(t, excess)
+		})
 	}
+	t.Run("aggregate", func(t *testing.T) {
+		l := newLab(t, 3, nil)
+		policies := fmt.Sprintf(microPolicies, "best-effort")
+		one := l.edge(0, policies, "")
+		one.capacity = "38mbit"
+		transit := config{network: []string{leftWAN, rightWAN}, capacity: "19mbit", secured: ", classify: dscp", policies: "  []\n"}
+		l.startAll(t, one.String(), transit.String(), l.edge(2, policies, "").String())
+		l.microflows(t, "best-effort")
+	})
 }
 
-func microflows(t *testing.T, excess, wan string) {
+func (l *lab) microflows(t *testing.T, excess string) {
 	t.Helper()
 	roottest.Need(t)
-	l := newLab(t, 2, nil)
-	policies := fmt.Sprintf(microPolicies, excess)
-	one, two := l.edge(0, policies, ""), l.edge(1, policies, "")
-	one.secured, two.secured = wan, wan
-	l.startAll(t, one.String(), two.String())
 
 	const honest, greedy = microRate * 9 / 10, 10 * microRate
 	bad := &micro{name: "ten times its TSpec", port: portApart, local: 6100, rate: greedy}

@@ -48,3 +48,28 @@ func TestBoxConfigs(t *testing.T) {
 		}
 	}
 }
+
+func TestVoiceAdmitConfigs(t *testing.T) {
+	for _, c := range []struct {
+		number int
+		model  string
+		want   config.EFModel
+	}{{1, modelPriority, config.EFPriority}, {1, modelPolicer, config.EFPolicer}, {2, "", config.EFPolicer}} {
+		file := filepath.Join(t.TempDir(), "box.yaml")
+		if err := efConfigOf(c.number, c.model)(file, "/tmp/qosproxy: demo/box.state"); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := config.Parse(file, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wan := got.Interface("wan0")
+		if wan.EFModel != c.want || (len(wan.SLS) == 2) != (c.number == 1) || got.Policies[0].Reserve.HasReceiver() != (c.number == 2) {
+			t.Errorf("box %d: %+v, %+v", c.number, wan, got.Policies[0].Reserve)
+		}
+	}
+}

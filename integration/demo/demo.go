@@ -25,7 +25,7 @@ var ErrUnknownScenario = errors.New("unknown scenario")
 
 // Options say what to run and where the results go.
 type Options struct {
-	Scenario string // one of Scenarios
+	Scenario string // one of Scenarios()
 	JSON     bool   // write the report as JSON instead of a table
 	// PcapDir keeps the WAN's packets, the boxes' configurations and their
 	// logs; "" keeps nothing. It is made if it is not there.

@@ -76,3 +76,42 @@ func boxSample(p phase, role, class string) sample {
 		voiceSession:    row(small, "voice", "udp", "voice-admit", 44, sourceAfter, portVoice),
 	}
 }
+
+// madeUpEF is a run of voice-admit in which everything went well.
+func madeUpEF() *measured {
+	const ms = time.Millisecond
+	m := &measured{unloaded: call(250, 0, 5400*time.Microsecond, 5600*time.Microsecond), rsvp: rsvpCheck{messages: 149}, took: 46 * time.Second}
+	m.wan[wire.AB].Counters = emulator.Counters{Frames: 41_742, QueueDrops: 2036, MaxQueueDelay: 127 * ms}
+	m.wan[wire.BA].Counters = emulator.Counters{Frames: 74}
+	rate := 10_000.0
+	tspec := console.TSpec{R: rate, B: 1000, Min: 64, Max: 200}
+	for _, p := range efPhases() {
+		r := efResult{
+			efPhase: p, admitted: call(500, 0, 7*ms, 13*ms), unadmitted: call(500, 0, 8*ms, 41*ms),
+			trains: call(360, 0, 25*ms, 44*ms), bestEffort: call(2500, 1370, 140*ms, 170*ms),
+		}
+		r.bestEffort.IPRate, r.bestEffort.PayloadRate = 2.7e6, 2.65e6
+		switch {
+		case p.model == "":
+			r.admitted, r.unadmitted = call(500, 4, 129*ms, 132*ms), call(500, 3, 129*ms, 132*ms)
+		case p.model == modelPolicer:
+			r.admitted = call(500, 0, 8*ms, 40*ms)
+		}
+		if p.abuse {
+			r.unadmitted.Lost, r.unadmitted.Received = 287, 213
+		}
+		if p.model != "" {
+			class := map[string]string{modelPriority: "1:10", modelPolicer: "1:ff2e"}[p.model]
+			r.row = console.FlowRow{State: "managed", Reason: "reserved", ReservedBPS: 80_000, SetupUS: 9000, DSCP: 44, PHB: "voice-admit", Class: class}
+			for box, role := range []string{"sender-proxy", "receiver-proxy"} {
+				r.sessions[box] = &console.SessionRow{
+					Dst: addrB, Protocol: "udp", Dport: portAdmitted, Src: addrA, Sport: sourceAdmitted, Policy: "call", Role: role, Style: "wf",
+					Service: "controlled-load", TSpec: &tspec, FlowSpec: &console.FlowSpec{TSpec: tspec}, State: "reserved", DSCP: 44, PHB: "voice-admit",
+					Class: []string{class, ""}[box],
+				}
+			}
+		}
+		m.efs = append(m.efs, r)
+	}
+	return m
+}

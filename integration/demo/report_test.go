@@ -66,6 +66,32 @@ func TestReportGolden(t *testing.T) {
 	}
 }
 
+func TestEFReportGolden(t *testing.T) {
+	bad := madeUpEF()
+	bad.efs[1].admitted.Lost = 3
+	bad.efs[3].admitted.Delay = bad.efs[1].admitted.Delay
+	bad.efs[4].unadmitted.Lost = 0
+	bad.efs[4].problems = []string{"box 1: queue 101 (first) lost 3 packets"}
+	bad.rsvp = rsvpCheck{skipped: "tshark is not installed"}
+	for name, m := range map[string]*measured{"voice-admit": madeUpEF(), "voice-admit-bad": bad} {
+		r := newEFReport(m)
+		var table, asJSON bytes.Buffer
+		if err := errors.Join(r.WriteTable(&table), r.WriteJSON(&asJSON)); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".txt", table.Bytes())
+		golden(t, name+".json", asJSON.Bytes())
+		if r.Pass != (name == "voice-admit") {
+			t.Errorf("%s: pass %v", name, r.Pass)
+		}
+		for line := range strings.Lines(table.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 && !strings.HasPrefix(line, "note: ") {
+				t.Errorf("%s: a line of %d columns: %s", name, n, line)
+			}
+		}
+	}
+}
+
 // The contract of design section 6: programs outside rely on these names.
 func TestReportHasTheContractsNames(t *testing.T) {
 	var out bytes.Buffer

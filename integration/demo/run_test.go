@@ -75,6 +75,47 @@ func TestAsymmetric(t *testing.T) {
 	}
 }
 
+// The scenario of RFC 5865, in less than a minute. What a busy machine may spoil is
+// judged with wider margins than the demonstration has.
+func TestVoiceAdmit(t *testing.T) {
+	roottest.Need(t)
+	var table strings.Builder
+	r, err := Run(t.Context(), Options{Scenario: voiceAdmit, Binary: boxtest.Program(t), Out: &table})
+	if r == nil || err != nil && !errors.Is(err, ErrTargetMissed) {
+		t.Fatal(err)
+	}
+	t.Logf("report:\n%s", &table)
+	for _, target := range r.Targets {
+		spoilable := target.Unit == unitRate || target.Unit == unitTime || target.Unit == "packets"
+		if !target.Pass && !spoilable {
+			t.Errorf("missed: %+v", target)
+		}
+	}
+	p99 := func(name, phase string) float64 {
+		f := r.find(name, phase, "", "")
+		if f == nil || f.DelayP99US == nil || f.Sent == nil || *f.Sent < 100 {
+			t.Fatalf("%s, %s: %+v", name, phase, f)
+		}
+		return *f.DelayP99US / 1e3
+	}
+	if a, u := p99(flowAdmitted, modelPriority), p99(flowUnadmitted, modelPriority); a > u*2/3 {
+		t.Errorf("priority: the admitted call has %.1f ms, the other %.1f ms", a, u)
+	}
+	if a, u := p99(flowAdmitted, modelPolicer), p99(flowUnadmitted, modelPolicer); a < u*2/3 || u < a*2/3 {
+		t.Errorf("policer: the admitted call has %.1f ms, the other %.1f ms", a, u)
+	}
+	// It is in a class of its own, and in the common one, whose number is that of EF.
+	for phase, own := range map[string]bool{modelPriority: true, modelPolicer: false} {
+		f := r.find(flowAdmitted, phase, "", "")
+		if f.PHB != "voice-admit" || f.State != "managed" || (f.Class != "1:ff2e") != own {
+			t.Errorf("%s: %+v", phase, f)
+		}
+	}
+	if r.DurationS > 60 {
+		t.Errorf("it took %.0f s, at most 60 are promised", r.DurationS)
+	}
+}
+
 // checkGain wants the boxes to make the difference that they are for, by a wide
 // margin: transfers at half of what is wanted at least, where without boxes
 // there is next to nothing, and a call that loses a tenth of what it lost.

@@ -140,8 +140,8 @@ func (d *demonstration) runVoiceAdmit(ctx context.Context, watch *leftovers, m *
 		if err := d.measureEF(ctx, &r); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
-		for name, s := range map[string]*traffic.StreamResult{"  admitted": &r.admitted, "unadmitted": &r.unadmitted} {
-			d.say.printf("%s call: lost %d of %d packets, delay p50 %s, p99 %s", name, s.Lost, s.Sent, millis(s.Delay.P50), millis(s.Delay.P99))
+		for i, s := range []*traffic.StreamResult{&r.admitted, &r.unadmitted} {
+			d.say.printf("  %s: lost %d of %d packets, delay p50 %s, p99 %s", []string{flowAdmitted, flowUnadmitted}[i], s.Lost, s.Sent, millis(s.Delay.P50), millis(s.Delay.P99))
 		}
 		m.efs = append(m.efs, r)
 	}

@@ -124,8 +124,8 @@ func efTargets(m *measured) []Target {
 // writeEF writes a block for each flow: a line for each figure, a column for each
 // phase.
 func (r *Report) writeEF(b *strings.Builder) {
-	fmt.Fprintf(b, `Scenario %s (RFC 5865): hosts A and C - box 1 - WAN of 4 Mbit/s - box 2 - host B. A's call is
-reserved and marked VOICE-ADMIT. C marks EF, admitted by nobody: a call and trains of 10 packets,
+	fmt.Fprintf(b, `Scenario %s (RFC 5865): hosts A and C - box 1 - WAN of 4 Mbit/s - box 2 - host B. A's call
+is reserved and marked VOICE-ADMIT. C marks EF, admitted by nobody: a call and trains of 10 packets,
 within the %s that were bought; EXCESS: twenty more calls. Beside them a flood of 6 Mbit/s.
 The first %g s of each phase are not counted.
 `, r.Scenario, efContract, r.WarmupS)
