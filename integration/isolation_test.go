@@ -43,7 +43,7 @@ func TestIsolationDraft6_2(t *testing.T) {
 	one.secured, two.secured = isolatedWAN, isolatedWAN
 	l.startAll(t, one.String(), two.String())
 
-	const warmup, length = 3 * time.Second, 8 * time.Second
+	const warmup, length = 2 * time.Second, 7 * time.Second
 	const bound, margin = 80 * time.Millisecond, 20 * time.Millisecond
 	call := traffic.StreamConfig{
 		Local: at(addrA, callSource), Remote: at(addrB, portCall), Payload: 172, Interval: 10 * time.Millisecond, Duration: length, Warmup: warmup,

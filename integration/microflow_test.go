@@ -103,7 +103,7 @@ func (l *lab) microflows(t *testing.T, excess string) {
 	}
 	l.startSourceTo(t, 6112, portTogether+1, honest/2/8) // the other half
 	flood := &micro{name: "best effort", port: portOther, local: 6120, rate: 15_000_000}
-	const warmup, length = 5 * time.Second, 6 * time.Second
+	const warmup, length = 4 * time.Second, 5 * time.Second
 	reserved := make(chan error, 1)
 	go func() {
 		var err error

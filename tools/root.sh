@@ -33,7 +33,7 @@ run() {
 
 packages=$("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' "$@")
 [ -n "$packages" ] || { echo "no tests in $*" >&2; exit 1; }
-whole='^TestAsymmetric$'
+whole='^Test(Asymmetric|VoiceAdmit)$'
 awk '{print $1}' <<<"$packages" | xargs "$GO" test -race -c -o "$work/"
 failed=0 demo= experiments=
 while read -r _ dir; do

@@ -101,7 +101,7 @@ func TestFullValues(t *testing.T) {
 				Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, Capacity: 2_375_000, Reservable: 1_900_000, Window: 32,
 				Ceilings: Ceilings{Guaranteed: 1_187_500, ControlledLoad: 1_900_000}, Overbooking: 1, BestEffort: 118_750,
 				SLS: []ServiceLevel{
-					{Class: 44, Rate: 250_000, Burst: 16_000, Until: day}, {Class: 26, Rate: 1_000_000, Burst: 64_000, Until: day},
+					{Class: 44, Rate: 250_000, Burst: 16_000, Excess: ExcessDrop, Until: day}, {Class: 26, Rate: 1_000_000, Burst: 64_000, Until: day},
 				}, Region: &Region{
 					Latency: 20 * time.Millisecond, Guaranteed: true, C: 1500, D: time.Millisecond, Bandwidth: 2_500_000, MTU: 1500,
 				},

@@ -121,7 +121,7 @@ func (d *decoder) levels(i *rawInterface) []ServiceLevel {
 				d.errorf(l.at, "this row has no %s: write for example {class: af31, rate: 8mbit, burst: 64kB}", key)
 			}
 		}
-		row := ServiceLevel{Class: l.class.v, Rate: l.rate.v, Burst: l.burst.v, Excess: l.excess.v, From: l.from.or(0), Until: l.until.or(day), Shared: l.shared.v, Line: l.at.line}
+		row := ServiceLevel{Class: l.class.v, Rate: l.rate.v, Burst: l.burst.v, Excess: l.excess.or(defaultExcess(l.class.v)), From: l.from.or(0), Until: l.until.or(day), Shared: l.shared.v, Line: l.at.line}
 		switch {
 		case l.from.set != l.until.set && l.missing("from") != l.missing("until"):
 			d.errorf(l.at, "this row has one of from and until: give both, or none for all day")
@@ -135,6 +135,7 @@ func (d *decoder) levels(i *rawInterface) []ServiceLevel {
 	}
 	for n := range list {
 		d.excessOutside(i.sls[n].excess, list)
+		d.excessOfEF(&i.sls[n])
 	}
 	return list
 }
@@ -240,4 +241,19 @@ func (i *Interface) forLevels() uint64 {
 	}
 	kept := i.BestEffort + i.Capacity*controlShare/10000 + levelFloor*uint64(len(seen))
 	return i.Capacity - min(kept, i.Capacity)
+}
+
+// defaultExcess: a queue that goes before others has to have an end, and what exceeds
+// EF is discarded (RFC 3246 section 2.10). VOICE-ADMIT is an EF PHB, too (RFC 5865).
+func defaultExcess(code uint8) Excess {
+	if code == dscp.EF || code == dscp.VoiceAdmit {
+		return ExcessDrop
+	}
+	return ExcessBestEffort
+}
+
+func (d *decoder) excessOfEF(l *rawLevel) {
+	if l.class.set && l.excess.set && defaultExcess(l.class.v) == ExcessDrop && l.excess.v != ExcessDrop {
+		d.errorf(l.excess.at, "excess: %s: what exceeds the rate of %s is discarded (RFC 3246 section 2.10): write drop, or leave excess out", l.excess.v, dscp.Name(l.class.v))
+	}
 }

@@ -22,10 +22,27 @@ func reserved(rest string) string {
 	return "policies:\n  - {name: p, " + goodMatch + ", reserve: {" + rest + "}\n"
 }
 
+// RFC 3246 section 2.10: a priority queue has a limit, and what exceeds it MUST be
+// discarded; so it is with VOICE-ADMIT, the second EF class of RFC 5865.
+func TestExcessOfEFRFC3246Section2_10(t *testing.T) {
+	c := mustParse(t, soldBy("{class: ef, rate: 1mbit, burst: 16kB}, {class: voice-admit, rate: 1mbit, burst: 16kB, excess: drop}, {class: af31, rate: 1mbit, burst: 16kB}", ""))
+	for i, want := range []Excess{ExcessDrop, ExcessDrop, ExcessBestEffort} {
+		if got := c.Interfaces[1].SLS[i].Excess; got != want {
+			t.Errorf("row %d: excess %v, want %v", i+1, got, want)
+		}
+	}
+	for _, excess := range []string{"best-effort", "le"} {
+		_, err := Parse("f", []byte(soldBy("{class: telephony, rate: 1mbit, burst: 16kB, excess: "+excess+"}", "")))
+		if err == nil || !strings.Contains(err.Error(), "what exceeds the rate of ef is discarded (RFC 3246 section 2.10): write drop") {
+			t.Errorf("excess: %s: %v", excess, err)
+		}
+	}
+}
+
 func TestSLSAccepted(t *testing.T) {
 	c := mustParse(t, soldBy("{class: voice-admit, rate: 2mbit, burst: 16kB}, {class: af31, rate: 8mbit, burst: 64kB, from: 06:00, until: '22:00'}, {class: 26, rate: 12mbit, burst: 128kB, from: 22:00, until: 06:00}", ""))
 	want := []ServiceLevel{
-		{Class: 44, Rate: 250_000, Burst: 16_000, Until: day},
+		{Class: 44, Rate: 250_000, Burst: 16_000, Excess: ExcessDrop, Until: day},
 		{Class: 26, Rate: 1_000_000, Burst: 64_000, From: 6 * time.Hour, Until: 22 * time.Hour},
 		{Class: 26, Rate: 1_500_000, Burst: 128_000, From: 22 * time.Hour, Until: 6 * time.Hour},
 	}
