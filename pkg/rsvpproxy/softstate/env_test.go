@@ -55,6 +55,9 @@ type testEnv struct {
 	// turn is the trigger for the other direction; nil: never.
 	turn func(PathInfo) (intserv.TSpec, bool)
 
+	// marks has a say in DCLASS; nil: none.
+	marks func(Marking) ([]uint8, bool)
+
 	addrs6 map[IfIndex]netip.Addr
 	// groups: where a group's packets from a source come in and leave; nil:
 	// multicast is not routed.
@@ -98,6 +101,13 @@ func (e *testEnv) Routes(dst, src netip.Addr, in IfIndex) ([]IfIndex, bool) {
 		return nil, false
 	}
 	return e.groups(dst, src, in), true
+}
+
+func (e *testEnv) Marks(m Marking) ([]uint8, bool) {
+	if e.marks == nil {
+		return nil, false
+	}
+	return e.marks(m)
 }
 
 func (e *testEnv) Addr6(i IfIndex) netip.Addr { return e.addrs6[i] }

@@ -407,34 +407,6 @@ func flowPolicy(objects []wire.Object, style wire.Style, f wire.Filter) []wire.O
 	})
 }
 
-// dclass appends the code points of the DCLASS objects among those that came
-// with a request (RFC 2996): none of an object that is in error, which travels on.
-func dclass(out []uint8, list []wire.Object) []uint8 {
-	for _, o := range list {
-		if o.Class != wire.ClassDClass {
-			continue
-		}
-		codes, err := wire.ParseDClass(o)
-		if err != nil {
-			continue
-		}
-		for _, c := range codes {
-			if !slices.Contains(out, c) { // so 64 at most
-				out = append(out, c)
-			}
-		}
-	}
-	return out
-}
-
-// dscps are the code points that all requests that count name.
-func (t *tcsb) dscps() (out []uint8) {
-	for _, r := range t.asking() {
-		out = dclass(dclass(out, r.flowUnknown), r.unknown)
-	}
-	return out
-}
-
 // priority is what is known of p's for people.
 func (p *psb) priority() *Priority {
 	said := false

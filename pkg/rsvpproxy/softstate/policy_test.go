@@ -466,37 +466,6 @@ func TestIdentitiesRFC3182Section3(t *testing.T) {
 	}
 }
 
-// RFC 2996: a DCLASS in RESV is told to traffic control and shown, a new one at
-// once; it travels on, also one that cannot be read.
-// RFC 2996 section 3.
-func TestDClassRFC2996Section2(t *testing.T) {
-	dclass := func(o wire.Object) func(*wire.Message) {
-		return func(m *wire.Message) { m.Flows[0].Unknown = []wire.Object{o} }
-	}
-	r := newRig(t, Config{})
-	r.path()
-	es := r.grant(r.resv(dclass(wire.DClass(46, 10, 46))))
-	if v := only[Reserve](t, es); !slices.Equal(v.DSCPs, []uint8{46, 10}) || !slices.Equal(r.view().DSCPs, []uint8{46, 10}) {
-		t.Errorf("%v, %v", v.DSCPs, r.view().DSCPs)
-	}
-	if m := onlySend(t, es, wire.Resv).Msg; !sameObjects(m.Flows[0].Unknown, []wire.Object{wire.DClass(46, 10, 46)}) {
-		t.Errorf("%v", m.Flows[0].Unknown)
-	}
-	es = r.grant(r.resv(dclass(wire.DClass(12))))
-	if v := only[Reserve](t, es); !v.Change || !slices.Equal(v.DSCPs, []uint8{12}) {
-		t.Errorf("%+v", v)
-	}
-	bad := wire.Object{Class: wire.ClassDClass, CType: 7, Body: make([]byte, 4)}
-	es = r.grant(r.resv(dclass(bad)))
-	if v := only[Reserve](t, es); len(v.DSCPs) != 0 || !sameObjects(onlySend(t, es, wire.Resv).Msg.Flows[0].Unknown, []wire.Object{bad}) {
-		t.Errorf("%s", dump(es))
-	}
-	es = r.grant(r.resv(from(hopThree), dclass(wire.DClass(8))))
-	if v := only[Reserve](t, es); !slices.Equal(v.DSCPs, []uint8{8}) {
-		t.Errorf("%+v", v)
-	}
-}
-
 // FuzzPolicy: whatever is in a POLICY_DATA object, what is taken from it keeps
 // its promises, and what goes on can be read as well as what came.
 func FuzzPolicy(f *testing.F) {

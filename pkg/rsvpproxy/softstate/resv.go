@@ -41,6 +41,15 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 			n.drop(DropMalformed)
 		}
 	}
+	if refusal == nil {
+		malformed := false
+		if refusal, malformed = checkDClass(m); refusal != nil || malformed {
+			n.drop(DropMalformed)
+		}
+		if malformed {
+			return
+		}
+	}
 	if refusal != nil {
 		n.refuseResv(rx, refusal)
 		return

@@ -41,10 +41,7 @@ func (n *Node) resvSend(now time.Time, u *upstream, first, fresh bool) {
 	m.TimeValues, m.Scope = timeValues(u.r), o.scope
 	m.Flows = []wire.FlowDescriptor{{FlowSpec: &o.flow, Filters: o.filters}}
 	m.Policy = mergePolicy(o.from)
-	for _, r := range o.from {
-		m.Unknown = union(m.Unknown, r.unknown) // RFC 2205 section 3.10 (1) rule 3
-		m.Flows[0].Unknown = union(m.Flows[0].Unknown, r.flowUnknown)
-	}
+	n.addObjects(m, &o)
 	if len(o.from) == 1 && o.from[0].now.flow == o.flow {
 		m.Flows[0].Raw = o.from[0].raw
 	}
