@@ -227,7 +227,7 @@ func TestKeysRFC2747Section5_2(t *testing.T) {
   integrity_handshake: willing, integrity_window: 64`))
 	day := func(m time.Month) time.Time { return time.Date(2027, m, 1, 0, 0, 0, 0, time.UTC) }
 	want := Interface{
-		Name: "a", Discover: true, Window: 64, Handshake: HandshakeWilling, Line: 1,
+		Name: "a", Discover: true, DClass: DClassDrop, Window: 64, Handshake: HandshakeWilling, Line: 1,
 		Integrity: []IntegrityKey{
 			{ID: 1, Algorithm: "hmac-md5", KeyFile: "/etc/one", Until: day(2), Line: 2},
 			{ID: 2, Algorithm: "hmac-sha256", KeyFile: "/etc/two", From: day(1), Neighbor: netip.MustParseAddr("192.0.2.1"), Line: 3},
@@ -315,6 +315,37 @@ func TestAggregate(t *testing.T) {
 		}
 		if got := c.Interfaces[1].Aggregate; got == nil || *got != tt.want {
 			t.Errorf("%s%s: %+v, want %+v", tt.keys, tt.aggregate, got, tt.want)
+		}
+	}
+}
+
+// RFC 2996: hosts whose marks are not kept have no say, and the edge of a DiffServ
+// region decides.
+func TestDClassRFC2996Section1_1(t *testing.T) {
+	for text, want := range map[string]DClass{
+		"zone: hosts":                            DClassDrop,
+		"zone: hosts, trust: dscp":               DClassPass,
+		"zone: hosts, dclass: send":              DClassSend,
+		"zone: hosts, trust: dscp, dclass: drop": DClassDrop,
+		"zone: network":                          DClassPass,
+		"zone: network, region: {hops: 1}":       DClassSend,
+		"zone: network, capacity: 10mbit, sls: [{class: af31, rate: 1mbit, burst: 16kB}]":               DClassSend,
+		"zone: network, capacity: 10mbit, sls: [{class: af31, rate: 1mbit, burst: 16kB}], dclass: pass": DClassPass,
+		"zone: network, capacity: 10mbit, classify: dscp":                                               DClassSend,
+	} {
+		c, err := Parse("f", []byte("interfaces: [{name: a, "+text+"}, {name: b, zone: network}]\n"))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := c.Interface("a").DClass; got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+	for text, want := range map[string]DClassOver{"": DClassMapping, "dclass: mapping": DClassMapping, "dclass: mark": DClassMark, "dclass: ignore": DClassIgnore} {
+		c, err := Parse("f", []byte("interfaces: [{name: a, zone: hosts}, {name: b, zone: network}]\nmapping: {"+text+"}\n"))
+		if err != nil || c.Mapping.DClass != want {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

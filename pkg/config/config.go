@@ -56,8 +56,10 @@ type Interface struct {
 	// Discover: PATH is sent to hosts of whom it is not known that they speak
 	// RSVP; false towards the network, where it always is.
 	Discover bool
-	EFModel  EFModel // of an interface with Capacity
-	Line     int     // in the config file
+	// DClass is what becomes upstream of DCLASS for packets that leave here.
+	DClass  DClass
+	EFModel EFModel // of an interface with Capacity
+	Line    int     // in the config file
 	// Integrity are the keys of RFC 2747; none: messages are not signed.
 	Integrity []IntegrityKey
 	Handshake Handshake
@@ -94,6 +96,7 @@ type RSVP struct {
 type Mapping struct {
 	Guaranteed     uint8 // DSCP, six bits
 	ControlledLoad uint8 // DSCP, six bits
+	DClass         DClassOver
 }
 
 // Multicast is what becomes of groups.
@@ -146,6 +149,7 @@ type Policy struct {
 	Match   Match
 	Reserve *Reserve // nil: static treatment only
 	Marked  bool     // DSCP is to be written: mark is given, or it comes from the mapping
+	Named   bool     // mark is given
 	DSCP    uint8    // six bits, valid when Marked
 	TCP     TCPMode
 	// ThinAcks and Fill are done by the receiver's box.

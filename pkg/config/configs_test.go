@@ -96,9 +96,9 @@ func TestFullValues(t *testing.T) {
 		File: "full.yaml", Mode: ModeRouter, OnStop: OnStopClean, OnCrash: 10 * time.Minute,
 		Log: Log{Level: "info", Format: "auto"},
 		Interfaces: []Interface{
-			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone, Discover: true, Window: 32},
+			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone, Discover: true, DClass: DClassDrop, Window: 32},
 			{
-				Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, Capacity: 2_375_000, Reservable: 1_900_000, Window: 32,
+				Name: "wan0", Zone: ZoneNetwork, Trust: TrustDSCP, DClass: DClassSend, Capacity: 2_375_000, Reservable: 1_900_000, Window: 32,
 				Ceilings: Ceilings{Guaranteed: 1_187_500, ControlledLoad: 1_900_000}, Overbooking: 1, BestEffort: 118_750,
 				SLS: []ServiceLevel{
 					{Class: 44, Rate: 250_000, Burst: 16_000, Excess: ExcessDrop, Until: day}, {Class: 26, Rate: 1_000_000, Burst: 64_000, Until: day},
@@ -136,7 +136,7 @@ func TestFullValues(t *testing.T) {
 					FromPort: [][2]uint16{{1024, 65535}}, ToPort: [][2]uint16{{104, 104}},
 				},
 				Reserve: &Reserve{TSpec: TSpec{Rate: 1e6, Burst: 64000, Peak: 2.5e6, MinUnit: 64, MaxPacket: 1500}, Priority: Priority{Given: true}},
-				Marked:  true, DSCP: 26, TCP: TCPReliable,
+				Marked:  true, Named: true, DSCP: 26, TCP: TCPReliable,
 			},
 			{
 				Name:  "voice",
@@ -145,7 +145,7 @@ func TestFullValues(t *testing.T) {
 					Service: ServiceGuaranteed, Delay: 50 * time.Millisecond,
 					TSpec: TSpec{Rate: 10000, Burst: 400, Peak: 20000, MinUnit: 64, MaxPacket: 400},
 				},
-				Marked: true, DSCP: 44,
+				Marked: true, Named: true, DSCP: 44,
 			},
 			{
 				Name: "backup",
@@ -153,7 +153,7 @@ func TestFullValues(t *testing.T) {
 					Protocol: 6, To: prefixes("10.2.0.9/32", "2001:db8:2::9/128"),
 					ToPort: [][2]uint16{{873, 873}, {8000, 8010}},
 				},
-				Marked: true, DSCP: 1,
+				Marked: true, Named: true, DSCP: 1,
 			},
 		},
 	}
@@ -183,7 +183,7 @@ func TestDefaultsAreThoseOfFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := []cmp.Option{cmpopts.IgnoreFields(Interface{}, "Line", "Region", "SLS", "Ceilings", "Overbooking"), cmpopts.IgnoreFields(Config{}, "Policies", "Admission")}
+	opts := []cmp.Option{cmpopts.IgnoreFields(Interface{}, "Line", "Region", "SLS", "DClass", "Ceilings", "Overbooking"), cmpopts.IgnoreFields(Config{}, "Policies", "Admission")}
 	if diff := cmp.Diff(full, least, opts...); diff != "" {
 		t.Errorf("defaults (-full.yaml +left out):\n%s", diff)
 	}

@@ -49,6 +49,33 @@ const (
 // String returns the config file's word.
 func (t Trust) String() string { return word(trustWords, t) }
 
+// DClassOver says what the DSCP wins over that DCLASS in RESV names (RFC 2996).
+type DClassOver uint8
+
+// What DCLASS wins over.
+const (
+	DClassMapping DClassOver = iota // what a service is mapped to
+	DClassMark                      // that, and the mark of a policy
+	DClassIgnore                    // nothing
+)
+
+// String returns the config file's word.
+func (o DClassOver) String() string { return word(dclassOverWords, o) }
+
+// DClass says what an interface's box tells upstream of how the packets are to be
+// marked that leave by it.
+type DClass uint8
+
+// What is told.
+const (
+	DClassPass DClass = iota // what those behind the interface say
+	DClassSend               // what this box marks them with
+	DClassDrop               // nothing, and what those behind it say is not believed
+)
+
+// String returns the config file's word.
+func (c DClass) String() string { return word(dclassWords, c) }
+
 // Window says which right edge a cheated source is shown.
 type Window uint8
 
@@ -215,13 +242,15 @@ type choice[T any] struct {
 }
 
 var (
-	modeWords    = []choice[Mode]{{word: "router"}, {word: "bridge", later: true}}
-	onStopWords  = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
-	zoneWords    = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
-	trustWords   = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", value: TrustPoliced}}
-	efModelWords = []choice[EFModel]{{word: "policer"}, {word: "priority", value: EFPriority}}
-	ecnWords     = []choice[ECN]{{word: "echo"}, {word: "strip", value: ECNStrip}}
-	windowWords  = []choice[Window]{
+	modeWords       = []choice[Mode]{{word: "router"}, {word: "bridge", later: true}}
+	onStopWords     = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
+	zoneWords       = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
+	trustWords      = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", value: TrustPoliced}}
+	dclassWords     = []choice[DClass]{{word: "pass"}, {word: "send", value: DClassSend}, {word: "drop", value: DClassDrop}}
+	dclassOverWords = []choice[DClassOver]{{word: "mapping"}, {word: "mark", value: DClassMark}, {word: "ignore", value: DClassIgnore}}
+	efModelWords    = []choice[EFModel]{{word: "policer"}, {word: "priority", value: EFPriority}}
+	ecnWords        = []choice[ECN]{{word: "echo"}, {word: "strip", value: ECNStrip}}
+	windowWords     = []choice[Window]{
 		{word: "honour", value: WindowHonour}, {word: "predict", value: WindowPredict}, {word: "auto"},
 	}
 	roleWords = []choice[Role]{

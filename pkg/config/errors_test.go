@@ -131,6 +131,8 @@ func TestOneError(t *testing.T) {
 		"state_dir empty":     {goodIfaces + "state_dir: \"\"\n", "2:12", "absolute"},
 		"state_dir number":    {goodIfaces + "state_dir: 5\n", "2:12", "in quotes"},
 		"state_dir long":      {goodIfaces + "state_dir: /" + strings.Repeat("x", 4000) + "\n", "2:12", "at most 4000"},
+		"dclass over":         {goodIfaces + "mapping: {dclass: policy}\n", "2:19", "mapping or mark or ignore"},
+		"dclass told":         {"interfaces: [{name: a, zone: hosts, dclass: keep}, {name: b, zone: network}]\n", "1:45", "pass or send or drop"},
 		"accounting relative": {goodIfaces + "accounting: {file: records.json}\n", "2:20", "absolute"},
 		"accounting dir":      {goodIfaces + "accounting: {file: /var/log/}\n", "2:20", "directory"},
 		"accounting long":     {goodIfaces + "accounting: {file: /" + strings.Repeat("x", 4000) + "}\n", "2:20", "at most 4000"},

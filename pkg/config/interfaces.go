@@ -56,6 +56,7 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			BestEffort: i.capacity.v * i.bestEffort.or(defaultBestEffort) / 10000,
 			Classify:   i.classify.v,
 			Discover:   i.zone.v == ZoneHosts && i.discover.or(true),
+			DClass:     i.dclass.or(defaultDClass(i)),
 			Ceilings:   d.ceilings(i),
 			EFModel:    i.efModel.or(defaultEFModel(i.capacity.v)),
 			Line:       i.at.line,
@@ -108,6 +109,20 @@ func (d *decoder) overbooking(i *rawInterface) float64 {
 		d.errorf(o.at, "without capacity the interface limits nothing that could be overbooked: add capacity: with 95%% of the link's rate, or remove overbooking")
 	}
 	return float64(o.v) / 10000
+}
+
+// defaultDClass: hosts that are not trusted with marks have no say in those of what
+// they are sent; before a DiffServ region this box decides (RFC 2998 section 4.1),
+// and where it does not mark packets by itself somebody before it has to.
+func defaultDClass(i *rawInterface) DClass {
+	switch {
+	case i.zone.v == ZoneHosts && i.trust.or(defaultTrust(i.zone.v)) == TrustNone:
+		return DClassDrop
+	case len(i.sls) > 0 || i.region.set || i.classify.v == ClassifyDSCP:
+		return DClassSend
+	default:
+		return DClassPass
+	}
 }
 
 // defaultTrust: hosts are not trusted with marks; what comes from the network

@@ -60,7 +60,7 @@ func (d *decoder) build(r *rawConfig) *Config {
 		OnCrash:   r.onCrash.or(defaultOnCrash),
 		Log:       Log{Level: r.level.or("info"), Format: r.format.or("auto")},
 		RSVP:      RSVP{Refresh: r.refresh.or(defaultRefresh), Reliable: r.reliable.or(true)},
-		Mapping:   Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31)},
+		Mapping:   Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31), DClass: r.dclass.v},
 		Multicast: Multicast{Heterogeneous: r.uneven.v, DemoteTo: r.demoteTo.v},
 		TCP: TCP{
 			Window: r.window.or(WindowAuto), ECN: r.ecn.or(ECNEcho), ThinRate: r.thinRate.v,

@@ -22,7 +22,7 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 				From:     p.match.v.from.v, To: p.match.v.to.v,
 				FromPort: p.match.v.fromPort.v, ToPort: p.match.v.toPort.v,
 			},
-			Marked: p.mark.set, DSCP: p.mark.v,
+			Marked: p.mark.set, Named: p.mark.set, DSCP: p.mark.v,
 			TCP: p.tcp.or(TCPNone), ThinAcks: p.thin.v, Fill: p.fill.v, Excess: p.excess.or(ExcessBestEffort),
 		}
 		if p.reserve.set {

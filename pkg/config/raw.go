@@ -70,6 +70,7 @@ type rawConfig struct {
 	admission  rawAdmission
 	records    opt[string]
 	keep       opt[int]
+	dclass     opt[DClassOver]
 	policies   []rawPolicy
 }
 
@@ -87,6 +88,7 @@ type rawInterface struct {
 	reservable opt[uint64] // hundredths of a per cent
 	shared     opt[string]
 	discover   opt[bool]
+	dclass     opt[DClass]
 	efModel    opt[EFModel]
 	keys       []rawKey
 	handshake  opt[Handshake]
@@ -198,6 +200,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"shared":      text(&i.shared, "a name"),
 			"reservable":  quantityOf(&i.reservable, ParseShare, 1, 10000, "a share of capacity up to 100%, such as 80%"),
 			"discover":    oneOf(&i.discover, boolWords),
+			"dclass":      oneOf(&i.dclass, dclassWords),
 			"classify":    oneOf(&i.classify, classifyWords),
 			"best_effort": quantityOf(&i.bestEffort, ParseShare, 100, 9000, "a share of capacity from 1% to 90%, such as 5%"),
 			"ef_model":    oneOf(&i.efModel, efModelWords),
@@ -232,6 +235,7 @@ func (r *rawConfig) phbs(d *decoder, n ast.Node, key string) {
 	d.mapping(n, key, map[string]field{
 		"guaranteed":      phb(&r.guaranteed),
 		"controlled-load": phb(&r.controlled),
+		"dclass":          oneOf(&r.dclass, dclassOverWords),
 	})
 }
 

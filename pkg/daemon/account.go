@@ -202,7 +202,8 @@ func (t *trafficControl) chargedOf(r *reservation, key packet.FlowKey) accountin
 		return accounting.User{Kind: accounting.ByName, Name: r.user}
 	}
 	for i := range r.ask.Identities {
-		if id := &r.ask.Identities[i]; !id.App() && len(id.Names) > 0 {
+		id := &r.ask.Identities[i]
+		if !id.App() && len(id.Names) > 0 && (!t.config().Admission.Signed || t.links().secured(int(id.From))) {
 			return accounting.User{Kind: accounting.ByIdentity, Name: id.Names[0]}
 		}
 	}

@@ -33,7 +33,7 @@ func (t *trafficControl) mapping(s wire.Session, f wire.Filter, service intserv.
 	if service == 0 && p != nil && p.Reserve != nil {
 		service = serviceOf(p.Reserve.Service)
 	}
-	return t.code(service, p)
+	return t.ownCode(service, p)
 }
 
 // aggregateRef names an aggregate for the API.

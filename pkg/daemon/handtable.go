@@ -97,7 +97,7 @@ func isByHand(p *config.Policy) bool { return p != nil && p.Line == 0 }
 // handPolicy is what a policy for a reservation's flow would say.
 func handPolicy(r *byhand.Reservation) *config.Policy {
 	p := &config.Policy{
-		Name: handName(r.ID), Marked: r.Marked, DSCP: r.DSCP,
+		Name: handName(r.ID), Marked: r.Marked, Named: r.Marked, DSCP: r.DSCP,
 		Match: config.Match{Protocol: r.Flow.Proto},
 		Reserve: &config.Reserve{
 			Role:     map[byhand.Side]config.Role{byhand.Sender: config.RoleSender, byhand.Receiver: config.RoleReceiver}[r.Side],

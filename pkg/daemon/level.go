@@ -7,13 +7,24 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
 // code is the DSCP that a reserved flow is marked with: its policy's mark, or
-// what its service is mapped to. What is marked and what admission counts is the
-// same one.
-func (t *trafficControl) code(s intserv.Service, p *config.Policy) uint8 {
+// what its service is mapped to, unless those behind the interface that it leaves by
+// ask for another. What is marked and what admission counts is the same one. In an
+// aggregate it is the aggregate's, which was chosen before.
+func (t *trafficControl) code(ask *softstate.Reserve, s intserv.Service, p *config.Policy) uint8 {
+	ours := t.ownCode(s, p)
+	if ask.Aggregate != nil || !t.heeds(int(ask.Out), p) {
+		return ours
+	}
+	return networkDriven(ours, ask.DSCPs)
+}
+
+// ownCode is the same for who does not ask the network.
+func (t *trafficControl) ownCode(s intserv.Service, p *config.Policy) uint8 {
 	switch {
 	case p != nil && p.Marked:
 		return p.DSCP
@@ -38,11 +49,11 @@ func (t *trafficControl) levelsOf(r *reservation) []uint8 {
 	}
 	service := r.ask.FlowSpec.Service
 	if len(r.keys) == 0 {
-		return []uint8{t.code(service, nil)}
+		return []uint8{t.code(&r.ask, service, nil)}
 	}
 	var list []uint8
 	for _, key := range r.keys {
-		if code := t.code(service, t.flows.policyOf(key)); !slices.Contains(list, code) {
+		if code := t.code(&r.ask, service, t.flows.policyOf(key)); !slices.Contains(list, code) {
 			list = append(list, code)
 		}
 	}

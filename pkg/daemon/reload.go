@@ -181,5 +181,5 @@ func samePolicy(a, b *config.Policy) bool {
 	if (a.Reserve == nil) != (b.Reserve == nil) || a.Reserve != nil && *a.Reserve != *b.Reserve {
 		return false
 	}
-	return a.Marked == b.Marked && a.DSCP == b.DSCP && a.TCP == b.TCP && a.ThinAcks == b.ThinAcks && a.Fill == b.Fill && a.Excess == b.Excess && a.Name == b.Name && samePolice(a.Police, b.Police)
+	return a.Marked == b.Marked && a.Named == b.Named && a.DSCP == b.DSCP && a.TCP == b.TCP && a.ThinAcks == b.ThinAcks && a.Fill == b.Fill && a.Excess == b.Excess && a.Name == b.Name && samePolice(a.Police, b.Police)
 }

@@ -315,7 +315,7 @@ func (t *trafficControl) treatment(key packet.FlowKey, r *reservation) (plan.Tre
 	out := plan.Treatment{
 		Key: key, Interface: r.iface, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
 		MinUnit: ts.MinUnit, MaxPacket: ts.MaxPacket, Mark: true, Police: true, Reserve: true,
-		DSCP: t.code(r.flow.Service, p), Group: groupOf(r.ask),
+		DSCP: t.code(&r.ask, r.flow.Service, p), Group: groupOf(r.ask),
 	}
 	switch a := r.ask.Aggregate; {
 	case a != nil:

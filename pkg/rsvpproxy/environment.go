@@ -173,6 +173,14 @@ func (e *environment) Reverse(i softstate.PathInfo) (intserv.TSpec, bool) {
 	return e.p.hooks.Reverse(i)
 }
 
+// Marks asks what RESV shall tell of marking.
+func (e *environment) Marks(m softstate.Marking) ([]uint8, bool) {
+	if e.p.hooks.Marks == nil {
+		return nil, false
+	}
+	return e.p.hooks.Marks(m)
+}
+
 // heard notes that a host sent RSVP itself: from now on it is one neighbour of
 // others, to whom PATH goes in any case, and what is asked for on its behalf
 // stands only until it asks itself (RFC 5946 section 4.1). first: it was not

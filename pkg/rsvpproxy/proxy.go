@@ -101,6 +101,9 @@ type Hooks struct {
 	// packets are marked with inside the region, for a service, or 0 while it is not
 	// known which. It must not block. nil: there are no regions.
 	DSCP func(wire.Session, wire.Filter, intserv.Service) uint8
+	// Marks has a say in what RESV tells of marking (RFC 2996). It must not block.
+	// nil: what comes from downstream goes on.
+	Marks func(softstate.Marking) ([]uint8, bool)
 	// Event is told of changes, in the event loop: it must not block.
 	Event func(softstate.Event)
 	// Groups is told of multicast groups whose routes have changed. It must not

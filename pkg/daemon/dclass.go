@@ -1,0 +1,62 @@
+package daemon
+
+import (
+	"slices"
+
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+)
+
+// networkDriven is the mark that DCLASS asks for in the place of ours (RFC 2998
+// section 4.2: network driven mapping). It may name several code points, in an order
+// that means nothing (RFC 2996 section 2), such as the drop precedences of an AF
+// class. If ours is one of them it is as good as any; else it is the lowest, which
+// of an AF class is dropped last. Those of network control are nobody's to ask for
+// (RFC 4594 section 3.1).
+func networkDriven(ours uint8, heard []uint8) uint8 {
+	heard = slices.DeleteFunc(slices.Clone(heard), func(c uint8) bool { return c >= dscp.CS6 })
+	if len(heard) == 0 || slices.Contains(heard, ours) {
+		return ours
+	}
+	return slices.Min(heard)
+}
+
+// heeds says whether the DCLASS of those behind an interface counts for packets
+// that a policy may have a mark for.
+func (t *trafficControl) heeds(out int, p *config.Policy) bool {
+	l := t.links().byIndex[out]
+	if l == nil || l.cfg.DClass == config.DClassDrop {
+		return false
+	}
+	switch t.config().Mapping.DClass {
+	case config.DClassMark:
+		return true
+	case config.DClassMapping:
+		return p == nil || !p.Named
+	default:
+		return false
+	}
+}
+
+// upstreamMark is what RESV tells upstream of how packets are to be marked that leave by an
+// interface (RFC 2996 section 1.1).
+func (t *trafficControl) upstreamMark(m softstate.Marking) (codes []uint8, ours bool) {
+	l := t.links().byIndex[int(m.Out)]
+	switch {
+	case l == nil:
+		return nil, false
+	case l.cfg.DClass == config.DClassDrop:
+		return nil, true
+	case l.cfg.DClass == config.DClassPass, isAggregate(m.Session), m.Service == intserv.Null:
+		return nil, false // an aggregate's packets are known by their mark
+	}
+	ask := softstate.Reserve{Session: m.Session, Out: m.Out, DSCPs: m.Heard}
+	for _, key := range flowKeys(m.Session, m.Filters) {
+		if code := t.code(&ask, m.Service, t.flows.policyOf(key)); !slices.Contains(codes, code) {
+			codes = append(codes, code)
+		}
+	}
+	return codes, true
+}

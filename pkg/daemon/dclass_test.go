@@ -1,0 +1,140 @@
+package daemon
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/qosproxy/qosproxy/pkg/byhand"
+	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// RFC 2996 section 2: a set of code points has no order that means something.
+func TestNetworkDrivenRFC2996Section2(t *testing.T) {
+	for _, tt := range []struct {
+		ours  uint8
+		heard []uint8
+		want  uint8
+	}{
+		{26, nil, 26},
+		{26, []uint8{18}, 18},
+		{26, []uint8{14, 10, 12}, 10},
+		{26, []uint8{18, 26}, 26}, // ours is as good as any
+		{26, []uint8{0}, 0},       // demoted
+		{26, []uint8{48, 56}, 26}, // network control is not for users
+		{26, []uint8{48, 34}, 34},
+	} {
+		if got := networkDriven(tt.ours, tt.heard); got != tt.want {
+			t.Errorf("%d, DCLASS %v: %d, want %d", tt.ours, tt.heard, got, tt.want)
+		}
+	}
+}
+
+// unclaimed is a request of a flow that no policy claims.
+func unclaimed(id uint64, codes ...uint8) (softstate.Reserve, packet.FlowKey) {
+	ask := request(id, 1e4)
+	ask.Session.Protocol, ask.Session.DstPort, ask.DSCPs = packet.ProtoUDP, 7777, codes
+	return ask, flowKey(ask.Session, ask.Filters[0])
+}
+
+// RFC 2998 section 4.2 (draft 4.2.1, 4.2.2): what the network says wins over the
+// mapping; over the mark of a policy only if the configuration says so. The
+// service level that the flow is counted in is that of its mark.
+func TestDClassMarksRFC2996Section1_1(t *testing.T) {
+	r := accountRig(t)
+	base := r.config()
+	for _, tt := range []struct {
+		name        string
+		over        config.DClassOver
+		named       bool
+		told        config.DClass
+		want, claim uint8 // of a flow without a policy, and with one
+	}{
+		{"mapping, policy without a mark", config.DClassMapping, false, config.DClassPass, 18, 18},
+		{"mapping, policy with a mark", config.DClassMapping, true, config.DClassPass, 18, 26},
+		{"mark", config.DClassMark, true, config.DClassPass, 18, 18},
+		{"ignore", config.DClassIgnore, false, config.DClassPass, 26, 26},
+		{"nobody behind the interface is believed", config.DClassMark, true, config.DClassDrop, 26, 26},
+		{"this box tells it upstream", config.DClassMapping, false, config.DClassSend, 18, 18},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := *base
+			c.Mapping.DClass = tt.over
+			c.Policies = slices.Clone(base.Policies)
+			for i := range c.Policies {
+				c.Policies[i].Named = tt.named
+			}
+			r.trafficControl.config = func() *config.Config { return &c }
+			r.flows.adopt("box.yaml", newPolicies(&c), nil)
+			r.links().named("wan0").cfg.DClass = tt.told
+			defer func() { r.links().named("wan0").cfg.DClass = config.DClassPass }()
+			ask, key := unclaimed(1, 18)
+			if refusal := r.Reserve(ask); refusal != nil {
+				t.Fatal(refusal)
+			}
+			claimed := request(2, 1e6)
+			claimed.DSCPs = []uint8{18}
+			if refusal := r.Reserve(claimed); refusal != nil {
+				t.Fatal(refusal)
+			}
+			if got := r.fake.have[key].DSCP; got != tt.want {
+				t.Errorf("without a policy %d, want %d", got, tt.want)
+			}
+			if got := r.fake.have[imagingKey].DSCP; got != tt.claim {
+				t.Errorf("with a policy %d, want %d", got, tt.claim)
+			}
+			r.mu.Lock()
+			if l := r.held[1].levels; !slices.Equal(l, []uint8{tt.want}) {
+				t.Errorf("counted in %v", l)
+			}
+			r.mu.Unlock()
+			// It is taken back, and changed in place.
+			ask.DSCPs, ask.Change = nil, true
+			if refusal := r.Reserve(ask); refusal != nil {
+				t.Fatal(refusal)
+			}
+			if got := r.fake.have[key].DSCP; got != 26 {
+				t.Errorf("afterwards %d", got)
+			}
+			r.Release(1)
+			r.Release(2)
+		})
+	}
+}
+
+// RFC 2996 section 1.1, draft 4.2.2: upstream goes the mark of this box where it
+// decides, with what a policy and a reservation by hand say; nothing where those
+// behind are not believed; and where neither is so, what came.
+func TestDClassSentRFC2996Section1_1(t *testing.T) {
+	r := accountRig(t)
+	session, filter := sessionOf(imagingKey)
+	ask := softstate.Marking{Session: session, Filters: []wire.Filter{filter}, Out: wan, Service: intserv.ControlledLoad}
+	check := func(name string, told config.DClass, want []uint8, ours bool) {
+		t.Helper()
+		r.links().named("wan0").cfg.DClass = told
+		if codes, got := r.upstreamMark(ask); got != ours || !slices.Equal(codes, want) {
+			t.Errorf("%s: %v, %v", name, codes, got)
+		}
+	}
+	check("pass", config.DClassPass, nil, false)
+	check("drop", config.DClassDrop, nil, true)
+	check("send", config.DClassSend, []uint8{26}, true)
+	ask.Service = intserv.Guaranteed
+	ask.Session.DstPort = 9999
+	check("guaranteed", config.DClassSend, []uint8{46}, true)
+	ask.Heard = []uint8{44}
+	check("what came counts", config.DClassSend, []uint8{44}, true)
+	key := flowKey(ask.Session, filter)
+	r.flows.hand.put(byhand.Reservation{ID: 1, Flow: key, Marked: true, DSCP: 34})
+	check("by hand", config.DClassSend, []uint8{34}, true)
+	ask.Service = intserv.Null
+	check("null service", config.DClassSend, nil, false)
+	ask.Session = byEF
+	ask.Service = intserv.ControlledLoad
+	check("an aggregate", config.DClassSend, nil, false)
+	ask.Out = 77
+	check("an interface that has gone", config.DClassSend, nil, false)
+}
