@@ -104,6 +104,22 @@ func TestUnevenTreeDraftSection7_1(t *testing.T) {
 			stop() // C's reservation times out, and nothing is marked any more
 			steadily(t, heardC, "at C, which asks no more", dscp.Default)
 			steadily(t, heardB, "at B, where nothing is marked", dscp.Default)
+			if c.how != "keep" {
+				return
+			}
+			// Now B alone reserves. C's copies take of the link what B has asked for
+			// (draft section 7.1, mechanism 2: over-reservation), and none of its classes.
+			path, _ = waitMessage(t, rsvpB, wire.Path)
+			answer(t, tr.b, toB, resvOf(t, path, atB, wire.FF))
+			steadily(t, heardB, "at B, reserved", dscp.VoiceAdmit)
+			steadily(t, heardC, "at C, without a reservation", dscp.VoiceAdmit)
+			rows, err := tr.boxes[1].Links(t.Context())
+			if l := linkRow(rows, branchIface); err != nil || l.Reservations != 1 || l.ReservedBPS != 80_000 {
+				t.Errorf("C's link, where nobody has reserved: %+v, %v", l, err)
+			}
+			if row := tr.boxes[1].branch(t, tr.source, branchIface, "counted", func(r console.FlowRow) bool { return r.Packets > 20 }); row.Class != "" {
+				t.Errorf("C's branch has class %s", row.Class)
+			}
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
@@ -154,6 +155,7 @@ func (t *trafficControl) demote(ctx context.Context, id shaper.FlowID, out int, 
 		t.bring(ctx, debt{Treatment: plain})
 	case !want && demoted:
 		delete(t.demoted, id)
+		t.flows.updateOn(id.Key, out, func(_ *conn, f *flow) { f.caveat = "" })
 		if t.byKey[place(id.Interface, id.Key)] != nil {
 			return // a reservation has taken its place
 		}
@@ -164,7 +166,10 @@ func (t *trafficControl) demote(ctx context.Context, id shaper.FlowID, out int, 
 
 // noteDemoted writes it into the row of the branch, if it has one.
 func (t *trafficControl) noteDemoted(id shaper.FlowID, out int) {
-	t.flows.updateOn(id.Key, out, func(_ *conn, f *flow) { f.treated, f.marked, f.dscp = true, true, t.demoted[id] })
+	t.flows.updateOn(id.Key, out, func(_ *conn, f *flow) {
+		f.treated, f.marked, f.dscp = true, true, t.demoted[id]
+		f.caveat = "; demoted to " + dscp.Name(t.demoted[id]) + ": another branch of the group has a reservation"
+	})
 }
 
 // coverID is the ledger's name for it: a shared reservation is counted once.

@@ -208,6 +208,32 @@ func TestDemoteTakesTheMark(t *testing.T) {
 	}
 }
 
+// A reload may want it otherwise.
+func TestUnevenTreeFollowsTheConfiguration(t *testing.T) {
+	r := newTreeRig(t, "keep")
+	r.must(t, branchRequest(1, wan, 1e5))
+	r.flows.ensure(time.Now(), groupKey, in0, third, nil)
+	r.is(t, "keep", "wan1", "", 1e5)
+	c := r.config()
+	for _, step := range []struct {
+		how    config.Multicast
+		mark   string
+		ledger int64
+	}{
+		{config.Multicast{Heterogeneous: config.HeterogeneousDemote}, "default", 0},
+		{config.Multicast{Heterogeneous: config.HeterogeneousDemote, DemoteTo: 1}, "le", 0},
+		{config.Multicast{Heterogeneous: config.HeterogeneousKeep}, "", 1e5},
+	} {
+		c.Multicast = step.how
+		r.reprogramAll(t.Context())
+		r.is(t, step.how.Heterogeneous.String(), "wan1", step.mark, step.ledger)
+		f, _, ok := r.flows.getOn(groupKey, third)
+		if said := strings.Contains(f.text(), "demoted to "+step.mark); !ok || said != (step.mark != "") || f.dscp != step.how.DemoteTo {
+			t.Errorf("%s: the row says %q, DSCP %d", step.how.Heterogeneous, f.text(), f.dscp)
+		}
+	}
+}
+
 // What another process left is a reservation until it is claimed or forfeited.
 func TestDemoteSparesWhatMayBeClaimed(t *testing.T) {
 	r := newTreeRig(t, "demote")
