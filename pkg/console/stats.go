@@ -164,6 +164,7 @@ type ShaperStats struct {
 	Treatments     int    `json:"treatments"` // flows treated in the kernel now
 	ClassesUsed    int    `json:"classes_used"`
 	ClassesPool    int    `json:"classes_pool"`
+	Owed           int    `json:"owed"` // treatments that the kernel would not change back
 	ConformPackets uint64 `json:"conform_packets"`
 	ConformBytes   uint64 `json:"conform_bytes"`
 	ExceedPackets  uint64 `json:"exceed_packets"`

@@ -60,6 +60,13 @@ func (t *trafficControl) paid(iface string, key packet.FlowKey) {
 	delete(t.owed, shaper.FlowID{Interface: iface, Key: key})
 }
 
+// debts is how many there are.
+func (t *trafficControl) debts() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.owed)
+}
+
 // settleDebts tries again what failed. An interface that is not there any more
 // took its treatments along.
 func (t *trafficControl) settleDebts(ctx context.Context) {

@@ -41,7 +41,7 @@ func (d *Daemon) shaperStats() console.ShaperStats {
 			}
 		}
 	}
-	s.ClassesPool = plan.DefaultPool
+	s.ClassesPool, s.Owed = plan.DefaultPool, d.tc.debts()
 	return s
 }
 

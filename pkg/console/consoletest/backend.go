@@ -433,7 +433,7 @@ func exampleStats() console.Stats {
 		},
 		Inject: console.InjectStats{Packets: 40_700, Bytes: 2_240_500, Errors: 1},
 		Shaper: console.ShaperStats{
-			Installs: 3, Removes: 1, Treatments: 2, ClassesUsed: 2, ClassesPool: 1024,
+			Installs: 3, Removes: 1, Treatments: 2, ClassesUsed: 2, ClassesPool: 1024, Owed: 1,
 			ConformPackets: 87_474, ConformBytes: 123_000_000, ExceedPackets: 7, ExceedBytes: 1400, DroppedPackets: 3, DroppedBytes: 600,
 		},
 		Cheat: console.CheatStats{

@@ -216,6 +216,7 @@ func (s sink) shaper(h console.ShaperStats) {
 	put(s.gauge("shaper_treatments", "Flows treated in the kernel."), h.Treatments)
 	put(s.gauge("shaper_classes_used", "HTB classes of the pool that are in use."), h.ClassesUsed)
 	put(s.gauge("shaper_classes_pool", "HTB classes of the pool."), h.ClassesPool)
+	put(s.gauge("shaper_owed", "Treatments that the kernel would not change back: it is tried again."), h.Owed)
 	packets := s.counter("policer_packets_total", "Packets by what the policers found.", "result")
 	put(packets, h.ConformPackets, "conform")
 	put(packets, h.ExceedPackets, "exceed")
