@@ -70,6 +70,8 @@ func TestUnevenTreeDraftSection7_1(t *testing.T) {
 			heardB, heardC := capture(t, tr.b, hostIface, toPort(portVoice)), capture(t, tr.c, hostIface, toPort(portVoice))
 			one := config{hosts: []string{lanIface, branchIface}, network: []string{rightWAN}, capacity: "19mbit", policies: unevenPolicy}
 			two := config{hosts: []string{lanIface}, network: []string{leftWAN, branchIface}, capacity: "19mbit", policies: unevenPolicy}
+			// The network behind C has sold a level for it.
+			two.secured = ", sls: [{class: voice-admit, rate: 1mbit, burst: 64kB}]"
 			two.extra = "multicast: {heterogeneous: " + c.how + "}"
 			tr.startAll(t, one.String(), two.String())
 			tr.listen(t, tr.b)

@@ -27,9 +27,10 @@ import (
 // so that it is the branch point of section 7.1, mechanism 1. What it makes of the
 // branches that have none is configured:
 //
-//	keep    nothing is written into their copies (mechanism 2). Copies that carry
-//	        a mark take what others have reserved there, so they are counted in
-//	        the ledger, link and level, as the reservation itself would be.
+//	keep    nothing is written into their copies (mechanism 2). Where they leave for
+//	        a network that has sold service levels, copies that carry a mark take
+//	        of its level, so they are counted in the ledger as the reservation
+//	        itself would be.
 //	demote  their copies lose the mark.
 //	reject  a reservation is refused as long as another branch has not asked for
 //	        the same (mechanism 4). What has become uneven later is demoted.
@@ -130,11 +131,12 @@ func (t *trafficControl) marks(key packet.FlowKey) bool {
 }
 
 // counts tells whether copies that leave unreserved by an interface take something
-// there that is counted: they come marked, and somebody keeps an account of the
-// link. A member of a shared reservation that another member has there is in it.
+// there that is counted: they come marked, and the network behind goes by the mark.
+// (On a link without a contract the mark is worth nothing: they are best effort.)
+// A member of a shared reservation that another member has there is in it.
 func (t *trafficControl) counts(l *link, most *reservation, key packet.FlowKey) bool {
 	in := t.links().byIndex[int(most.ask.In)]
-	if in != nil && in.cfg.Trust == config.TrustNone || l.cfg.Capacity == 0 && len(l.cfg.SLS) == 0 {
+	if in != nil && in.cfg.Trust == config.TrustNone || len(l.cfg.SLS) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(most.keys, func(other packet.FlowKey) bool {

@@ -148,6 +148,14 @@ func TestKeepCountsUnreservedBranches(t *testing.T) {
 	r.is(t, "from hosts", "wan1", "", 0)
 	r.Release(3)
 
+	// Nor do they where no network behind the link goes by the mark.
+	sls := r.links().list[third-1].cfg.SLS
+	r.links().list[third-1].cfg.SLS = nil
+	r.must(t, branchRequest(3, wan, 1e5))
+	r.is(t, "without a contract", "wan1", "", 0)
+	r.Release(3)
+	r.links().list[third-1].cfg.SLS = sls
+
 	// The members of a shared reservation are counted once, as it is itself.
 	other := groupKey
 	other.SrcPort++
