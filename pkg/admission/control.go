@@ -114,9 +114,10 @@ func (c *Control) SetLevels(link string, levels []Level) {
 func (c *Control) Admit(r Request) Decision { return c.AdmitOver(r, nil) }
 
 // AdmitOver is Admit that makes room where there is none: it takes reservations
-// of lower priority (RFC 3181), if takes lets it. The decision names them. Their
-// entries stay: the caller is to release them, or this one, if it cannot take
-// their place.
+// of lower priority (RFC 3181), if takes lets it. The decision has them; they are
+// not in the ledger any more. A caller that cannot take their place is to release
+// this one and to put them back, see [Control.PutBack], and to let nobody else in
+// meanwhile ([Control.Together]).
 func (c *Control) AdmitOver(r Request, takes func(ID) bool) Decision {
 	c.deciding.Lock()
 	defer c.deciding.Unlock()
@@ -217,14 +218,14 @@ func (c *Control) commit(r Request, l Link, old Entry, less bool, takes func(ID)
 	case no == nil:
 		return d
 	}
-	ids, ok, err := c.preempt(e, limitsOf(claims), l, old, less, takes)
+	preempted, ok, err := c.preempt(e, limitsOf(claims), l, old, less, takes)
 	switch {
 	case err != nil:
 		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
 	case !ok:
 		return *no
 	}
-	d.Preempts = ids
+	d.Preempted = preempted
 	return d
 }
 

@@ -35,7 +35,7 @@ type Decision struct {
 	Bandwidth int64            // bytes/s counted for it
 	User      string           // in whose account too, "" nobody's
 	Priority  Priority         // as granted
-	Preempts  []ID             // what has to make room, see [Control.AdmitOver]
+	Preempted []Entry          // what had to make room, see [Control.AdmitOver]
 
 	// Of a refusal: the ERROR_SPEC's code and value, and a sentence with figures.
 	Code   uint8

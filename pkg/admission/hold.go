@@ -34,6 +34,13 @@ func (c *Control) setAside(list []ID) (out []Entry, err error) {
 	return out, nil
 }
 
+// PutBack counts again what was preempted, for a reservation that cannot be made.
+func (c *Control) PutBack(list []Entry) error {
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
+	return c.putBack(list)
+}
+
 // putBack counts entries whatever their links have left.
 func (c *Control) putBack(list []Entry) error {
 	var errs []error

@@ -198,10 +198,9 @@ func TestThresholdsRFC5865Section2_3(t *testing.T) {
 	}
 	// Who is above the others may take their place, up to its own threshold.
 	d = c.AdmitOver(prior("5", cl(3e5), 3, 3), anyone)
-	if !d.Admitted || len(d.Preempts) != 1 || d.Preempts[0] != "1" {
+	if !d.Admitted || len(d.Preempted) != 1 || d.Preempted[0].ID != "1" {
 		t.Errorf("%+v", d)
 	}
-	take(t, c, d)
 	if d = c.AdmitOver(prior("6", cl(7e5), 4, 4), anyone); d.Admitted {
 		t.Errorf("%+v", d)
 	}

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 )
 
@@ -79,10 +80,9 @@ func (w *wanting) victims(candidates []Entry) []Entry {
 }
 
 // preempt finds room for an entry that was refused for want of it, at the cost of
-// those that may be taken. The entry is recorded; theirs stay until the caller
-// releases them, so that nobody else gets the room. false: there is none, and
-// nobody is disturbed.
-func (c *Control) preempt(e Entry, limits []int64, l Link, old Entry, less bool, takes func(ID) bool) ([]ID, bool, error) {
+// those that may be taken. The entry is recorded, and theirs are not any more.
+// false: there is none, and nobody is disturbed.
+func (c *Control) preempt(e Entry, limits []int64, l Link, old Entry, less bool, takes func(ID) bool) ([]Entry, bool, error) {
 	if takes == nil || e.Request.Priority.Setup == 0 || c.rules().Stay {
 		return nil, false, nil
 	}
@@ -112,18 +112,19 @@ func (c *Control) preempt(e Entry, limits []int64, l Link, old Entry, less bool,
 	if len(victims) == 0 {
 		return nil, false, nil
 	}
-	room := slices.Clone(limits)
 	ids := make([]ID, 0, len(victims))
 	for i := range victims {
 		ids = append(ids, victims[i].ID)
-		for j, s := range e.Shares {
-			if room[j] != noLimit {
-				room[j] += victims[i].of(s.Account)
-			}
-		}
 	}
-	_, ok, err := c.ledger.Commit(e, room)
-	return ids, ok, err
+	gone, err := c.setAside(ids)
+	if err != nil {
+		return nil, false, err
+	}
+	_, ok, err := c.ledger.Commit(e, limits)
+	if err != nil || !ok { // others who share an account were faster
+		return nil, false, errors.Join(err, c.putBack(gone))
+	}
+	return gone, true, nil
 }
 
 // candidates are the entries that could make room: those on the same link and,

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -18,14 +19,17 @@ func prior(id ID, f intserv.FlowSpec, setup, hold uint16) Request {
 	return r
 }
 
-// take carries a decision out, as the caller of AdmitOver has to.
-func take(t rapid.TB, c *Control, d Decision) {
+// preempted are the IDs of those that had to make room; they are in the ledger no
+// more.
+func preempted(t rapid.TB, c *Control, d Decision) (ids []ID) {
 	t.Helper()
-	for _, id := range d.Preempts {
-		if ok, err := c.Release(id); !ok || err != nil {
-			t.Fatalf("release of %s: %v, %v", id, ok, err)
+	for _, e := range d.Preempted {
+		if _, ok, err := c.ledger.Entry(e.ID); ok || err != nil {
+			t.Fatalf("%s is still there: %v", e.ID, err)
 		}
+		ids = append(ids, e.ID)
 	}
+	return ids
 }
 
 // RFC 3181 section 4: setup priority against hold priority; equals stay. Lowest
@@ -36,7 +40,7 @@ func TestPreemptRFC3181Section4(t *testing.T) {
 		for _, r := range []Request{
 			prior("1", cl(2e5), 0, 5), prior("2", cl(2e5), 2, 2), prior("3", cl(1e5), 1, 1), prior("4", cl(2e5), 1, 1), prior("5", cl(1e5), 9, 9),
 		} {
-			if d := c.AdmitOver(r, anyone); !d.Admitted || d.Preempts != nil {
+			if d := c.AdmitOver(r, anyone); !d.Admitted || d.Preempted != nil {
 				t.Fatalf("%+v", d)
 			}
 		}
@@ -62,22 +66,21 @@ func TestPreemptRFC3181Section4(t *testing.T) {
 	} {
 		c := filled()
 		d := c.AdmitOver(tt.ask, anyone)
-		got := slices.Sorted(slices.Values(d.Preempts))
+		got := slices.Sorted(slices.Values(preempted(t, c, d)))
 		want := slices.Sorted(slices.Values(tt.want))
 		if d.Admitted != (tt.want != nil) || !slices.Equal(got, want) {
-			t.Errorf("%s: admitted %v, %v, want %v", name, d.Admitted, d.Preempts, tt.want)
+			t.Errorf("%s: admitted %v, %v, want %v", name, d.Admitted, got, tt.want)
 		}
 		if u := usage(t, c, "wan0"); !d.Admitted && (u.Reservations != 5 || u.Bandwidth != 8e5) {
 			t.Errorf("%s: somebody was disturbed: %+v", name, u)
 		}
-		take(t, c, d)
 		if u := usage(t, c, "wan0"); u.Bandwidth > 8e5 {
 			t.Errorf("%s: %+v", name, u)
 		}
 	}
 	// Nobody is taken whom the caller cannot take, nor without a caller that can.
 	c := filled()
-	if d := c.AdmitOver(prior("n", cl(1e5), 6, 6), func(id ID) bool { return id == "2" }); !slices.Equal(d.Preempts, []ID{"2"}) {
+	if d := c.AdmitOver(prior("n", cl(1e5), 6, 6), func(id ID) bool { return id == "2" }); !slices.Equal(preempted(t, c, d), []ID{"2"}) {
 		t.Errorf("%+v", d)
 	}
 	c = filled()
@@ -96,24 +99,29 @@ func big() intserv.FlowSpec {
 	return f
 }
 
-// The caller that cannot take the place of the victims gives the newcomer back,
-// and all is as it was.
+// A caller that cannot take the place of those that made room gives all back, and
+// all is as it was.
 func TestPreemptionTakenBack(t *testing.T) {
 	c := New(NewMemory(), 100, wan())
-	c.Admit(prior("1", cl(8e5), 0, 0))
-	d := c.AdmitOver(prior("2", cl(3e5), 1, 1), anyone)
-	if !slices.Equal(d.Preempts, []ID{"1"}) {
-		t.Fatalf("%+v", d)
-	}
-	// Meanwhile nobody else gets the room.
-	if o := c.AdmitOver(prior("3", cl(1e5), 0, 0), anyone); o.Admitted {
-		t.Errorf("%+v", o)
-	}
-	if _, err := c.Release("2"); err != nil {
+	c.Admit(prior("1", cl(4e5), 0, 0))
+	c.Admit(prior("2", cl(4e5), 0, 0))
+	was, err := c.Reservations("wan0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if u := usage(t, c, "wan0"); u.Bandwidth != 8e5 || u.Reservations != 1 {
-		t.Errorf("%+v", u)
+	d := c.AdmitOver(prior("3", cl(7e5), 1, 1), anyone)
+	if ids := preempted(t, c, d); !slices.Equal(ids, []ID{"2", "1"}) {
+		t.Fatalf("%v, %+v", ids, d)
+	}
+	if _, err := c.Release("3"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PutBack(d.Preempted); err != nil {
+		t.Fatal(err)
+	}
+	now, err := c.Reservations("wan0")
+	if diff := cmp.Diff(was, now); diff != "" || err != nil {
+		t.Errorf("%s %v", diff, err)
 	}
 }
 
@@ -138,10 +146,9 @@ func TestPreemptInUsersAccount(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	d := c.AdmitOver(of("4", "wan0", "ann", 1e5, 2), anyone)
-	if !d.Admitted || !slices.Equal(d.Preempts, []ID{"1"}) || d.User != "ann" {
+	if !d.Admitted || !slices.Equal(preempted(t, c, d), []ID{"1"}) || d.User != "ann" {
 		t.Errorf("%+v", d)
 	}
-	take(t, c, d)
 	if n, err := c.Sum(UserAccount("ann")); n != 2e5 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
@@ -191,7 +198,7 @@ func TestPreemption(t *testing.T) {
 			d := c.AdmitOver(r, anyone)
 			old := model[id]
 			gone := map[ID]bool{}
-			for _, v := range d.Preempts {
+			for _, v := range preempted(t, c, d) {
 				if e, ok := model[v]; !ok || e.Request.Priority.Hold >= setup || v == id || gone[v] {
 					t.Fatalf("%+v takes %+v, %v", r, e, ok)
 				}
@@ -232,11 +239,10 @@ func TestPreemption(t *testing.T) {
 			for v := range gone {
 				delete(gone, v)
 				if fits(gone) {
-					t.Fatalf("%+v: %s did not need to go: %v", r, v, d.Preempts)
+					t.Fatalf("%+v: %s did not need to go: %v", r, v, d.Preempted)
 				}
 				gone[v] = true
 			}
-			take(t, c, d)
 			for v := range gone {
 				delete(model, v)
 			}
@@ -283,10 +289,9 @@ func TestPreemptForBursts(t *testing.T) {
 		}
 	}
 	d := c.AdmitOver(burst("4", 15000, 2, intserv.Guaranteed), anyone)
-	if !d.Admitted || len(d.Preempts) != 2 {
+	if !d.Admitted || len(d.Preempted) != 2 {
 		t.Errorf("%+v", d)
 	}
-	take(t, c, d)
 	if d = c.AdmitOver(burst("5", 15000, 2, intserv.Guaranteed), anyone); d.Admitted || d.Code != CodeAdmission || d.Value != ValueDelay {
 		t.Errorf("%+v", d)
 	}

@@ -40,9 +40,9 @@ func (t *trafficControl) mayOust(now *reservation, id admission.ID) bool {
 	return true
 }
 
-func (t *trafficControl) holders(ids []admission.ID) (list []*reservation) {
-	for _, id := range ids {
-		if r := t.holderOf(id); r != nil {
+func (t *trafficControl) holders(entries []admission.Entry) (list []*reservation) {
+	for i := range entries {
+		if r := t.holderOf(entries[i].ID); r != nil {
 			list = append(list, r)
 		}
 	}
@@ -50,19 +50,20 @@ func (t *trafficControl) holders(ids []admission.ID) (list []*reservation) {
 }
 
 // replace programs a reservation in the place of those that it preempts (RFC
-// 3181): their marks and classes go from the kernel before its own come, and come
-// back if the kernel refuses it. Only then are they told. In the ledger they stand
-// until then, so that it needs nothing brought back. t.mu is held.
-func (t *trafficControl) replace(ctx context.Context, now *reservation, victims []*reservation) error {
+// 3181), which have made room in the ledger: their marks and classes go from the
+// kernel before its own come. If the kernel refuses, all of that comes back, and
+// nobody is told anything. t.mu is held.
+func (t *trafficControl) replace(ctx context.Context, now *reservation, preempted []admission.Entry) error {
+	victims := t.holders(preempted)
 	for i, v := range victims {
 		if err := t.unmark(ctx, v); err != nil {
-			t.reinstate(ctx, victims[:i+1])
 			t.undo(ctx, now, nil, t.held[now.id])
+			t.reinstate(ctx, victims[:i+1], preempted)
 			return fmt.Errorf("making room: %w", err)
 		}
 	}
 	if err := t.program(ctx, now); err != nil {
-		t.reinstate(ctx, victims)
+		t.reinstate(ctx, victims, preempted)
 		return err
 	}
 	for _, v := range victims {
@@ -88,8 +89,12 @@ func (t *trafficControl) unmark(ctx context.Context, r *reservation) error {
 	return nil
 }
 
-// reinstate is the reverse. What the kernel does not take back at once is owed.
-func (t *trafficControl) reinstate(ctx context.Context, list []*reservation) {
+// reinstate is the reverse, in the ledger too. What the kernel does not take back
+// at once is owed.
+func (t *trafficControl) reinstate(ctx context.Context, list []*reservation, preempted []admission.Entry) {
+	if err := t.admit.PutBack(preempted); err != nil {
+		t.log.Error("ledger not brought back", zap.Error(err))
+	}
 	for _, r := range list {
 		for _, key := range r.keys {
 			if t.byKey[place(r.iface, key)] != r {

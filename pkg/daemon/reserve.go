@@ -156,7 +156,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 		return refusalOf(&d, r.Identities)
 	}
 	now.flow, now.user, now.priority = d.Installed, d.User, d.Priority
-	err := t.replace(ctx, now, t.holders(d.Preempts))
+	err := t.replace(ctx, now, d.Preempted)
 	if err == nil {
 		t.opened(now) // before what it takes over from others ends
 	}
