@@ -11,7 +11,7 @@ import (
 
 // Level is one service level of an interface: what becomes of packets by their
 // DSCP alone, a behaviour aggregate of RFC 2475. It is a row of the SLS (RFC 2998
-// section 3.4): what may leave, or what may arrive.
+// section 4.1): what may leave, or what may arrive.
 // It is for packets that no reservation covers. What reservations send with the
 // DSCP uses the level up, too, and before them.
 type Level struct {
@@ -92,7 +92,7 @@ func whole(v float64) uint64 { return uint64(math.Ceil(max(v, 0))) }
 
 // levels are those in force: of an interface that is classified by DSCP alone
 // every DSCP that is reserved for is one, and has what is reserved at least (RFC
-// 2998 section 3.5.2: the PHB's share follows what is admitted).
+// 2998 section 4.2: the PHB's share follows what is admitted).
 func (itf Interface) levels(reserved Sums) []Level {
 	list := itf.queued(slices.Clone(itf.Levels))
 	if !itf.ByDSCP {

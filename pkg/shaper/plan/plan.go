@@ -45,7 +45,7 @@ type Interface struct {
 	BestEffort float64
 	// ByDSCP has packets classified by their DSCP alone: reserved flows have no
 	// class and no policer of their own there, but their levels what all of them
-	// need (RFC 2998 section 3.5.2, an aggregate data plane).
+	// need (RFC 2998 section 4.2, an aggregate data plane).
 	ByDSCP bool
 }
 

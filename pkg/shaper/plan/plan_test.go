@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -26,8 +28,20 @@ func TestPlanText(t *testing.T) {
 			},
 		},
 	}
-	got := p.String()
-	const path = "testdata/plan.golden"
+	golden(t, "testdata/plan.golden", p.String())
+	border := Plan{Interfaces: []Interface{
+		{Name: "lan0", ResetDSCP: true, Policed: true, Arriving: []Level{{DSCP: dscp.EF, Rate: 125_000, Burst: 8000, Drop: true}}},
+		{Name: "wan0", Capacity: 2_375_000, BestEffort: 0.1, Levels: []Level{
+			{DSCP: dscp.AF31, Rate: 1_000_000, Burst: 64_000, Excess: dscp.LE}, {DSCP: dscp.VoiceAdmit, Rate: 250_000, Burst: 16_000, Drop: true, RealTime: true},
+		}},
+		{Name: "wan1", Capacity: 1_250_000, ByDSCP: true},
+	}}
+	golden(t, "testdata/border.golden", border.String())
+}
+
+// golden compares with a file.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
@@ -53,6 +67,7 @@ func TestOpText(t *testing.T) {
 		{Op{Kind: DelLeaf, Interface: "wan0", Class: c}, "tc qdisc del dev wan0 parent 1:10 handle 10:"},
 		{Op{Kind: DelClass, Interface: "wan0", Class: c}, "tc class del dev wan0 classid 1:10"},
 		{Op{Kind: DelRoot, Interface: "wan0"}, "tc qdisc del dev wan0 root"},
+		{Op{Kind: DelRow, Interface: "wan0", Row: Row{DSCP: dscp.EF, Arriving: true}}, "bpf row del dev wan0 arriving dscp ef"},
 		{Op{Kind: DetachEgress, Interface: "wan0"}, "bpf detach dev wan0 tcx/egress"},
 		{Op{Kind: DetachIngress, Interface: "wan0"}, "bpf detach dev wan0 tcx/ingress"},
 	} {
