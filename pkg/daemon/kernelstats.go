@@ -78,11 +78,12 @@ func classKind(id plan.ClassID) string {
 		return "control"
 	case plan.BestEffort:
 		return "best-effort"
+	default:
+		if _, ok := id.Level(); ok {
+			return "phb"
+		}
+		return "reserved"
 	}
-	if _, ok := id.Level(); ok {
-		return "phb"
-	}
-	return "reserved"
 }
 
 // dscpRows lists what is done to packets by their DSCP, of each interface.
