@@ -35,7 +35,7 @@ func (s Size) withDefaults() Size {
 		s.High = DefaultHigh
 	}
 	if s.Low <= 0 || s.Low >= s.High {
-		s.Low = min(DefaultLow, s.High/2)
+		s.Low = s.High * DefaultLow / DefaultHigh
 	}
 	if s.Hold <= 0 {
 		s.Hold = DefaultHold
