@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -21,12 +22,12 @@ import (
 
 const (
 	portCarried = 5101 // and on: calls in an aggregate, 80 kbit/s each
-	// The first call is claimed at both ends, the others are declared by hand. The
-	// aggregates' blocks are of five calls.
+	// Senders are declared by hand, receivers answered for by policy. The aggregates'
+	// blocks are of five calls.
 	carriedPolicies = `
   - name: calls
-    match: {protocol: udp, to_port: %s}
-    reserve: {role: %s, service: controlled-load, tspec: {rate: 80kbit, burst: 800B, max_packet: 400B}}
+    match: {protocol: udp, to_port: 5101-5199}
+    reserve: {role: receiver, service: controlled-load, tspec: {rate: 80kbit, burst: 800B, max_packet: 400B}}
     mark: af31
 `
 	intoTheRegion = ", aggregate: {step: 400kbit, high: 90%, low: 50%, hold: 3s}"
@@ -37,15 +38,11 @@ func region(t *testing.T, reliable bool, inside string) *lab {
 	t.Helper()
 	l := newLab(t, 3, nil)
 	acrossTheRegion(t, l)
-	l.watch(t, leftWAN, rightWAN)
 	var list []string
 	for i := range l.boxes {
 		c := config{network: []string{leftWAN, rightWAN}, capacity: "19mbit", policies: "  []\n", secured: inside}
 		if i != 1 {
-			c = l.edge(i, fmt.Sprintf(carriedPolicies, "5101", "sender"), "")
-			if i == 2 {
-				c.policies = fmt.Sprintf(carriedPolicies, "5101-5199", "receiver")
-			}
+			c = l.edge(i, carriedPolicies, "")
 			c.secured = intoTheRegion
 		}
 		c.reliable = reliable
@@ -96,9 +93,9 @@ func (l *lab) changes(t *testing.T) uint64 {
 }
 
 // begin declares the sender of a call by hand, and returns the reservation's number.
-func (l *lab) begin(t *testing.T, n int) string {
+func (l *lab) begin(t *testing.T, f family, n int) string {
 	t.Helper()
-	out := l.boxes[0].must(t, "reserve", "udp", "10.1.0.2:4000", fmt.Sprintf("10.2.0.2:%d", portCarried+n),
+	out := l.boxes[0].must(t, "reserve", "udp", at(f.src, portSource).String(), at(f.dst, uint16(portCarried+n)).String(),
 		"--bandwidth", "80kbit", "--burst", "1500B", "--no-wait", "--json")
 	var row console.ReservationRow
 	if err := json.Unmarshal([]byte(out), &row); err != nil {
@@ -128,19 +125,19 @@ func TestAggregationRFC3175(t *testing.T) {
 
 func aggregation(t *testing.T, reliable bool, inner string) {
 	l := region(t, reliable, inner)
+	l.watch(t, leftWAN, rightWAN)
 	inside := capture(t, l.boxes[1].ns, leftWAN, func(f []byte) bool {
 		return isIPv4(f) && (f[ethernet+9] == packet.ProtoRSVP || f[ethernet+9] == packet.ProtoRSVPE2E)
 	})
 	calls := capture(t, l.boxes[1].ns, rightWAN, toPort(portCarried))
 	others := capture(t, l.boxes[1].ns, rightWAN, toPort(portOther))
 
-	// The first call is a stream that makes itself known; the others are declared.
 	l.streamEvery(t, 20*time.Millisecond, portSource, portCarried)
 	l.streamEvery(t, 20*time.Millisecond, portSource+1, portOther)
+	ids := []string{l.begin(t, ipv4, 0)}
 	l.boxes[0].waitSession(t, portCarried, console.SessionReserved)
-	var ids []string
 	for n := 1; n < 4; n++ {
-		ids = append(ids, l.begin(t, n))
+		ids = append(ids, l.begin(t, ipv4, n))
 	}
 	for n := range 4 {
 		for _, i := range []int{0, 2} {
@@ -154,11 +151,11 @@ func aggregation(t *testing.T, reliable bool, inner string) {
 	if n := l.changes(t); n != 1 {
 		t.Errorf("%d changes of the aggregate for four calls", n)
 	}
-	ids = append(ids, l.begin(t, 4)) // the fifth: 400 kbit/s of 400
+	ids = append(ids, l.begin(t, ipv4, 4)) // the fifth: 400 kbit/s of 400
 	l.boxes[0].waitSession(t, portCarried+4, console.SessionReserved)
 	l.waitInside(t, 800_000)
 	for n := 5; n < 9; n++ {
-		ids = append(ids, l.begin(t, n))
+		ids = append(ids, l.begin(t, ipv4, n))
 		l.boxes[0].waitSession(t, uint16(portCarried+n), console.SessionReserved)
 	}
 	l.waitInside(t, 800_000)
@@ -171,14 +168,97 @@ func aggregation(t *testing.T, reliable bool, inner string) {
 	marked(t, calls, dscp.AF31)
 	marked(t, others, dscp.Default)
 
-	// They end; the aggregate shrinks when it has been too large for a while.
-	for _, id := range ids {
+	// They end; the aggregate shrinks when it has been too large for a while, and goes
+	// with the last.
+	for _, id := range ids[1:] {
 		l.boxes[0].must(t, "release", id)
 	}
 	l.waitInside(t, 400_000)
 	if n := l.changes(t); n != 3 {
+		t.Errorf("%d changes of the aggregate so far", n)
+	}
+	l.boxes[0].must(t, "release", ids[0])
+	l.nothingLeft(t)
+	if n := l.changes(t); n != 4 {
 		t.Errorf("%d changes of the aggregate in all", n)
 	}
+}
+
+// nothingLeft waits until no box has a session, nor anything reserved.
+func (l *lab) nothingLeft(t *testing.T) {
+	t.Helper()
+	for _, b := range l.boxes {
+		eventually(t, 15*time.Second, b.name+" has nothing left", func() error {
+			rows, err := b.Sessions(t.Context())
+			links, failed := b.Links(t.Context())
+			for _, k := range links {
+				if k.ReservedBPS != 0 || k.Reservations != 0 {
+					failed = errors.Join(failed, fmt.Errorf("%+v", k))
+				}
+			}
+			if len(rows) > 0 {
+				failed = errors.Join(failed, fmt.Errorf("%+v", rows))
+			}
+			return errors.Join(err, failed)
+		})
+	}
+}
+
+// The same over IPv6 (RFC 3175 sections 3.3 to 3.5, RFC 2711): the edges are named by
+// their global addresses. (tshark does not know that session's C-Type.) And a router inside that loses all it knows takes the
+// reservation of every call along (section 2.10), until it has that of the aggregate again.
+func TestAggregationOverIPv6RFC3175(t *testing.T) {
+	roottest.Need(t)
+	t.Parallel()
+	l := region(t, true, "")
+	inside := capture(t, l.boxes[1].ns, leftWAN, func(f []byte) bool {
+		return isIPv6(f) && f[ethernet+6] == packet.ProtoHopByHop
+	})
+	var ids []string
+	for n := range 3 {
+		ids = append(ids, l.begin(t, ipv6, n))
+		for _, i := range []int{0, 2} {
+			if row := l.boxes[i].waitSession(t, uint16(portCarried+n), console.SessionReserved); row.Aggregate == nil {
+				t.Errorf("%+v", row)
+			}
+		}
+	}
+	l.waitInside(t, 400_000)
+	hidden := 0
+	frames, _ := inside.Frames()
+	for _, f := range frames {
+		switch v, err := packet.Parse(f.Data[ethernet:]); {
+		case err != nil:
+			t.Error(err)
+		case v.Proto() == packet.ProtoRSVPE2E && v.Dst() == addrB6:
+			hidden++
+		case v.Dst() == addrB6:
+			t.Errorf("protocol %d to B", v.Proto())
+		}
+	}
+	if hidden < 3 {
+		t.Errorf("%d hidden messages", hidden)
+	}
+	router := l.boxes[1]
+	router.stop(t)
+	eventually(t, 20*time.Second, "the calls have lost their reservation", func() error {
+		for n := range 3 {
+			if row, err := l.boxes[0].session(t, uint16(portCarried+n)); err != nil || row.State == console.SessionReserved {
+				return fmt.Errorf("%+v, %w", row, err)
+			}
+		}
+		return nil
+	})
+	router.launch(t, config{network: []string{leftWAN, rightWAN}, capacity: "19mbit", policies: "  []\n", reliable: true}.String())
+	router.wait(t)
+	for n := range 3 {
+		l.boxes[0].waitSession(t, uint16(portCarried+n), console.SessionReserved)
+	}
+	l.waitInside(t, 400_000)
+	for _, id := range ids {
+		l.boxes[0].must(t, "release", id)
+	}
+	l.nothingLeft(t)
 }
 
 // checkRows looks at what the boxes at the edge say of the aggregate.

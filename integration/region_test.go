@@ -62,13 +62,12 @@ func TestGuaranteedAcrossARegionRFC2998Section4_2(t *testing.T) {
 // hop to hop needs.
 func acrossTheRegion(t *testing.T, l *lab) {
 	t.Helper()
-	near, _ := hop(0, 1)
-	viaNear, _ := hop(0, 2)
-	far, _ := hop(1, 2)
-	viaFar, _ := hop(1, 1)
-	if err := errors.Join(
-		l.boxes[0].ns.Route(netip.PrefixFrom(far, 32), viaNear), l.boxes[2].ns.Route(netip.PrefixFrom(near, 32), viaFar),
-	); err != nil {
-		t.Fatal(err)
+	for _, f := range []family{ipv4, ipv6} {
+		near, far := f.hop(0, 1), f.hop(1, 2)
+		if err := errors.Join(
+			l.boxes[0].ns.Route(netip.PrefixFrom(far, far.BitLen()), f.hop(0, 2)), l.boxes[2].ns.Route(netip.PrefixFrom(near, near.BitLen()), f.hop(1, 1)),
+		); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

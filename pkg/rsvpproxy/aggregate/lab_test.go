@@ -129,7 +129,6 @@ type lab struct {
 	answer                        func(softstate.PathInfo) (softstate.ReserveSpec, bool)
 	plain                         map[wire.MsgType]int // end-to-end messages in the region of protocol 46
 	hidden                        map[wire.MsgType]int // ... and of 134
-	rate                          float64              // of calls
 	size                          Size
 }
 

@@ -83,22 +83,23 @@ type Silence struct {
 	Sender  wire.Filter
 }
 
-// Refresh has the machine send the PATH of a sender now, and Resend its RESV. Reask has
-// it ask again for the reservations that a sender has.
-type (
-	Refresh struct {
-		Session wire.Session
-		Sender  wire.Filter
-	}
-	Resend struct {
-		Session wire.Session
-		Sender  wire.Filter
-	}
-	Reask struct {
-		Session wire.Session
-		Sender  wire.Filter
-	}
-)
+// Refresh has the machine send the PATH of a sender now.
+type Refresh struct {
+	Session wire.Session
+	Sender  wire.Filter
+}
+
+// Resend has it send the sender's RESV.
+type Resend struct {
+	Session wire.Session
+	Sender  wire.Filter
+}
+
+// Reask has it ask again for what the sender has reserved.
+type Reask struct {
+	Session wire.Session
+	Sender  wire.Filter
+}
 
 // Grant hands a wish that was held to traffic control. Its answer is to be told to
 // [Table.Result].

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -63,26 +64,17 @@ func (t *Table) Riding(s wire.Session, f wire.Filter) (session wire.Session, sen
 	k := s.Key()
 	if x := t.entering[k]; x != nil {
 		for _, c := range x.carried {
-			if (c.granted != load{}) && has(c.filters, f) {
+			if (c.granted != load{}) && slices.Contains(c.filters, f) {
 				return c.b.session, c.b.sender, true
 			}
 		}
 	}
 	if x := t.leaving[k]; x != nil && x.ways[f] != nil {
 		for _, r := range x.riders {
-			if p := r.towards(x.ways[f].src); p != nil && has(r.filters, f) && (p.load != load{}) && p.e.here {
+			if p := r.towards(x.ways[f].src); p != nil && slices.Contains(r.filters, f) && (p.load != load{}) && p.e.here {
 				return p.e.session, p.e.sender, true
 			}
 		}
 	}
 	return wire.Session{}, wire.Filter{}, false
-}
-
-func has(list []wire.Filter, f wire.Filter) bool {
-	for _, o := range list {
-		if o == f {
-			return true
-		}
-	}
-	return false
 }
