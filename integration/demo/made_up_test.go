@@ -91,10 +91,10 @@ func madeUpEF() *measured {
 			trains: call(360, 0, 25*ms, 44*ms), bestEffort: call(2500, 1370, 140*ms, 170*ms),
 		}
 		r.bestEffort.IPRate, r.bestEffort.PayloadRate = 2.7e6, 2.65e6
-		switch {
-		case p.model == "":
+		switch p.model {
+		case "":
 			r.admitted, r.unadmitted = call(500, 4, 129*ms, 132*ms), call(500, 3, 129*ms, 132*ms)
-		case p.model == modelPolicer:
+		case modelPolicer:
 			r.admitted = call(500, 0, 8*ms, 40*ms)
 		}
 		if p.abuse {

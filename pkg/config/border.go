@@ -37,6 +37,10 @@ func excess(o *opt[Excess]) field {
 			d.errorf(at(n), "%s: unknown value %s: write %s", key, quote(s), want)
 			return
 		}
+		if dscp.Admitted(v) {
+			d.errorf(at(n), "%s: %s (%s) is for traffic that was admitted (RFC 5865 section 3), which what exceeds was not: write best-effort, drop, or another PHB", key, dscp.Name(v), dscp.ClassName(v))
+			return
+		}
 		o.put(Excess(v), n)
 	}
 }

@@ -246,6 +246,7 @@ func TestOneError(t *testing.T) {
 		"mark 64":             {policy(goodMatch + ", mark: 64"), "3:58", "0 to 63"},
 		"ef_model bare":       {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network, ef_model: policer}]\n", "1:73", "without capacity nothing is queued here"},
 		"ef_model":            {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network, capacity: 2mbit, ef_model: queue}]\n", "1:90", "write policer or priority"},
+		"excess admitted":     {policy(goodMatch + ", reserve: {" + goodTSpec + "}, excess: af42"), "3:106", "excess: af42 (multimedia-conferencing) is for traffic that was admitted"},
 		"mark voice-admit":    {policy(goodMatch + ", mark: voice-admit"), "3:58", "mark: voice-admit (admitted-telephony) is for traffic that was admitted (RFC 5865 section 3): add reserve"},
 		"mark video":          {policy(goodMatch + ", mark: multimedia-conferencing"), "3:58", "mark: af41 (multimedia-conferencing) is for traffic that was admitted"},
 		"mark 32":             {policy(goodMatch + ", mark: 32"), "3:58", "mark: cs4 (real-time-interactive) is for traffic that was admitted"},

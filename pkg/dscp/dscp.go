@@ -20,12 +20,24 @@ const (
 // Code points of the class selectors (RFC 2474 4.2.2) and of assured forwarding
 // (RFC 2597 6).
 const (
-	CS1, CS2, CS3, CS4, CS5, CS6 = 8, 16, 24, 32, 40, 48
-
-	AF11, AF12, AF13 = 10, 12, 14
-	AF21, AF22, AF23 = 18, 20, 22
-	AF31, AF32, AF33 = 26, 28, 30
-	AF41, AF42, AF43 = 34, 36, 38
+	CS1  = 8
+	CS2  = 16
+	CS3  = 24
+	CS4  = 32
+	CS5  = 40
+	CS6  = 48
+	AF11 = 10
+	AF12 = 12
+	AF13 = 14
+	AF21 = 18
+	AF22 = 20
+	AF23 = 22
+	AF31 = 26
+	AF32 = 28
+	AF33 = 30
+	AF41 = 34
+	AF42 = 36
+	AF43 = 38
 )
 
 // Max is the greatest code point: the field has six bits.
