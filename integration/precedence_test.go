@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -327,4 +328,66 @@ admission:
 	if want, err := wire.Parse(named(t, resv, "ann")); err != nil || len(got.Policy) != 1 || !slices.Equal(got.Policy[0].Body, want.Policy[0].Body) {
 		t.Errorf("%v %v", got.Policy, err)
 	}
+}
+
+// RFC 5865 section 2.2, the fourth of its MUSTs, on real links: hundreds of requests
+// that are refused, for want of room and by policy, as fast as the box takes them, do
+// not disturb a call that is there: every packet comes, in order and marked, in the
+// class that it had.
+func TestRFC5865Section2_2_StressOnTheWire(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2, nil)
+	between := capture(t, l.boxes[1].ns, leftWAN, toPort(portVoice))
+	l.precedence(t)
+	near := l.boxes[0]
+	end := l.talk(t, portVoice, 60*time.Second)
+	was := near.waitSession(t, portVoice, console.SessionReserved)
+	waitFrame(t, between, "a marked packet", func(f []byte) bool { return dscpOf(f) == dscp.VoiceAdmit })
+	time.Sleep(200 * time.Millisecond) // what was on its way when it was reserved
+	before := heardSo(between)
+
+	const workers, each = 4, 60
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range each {
+				owner, priority := "chief", uint16(0) // has the right to what there is no room for
+				if i%2 == 0 {
+					owner, priority = "eve", 9
+				}
+				row, err := near.Reserve(t.Context(), console.ReservationRequest{
+					Protocol: console.Text("udp"), Src: addrA.String(), Sport: uint16(10000 + w*each + i), Dst: addrB.String(), Dport: portPrecedence,
+					Rate: console.Text("160kbit"), Burst: console.Text("8kB"), MaxPacket: console.Text("400B"),
+					Owner: owner, Priority: &console.Priority{Setup: priority, Hold: priority},
+				})
+				if err != nil {
+					t.Errorf("reservation %d of %d: %v", i, w, err)
+					return
+				}
+				if i%3 == 0 {
+					if _, err := near.Release(t.Context(), row.ID); err != nil {
+						t.Errorf("release of %s: %v", row.ID, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, 20*time.Second, "they are refused", func() error {
+		st, err := near.Stats(t.Context())
+		if err == nil && st.Admission.Refused < workers*each/2 {
+			err = fmt.Errorf("%+v", st.Admission)
+		}
+		return err
+	})
+	st, err := near.Stats(t.Context())
+	if err != nil || st.Admission.Granted != 1 || st.Admission.Preempted != 0 {
+		t.Errorf("%+v %v", st.Admission, err)
+	}
+	now := near.waitSession(t, portVoice, console.SessionReserved)
+	if now.Class != was.Class || now.Sport != was.Sport || now.AgeS < was.AgeS {
+		t.Errorf("%+v, was %+v", now, was)
+	}
+	gapless(t, between, before, 50)
+	end().check(t)
 }
