@@ -1,6 +1,9 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // admitted refuses a policy whose reservations the rules of admission would never
 // grant, whoever asks for them: no rule is for its traffic, or the first one takes
@@ -42,7 +45,7 @@ func (d *decoder) judged(raw *rawPolicy, p *Policy, rule *Rule) {
 	switch {
 	case rule.Refuse:
 		d.errorf(raw.reserve.at, "rule %s of admission (line %d) refuses all reservations of this policy: put a rule that admits them before it, or remove reserve", rule.Name, rule.Line)
-	case !coversServices(rule.Services, p.Reserve.Service):
+	case len(rule.Services) > 0 && !slices.Contains(rule.Services, p.Reserve.Service):
 		d.errorf(raw.reserve.at, "rule %s of admission (line %d) does not allow service: %s, which this policy asks for: change one of them", rule.Name, rule.Line, p.Reserve.Service)
 	case rule.Rate > 0 && t.Rate > rule.Rate:
 		d.errorf(r.tspec.v.rate.at, "rate is more than rule %s of admission (line %d) allows (%s): lower it, or raise that", rule.Name, rule.Line, formatRate(rule.Rate))
@@ -51,15 +54,6 @@ func (d *decoder) judged(raw *rawPolicy, p *Policy, rule *Rule) {
 	case rule.Priority >= 0 && max(int(p.Reserve.Priority.Setup), int(p.Reserve.Priority.Hold)) > rule.Priority:
 		d.errorf(r.priority.at, "priority is above what rule %s of admission (line %d) allows (%d): lower it, or raise that", rule.Name, rule.Line, rule.Priority)
 	}
-}
-
-func coversServices(list []Service, s Service) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return len(list) == 0
 }
 
 // meets says whether some packet is in both, whatever its ports.
@@ -76,12 +70,5 @@ func (r *reach) meets(q *reach) bool {
 }
 
 func overlap(a, b []netip.Prefix) bool {
-	for _, p := range a {
-		for _, q := range b {
-			if p.Overlaps(q) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(a, func(p netip.Prefix) bool { return slices.ContainsFunc(b, p.Overlaps) })
 }
