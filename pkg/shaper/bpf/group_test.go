@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"errors"
-	"math"
 	"math/big"
 	"math/rand/v2"
 	"slices"
@@ -56,26 +55,26 @@ func (h *harness) levels() treatmentLevels {
 
 // RFC 2205 section 1.3: the senders of a shared reservation have one bucket. It
 // decides as the model does for one flow, whoever sends, and each sender's
-// packets are counted as its own. Senders come and go meanwhile.
+// packets are counted as its own. Senders come and go meanwhile, the TSpec changes,
+// and packets come merged.
 func TestSharedPolicerIsExact(t *testing.T) {
 	h := newHarness(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for round := range 20 {
-		tr := plan.Treatment{
-			Police: true, Rate: math.Ceil(math.Exp2(8 + 18*rng.Float64())), Bucket: math.Floor(math.Exp2(6 + 10*rng.Float64())),
-			Peak: math.Inf(1), MinUnit: uint32(rng.IntN(300)), MaxPacket: uint32(300 + rng.IntN(1300)),
-		}
-		if rng.IntN(2) == 0 {
-			tr.Peak = math.Ceil(tr.Rate * (1 + 4*rng.Float64()))
-		}
+		tr := randomSpec(rng, packet.FlowKey{})
 		keys := senders(2 + rng.IntN(4))
 		m := newModel(tr)
 		h.join(tr, keys[0])
 		joined := 1
 		sent := map[packet.FlowKey]*Counters{}
 		for i := range 200 {
+			if rng.IntN(25) == 0 {
+				tr = randomSpec(rng, packet.FlowKey{})
+				h.join(tr, keys[0])
+				m.change(h.levels().Last, tr)
+			}
 			if joined < len(keys) && rng.IntN(10) == 0 {
 				h.join(tr, keys[joined])
 				joined++
@@ -92,21 +91,25 @@ func TestSharedPolicerIsExact(t *testing.T) {
 				c = &Counters{}
 				sent[k] = c
 			}
-			n := uint64(60 + rng.IntN(1500))
-			r := h.send(frame(k, 0, int(n)), 0)
+			b, mss, sizes := randomPacket(rng, k)
+			r := h.send(b, mss)
 			l := h.levels()
-			want := m.decide(l.Last, int(n))
+			want := m.decide(l.Last, sizes...)
+			packets, n := uint64(len(sizes)), uint64(0)
+			for _, size := range sizes {
+				n += uint64(size)
+			}
 			if got := r.priority == uint32(mine); got != want {
 				t.Fatalf("round %d packet %d with %+v: conforms %t, want %t", round, i, tr, got, want)
 			}
 			if level := new(big.Rat).SetFrac64(l.Level, nsec); level.Cmp(m.level) != 0 {
 				t.Fatalf("round %d packet %d: level %s, want %s", round, i, level, m.level)
 			}
-			c.Packets, c.Bytes = c.Packets+1, c.Bytes+n
+			c.Packets, c.Bytes = c.Packets+packets, c.Bytes+n
 			if want {
-				c.Conform, c.ConformBytes = c.Conform+1, c.ConformBytes+n
+				c.Conform, c.ConformBytes = c.Conform+packets, c.ConformBytes+n
 			} else {
-				c.Exceed, c.ExceedBytes = c.Exceed+1, c.ExceedBytes+n
+				c.Exceed, c.ExceedBytes = c.Exceed+packets, c.ExceedBytes+n
 			}
 			if rng.IntN(20) == 0 {
 				time.Sleep(time.Duration(rng.IntN(int(2 * time.Millisecond))))
