@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"go.uber.org/zap"
 
@@ -64,7 +65,7 @@ func (t *trafficControl) paid(iface string, key packet.FlowKey) {
 func (t *trafficControl) debts() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.owed)
+	return len(t.owed) + len(t.stale)
 }
 
 // settleDebts tries again what failed. An interface that is not there any more
@@ -79,5 +80,14 @@ func (t *trafficControl) settleDebts(ctx context.Context) {
 			continue
 		}
 		t.log.Debug("treatment still not brought back", zap.Stringer("flow", id.Key), zap.String("interface", id.Interface), zap.Error(err))
+	}
+	for key := range maps.Clone(t.stale) {
+		list := t.of(key)
+		if len(list) == 0 {
+			delete(t.stale, key)
+		}
+		for _, r := range list {
+			t.reprogramOne(ctx, key, r)
+		}
 	}
 }

@@ -405,6 +405,33 @@ func TestReleaseIsTriedAgain(t *testing.T) {
 	}
 }
 
+// A treatment that is to be another one, after a reload or when its flow is cheated
+// no more, is so sooner or later.
+func TestReprogramIsTriedAgain(t *testing.T) {
+	r := newFaultRig(t)
+	r.see(t, imagingKey, wan)
+	r.must(t, request(1, 1e6))
+	r.flows.update(imagingKey, func(c *conn, _ *flow) { c.shard = -1 })
+	r.kernel.steps = 0
+	r.reprogram(t.Context(), imagingKey)
+	id := shaper.FlowID{Interface: "wan0", Key: imagingKey}
+	if !r.kernel.have[id].Cheated || r.debts() != 1 {
+		t.Fatalf("%+v, %d are owed", r.kernel.have[id], r.debts())
+	}
+	r.settleDebts(t.Context())
+	if got := r.kernel.have[id]; got.Cheated || !got.Police || r.debts() != 0 {
+		t.Errorf("%+v, %d are owed", got, r.debts())
+	}
+	r.kernel.steps = 0 // one that has ended meanwhile is nobody's
+	r.flows.update(imagingKey, func(c *conn, _ *flow) { c.shard = 0 })
+	r.reprogram(t.Context(), imagingKey)
+	r.Release(1)
+	r.settleDebts(t.Context())
+	if got := r.kernel.have[id]; got.Reserve || r.debts() != 0 {
+		t.Errorf("%+v, %d are owed", got, r.debts())
+	}
+}
+
 // Somebody who asks for a flow that is owed something settles that.
 func TestNewReservationSettlesWhatIsOwed(t *testing.T) {
 	r := newFaultRig(t)

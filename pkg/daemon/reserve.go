@@ -80,6 +80,7 @@ type trafficControl struct {
 	torn   map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
 	left   map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 	owed   map[shaper.FlowID]debt           // what the kernel would not take, see debt.go
+	stale  map[packet.FlowKey]bool          // what it would not change after a reload, or the end of cheating
 	uneven                                  // of multicast trees
 }
 
@@ -112,7 +113,7 @@ type member struct {
 func newTrafficControl() *trafficControl {
 	return &trafficControl{
 		held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, torn: map[uint64]*reservation{},
-		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, uneven: newUneven(),
+		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, stale: map[packet.FlowKey]bool{}, uneven: newUneven(),
 		account: newAccounts(accounting.New(accounting.Limits{})),
 	}
 }

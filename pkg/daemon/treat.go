@@ -83,6 +83,7 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 	m.started = m.started && shard >= 0
 	m.engaged = t.engaged(key, r, shard)
 	if tr == m.put {
+		delete(t.stale, key)
 		// Other queues may be in force, and it may be in another one now.
 		if class := t.kernel.Class(r.iface, key); class != m.class {
 			m.class = class
@@ -92,9 +93,13 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 	}
 	class, err := t.kernel.Install(ctx, tr)
 	if err != nil {
-		t.log.Warn("treatment not changed: the old one stays", zap.Stringer("flow", key), zap.Error(err))
+		if !t.stale[key] {
+			t.log.Warn("treatment not changed: the old one stays, and it is tried again", zap.Stringer("flow", key), zap.Error(err))
+		}
+		t.stale[key] = true
 		return
 	}
+	delete(t.stale, key)
 	m.put, m.class = tr, class
 	t.paid(r.iface, key)
 	t.note(key, r, p)
