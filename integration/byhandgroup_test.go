@@ -101,6 +101,11 @@ func TestReserveGroupByHand(t *testing.T) {
 				t.Errorf("%s", list)
 			}
 
+			// They are one record, which has each branch (RFC 2998 section 6).
+			if rows := two.accounts(t, console.AccountRunning); len(rows) != 1 || len(rows[0].Branches) != 2 || rows[0].Dst != tr.group.String() || rows[0].Src != tr.source.String() {
+				t.Errorf("accounts %+v", rows)
+			}
+
 			// B leaves and joins again.
 			tr.route(t, tr.source, lanIface, branchIface)
 			eventually(t, 10*time.Second, "B's branch is given back", func() error {

@@ -227,6 +227,7 @@ func (b *Book) Lose(now time.Time, r Row) {
 func (b *Book) forget(now time.Time, r Row, w *row) {
 	b.part(now, r, w)
 	b.changed++
+	w.at = b.changed // for a look that has it
 	delete(b.rows, r)
 }
 

@@ -10,14 +10,16 @@ type Look struct {
 	// read, or are not there.
 	Counted []Usage
 	Missing []bool
+	rows    []*row
 	mark    uint64
 }
 
 // Begin lists the rows to look at.
 func (b *Book) Begin() *Look {
 	l := &Look{Rows: make([]Row, 0, len(b.rows)), mark: b.changed}
-	for r := range b.rows {
-		l.Rows = append(l.Rows, r)
+	l.rows = make([]*row, 0, len(b.rows))
+	for r, w := range b.rows {
+		l.Rows, l.rows = append(l.Rows, r), append(l.rows, w)
 	}
 	l.Counted, l.Missing = make([]Usage, len(l.Rows)), make([]bool, len(l.Rows))
 	return l
@@ -27,9 +29,8 @@ func (b *Book) Begin() *Look {
 // look began is left out: what the look has of it may be older, or of another row
 // of that name.
 func (b *Book) Count(now time.Time, l *Look) {
-	for i, r := range l.Rows {
-		w := b.rows[r]
-		if w == nil || w.at > l.mark || l.Missing[i] {
+	for i, w := range l.rows {
+		if w.at > l.mark || l.Missing[i] {
 			continue
 		}
 		b.read(w, l.Counted[i])

@@ -26,15 +26,14 @@ func testUser(n int) User { return User{Kind: ByAddress, Name: fmt.Sprintf("10.1
 
 // model is the truth: who has a row when a packet passes is who pays for it.
 type model struct {
-	kernel  map[Row]*Usage // rows that are there, and what they show
-	holder  map[Row]uint64
-	user    map[Row]User
-	key     map[uint64]string
-	used    map[string]Usage // of the reservation that runs now
-	users   map[User]Usage
-	all     Usage
-	ended   []Usage
-	flowing bool
+	kernel map[Row]*Usage // rows that are there, and what they show
+	holder map[Row]uint64
+	user   map[Row]User
+	key    map[uint64]string
+	used   map[string]Usage // of the reservation that runs now
+	users  map[User]Usage
+	all    Usage
+	ended  []Usage
 }
 
 // TestPropertyNothingIsCountedTwiceOrLost compares the book with a model over

@@ -10,7 +10,7 @@ import (
 )
 
 // networkDriven is the mark that DCLASS asks for in the place of ours (RFC 2998
-// section 4.2: network driven mapping). It may name several code points, in an order
+// section 3.2.2: network driven mapping). It may name several code points, in an order
 // that means nothing (RFC 2996 section 2), such as the drop precedences of an AF
 // class. If ours is one of them it is as good as any; else it is the lowest, which
 // of an AF class is dropped last. Those of network control are nobody's to ask for

@@ -40,7 +40,7 @@ func unclaimed(id uint64, codes ...uint8) (softstate.Reserve, packet.FlowKey) {
 	return ask, flowKey(ask.Session, ask.Filters[0])
 }
 
-// RFC 2998 section 4.2 (draft 4.2.1, 4.2.2): what the network says wins over the
+// RFC 2998 sections 3.2.1, 3.2.2: what the network says wins over the
 // mapping; over the mark of a policy only if the configuration says so. The
 // service level that the flow is counted in is that of its mark.
 func TestDClassMarksRFC2996Section1_1(t *testing.T) {
@@ -67,7 +67,7 @@ func TestDClassMarksRFC2996Section1_1(t *testing.T) {
 			for i := range c.Policies {
 				c.Policies[i].Named = tt.named
 			}
-			r.trafficControl.config = func() *config.Config { return &c }
+			r.config = func() *config.Config { return &c }
 			r.flows.adopt("box.yaml", newPolicies(&c), nil)
 			r.links().named("wan0").cfg.DClass = tt.told
 			defer func() { r.links().named("wan0").cfg.DClass = config.DClassPass }()
