@@ -266,3 +266,35 @@ policies:
 	near.reload(t, aggregate+strings.Replace(fmt.Sprintf(calls, "sender"), "5700-", "5701-", 1))
 	class("one has ended", 2_000_000)
 }
+
+// A contract by time of day: when its minute has come the kernel's row has the new
+// rate, in place: what was counted is still there, and traffic within the smaller of
+// both rates loses no packet and no mark over it.
+func TestContractFollowsTheClock(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2, nil)
+	change := time.Now().Add(12 * time.Second).Truncate(time.Minute).Add(time.Minute) // not while boxes start
+	clock := func(at time.Time) string { return at.Format("15:04") }
+	sls := fmt.Sprintf("policed, sls: [{class: af31, rate: 1mbit, burst: 20kB, from: %q, until: %q}, {class: af31, rate: 2mbit, burst: 20kB, from: %[2]q, until: %[1]q}]",
+		clock(change.Add(-time.Hour)), clock(change))
+	l.startAll(t, fmt.Sprintf(borderFile, sls, borderPolicy), fmt.Sprintf(borderFar, borderPolicy))
+	near := l.boxes[0]
+	before := dscpRowOf(t, near, "lan0", "arriving", "af31")
+	if before.RateBPS != 1_000_000 {
+		t.Fatalf("before %s the row is %+v", clock(change), before)
+	}
+	time.Sleep(time.Until(change.Add(-4 * time.Second))) // no proof: the stream is to be under way
+	arrived := capture(t, l.b, hostIface, toPort(portBorder))
+	s := hostMarked(portBorder, dscp.AF31, 800_000, 10*time.Second)
+	got := l.atOnce(t, map[string]traffic.StreamConfig{"af31": s})["af31"]
+	var now console.DSCPRow
+	eventually(t, 70*time.Second, "the row of the next hour", func() error {
+		if now = dscpRowOf(t, near, "lan0", "arriving", "af31"); now.RateBPS != 2_000_000 {
+			return fmt.Errorf("at %s the row is %+v", clock(change), now)
+		}
+		return nil
+	})
+	if n := marks(t, arrived, portBorder); got.Lost > 0 || len(n) != 1 || n[dscp.AF31] != got.Sent || now.ConformPackets != uint64(got.Sent) {
+		t.Errorf("%d were sent, %d lost, %v arrived, the row has counted %+v", got.Sent, got.Lost, n, now.DSCPCounts)
+	}
+}

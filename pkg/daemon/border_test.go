@@ -53,6 +53,10 @@ func TestPlannedLevels(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	c.Interfaces[1].Trust = config.TrustNone // of whoever is there
+	if p := planned(&c.Interfaces[1], largest); !p.ResetDSCP || p.Policed {
+		t.Errorf("trust: none towards the network: %+v", p)
+	}
 	// What is promised holds at any time of day.
 	if l := planned(&c.Interfaces[1], largest).Levels[0]; l.Rate != 1_125_000 {
 		t.Errorf("%+v", l)
