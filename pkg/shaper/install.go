@@ -54,7 +54,7 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 		}
 	}
 	if p.ByDSCP && t.Reserve && t.Mark && p.Capacity > 0 {
-		return plan.Level{DSCP: t.DSCP}.Class(), nil
+		return p.ClassOf(t.DSCP), nil
 	}
 	return f.Class, nil
 }

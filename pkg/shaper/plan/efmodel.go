@@ -74,6 +74,11 @@ func (itf Interface) queued(list []Level) []Level {
 	return list
 }
 
+// ClassOf is the class that a DSCP has where packets are told apart by that alone.
+func (itf Interface) ClassOf(code uint8) ClassID {
+	return itf.queued([]Level{{DSCP: code}})[0].Class()
+}
+
 // realTimePrio is the priority of a level that cannot wait.
 func (itf Interface) realTimePrio(l Level) uint32 {
 	switch {

@@ -94,6 +94,26 @@ func TestEFPolicerRFC5865Figure3(t *testing.T) {
 	}
 }
 
+// Where packets are told apart by their DSCP alone nobody has a class of his own: the
+// models are about the two levels, with what is reserved in each.
+func TestEFModelsByDSCP(t *testing.T) {
+	for m, class := range map[EFModel]ClassID{EFPolicer: Common, EFPriority: LevelClass(dscp.VoiceAdmit)} {
+		itf := telephonyOf(m)
+		itf.ByDSCP = true
+		if itf.Joins(admittedCall()) || itf.ClassOf(dscp.VoiceAdmit) != class || itf.ClassOf(dscp.EF) != Common || itf.ClassOf(dscp.AF31) != LevelClass(dscp.AF31) {
+			t.Errorf("%s: classes %s, %s", m, itf.ClassOf(dscp.VoiceAdmit), itf.ClassOf(dscp.EF))
+		}
+		reserved := Sums{}
+		for range 20 { // 200,000 bytes/s, more than the level has
+			itf.Count(reserved, admittedCall(), 1)
+		}
+		want := map[EFModel]uint64{EFPolicer: 300_000, EFPriority: 200_000}[m]
+		if c := classOf(t, LevelClasses(itf, DefaultFacts, reserved), class); c.Rate < DefaultFacts.HTBRate(float64(want), 0)-1 || c.Rate > DefaultFacts.HTBRate(float64(want)*1.01, 0) {
+			t.Errorf("%s: rate %d, want about %d", m, c.Rate, want)
+		}
+	}
+}
+
 // What has a promise of its own, and what a class may have to shape, stays out of
 // the common queue; so does all that is no telephony.
 func TestWhoJoinsTheCommonQueue(t *testing.T) {
