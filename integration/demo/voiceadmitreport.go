@@ -19,8 +19,8 @@ const (
 
 // The targets of the scenario voice-admit.
 const (
-	efCalm      = 12 * time.Millisecond // at most, where a queue of higher priority is
-	efJitter    = 15 * time.Millisecond // at least, behind a train, which takes 32 ms
+	efCalm      = 16 * time.Millisecond // at most, where a queue of higher priority is
+	efJitter    = 20 * time.Millisecond // at least, behind a train, which takes 32 ms
 	efSame      = 6 * time.Millisecond  // by how much two calls in one queue may differ
 	efPunished  = 10.0                  // per cent that are lost at least, of what nobody admitted
 	efLeftAlone = 0.15                  // Mbit/s that best effort gets: 5 % of the link are 0.19
