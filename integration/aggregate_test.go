@@ -357,7 +357,7 @@ func (l *lab) checkInside(t *testing.T, c *traffic.Capture) {
 		t.Fatal(err)
 	}
 	seen := map[string]int{}
-	for _, line := range strings.Split(strings.TrimRight(string(out), "\n"), "\n") {
+	for line := range strings.SplitSeq(strings.TrimRight(string(out), "\n"), "\n") {
 		fields := strings.Split(line, "\t")
 		if len(fields) != 4 || fields[3] != "" {
 			t.Errorf("tshark: %q", line)
@@ -389,4 +389,40 @@ func marked(t *testing.T, c *traffic.Capture, code uint8) {
 		}
 		return nil
 	})
+}
+
+// RFC 3175 section 1.4.11: the edges are neighbours of each other for the messages of
+// calls, of the router inside for those of the aggregate; with INTEGRITY each proves itself
+// to the other.
+func TestAggregationWithKeysRFC3175Section1_4_11(t *testing.T) {
+	roottest.Need(t)
+	t.Parallel()
+	l := newLab(t, 3, nil)
+	acrossTheRegion(t, l)
+	var list []string
+	for i, b := range l.boxes {
+		keys := ", integrity: [" + key(1, b.secret(t, "key", "a secret of the region"), "") + "]"
+		c := config{network: []string{leftWAN, rightWAN}, capacity: "19mbit", policies: "  []\n", secured: keys}
+		if i != 1 {
+			c = l.edge(i, carriedPolicies, "")
+			c.secured = intoTheRegion + keys
+		}
+		c.reliable = true
+		list = append(list, c.String())
+	}
+	l.startAll(t, list...)
+	id := l.begin(t, ipv4, 0)
+	for _, i := range []int{0, 2} {
+		if row := l.boxes[i].waitSession(t, portCarried, console.SessionReserved); row.Aggregate == nil {
+			t.Errorf("%+v", row)
+		}
+	}
+	l.waitInside(t, 400_000)
+	for _, b := range l.boxes {
+		if s := b.integrity(t); wrong(s) != 0 || s.Accepted == 0 || b != l.boxes[1] && s.Handshakes < 2 {
+			t.Errorf("%s: %+v", b.name, s)
+		}
+	}
+	l.boxes[0].must(t, "release", id)
+	l.nothingLeft(t)
 }

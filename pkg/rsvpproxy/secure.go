@@ -263,7 +263,9 @@ func (p *Proxy) signPlain(g *guard, s softstate.Send, plain []byte) ([]byte, err
 
 // signFor is the neighbour whose key a message is signed with: its destination,
 // or for what is addressed to a session the next hop. That may be a router
-// without RSVP; where all keys are for one neighbour it is meant.
+// without RSVP; where all keys are for one neighbour it is meant. What crosses an
+// aggregation region is for whoever is at its far edge, with a key that is for all
+// (RFC 3175 section 1.4.11).
 func (p *Proxy) signFor(g *guard, s softstate.Send) netip.Addr {
 	if !g.link.Particular() {
 		return netip.Addr{}
@@ -273,6 +275,9 @@ func (p *Proxy) signFor(g *guard, s softstate.Send) netip.Addr {
 	}
 	if sole, ok := g.link.Sole(); ok {
 		return sole
+	}
+	if s.Hidden {
+		return netip.Addr{}
 	}
 	if !s.Dst.IsMulticast() {
 		if hop, ok := p.env.NextHop(s.Dst, s.Out); ok {

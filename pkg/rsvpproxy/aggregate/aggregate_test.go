@@ -438,6 +438,11 @@ func TestSet(t *testing.T) {
 	if mid := l.inMid(); len(mid) != 1 || EndToEnd(mid[0].Session) {
 		t.Errorf("%+v", mid)
 	}
+	for _, r := range l.west.granted {
+		if EndToEnd(r.Session) && r.Aggregate == nil {
+			t.Errorf("%+v", r)
+		}
+	}
 	for _, b := range []*box{l.west, l.east} {
 		b.effects(b.table.Shutdown(l.now))
 	}
@@ -459,5 +464,35 @@ func TestLimits(t *testing.T) {
 		if c.Full == 0 || c.Begin > 1 || c.End > 1 || c.Carried > 3 || c.Riding > 3 || b.table.senders > 3 || b.table.arriving > 3 {
 			t.Errorf("%s: %+v", b.name, c)
 		}
+	}
+}
+
+// A reservation that was made before its session was mapped, as after a restart, where
+// RESV may come before PATH has gone in again, rides in the aggregate from the next
+// RESV on.
+func TestReservedBeforeItWasMapped(t *testing.T) {
+	l := newLab(t)
+	l.call(1, 10_000)
+	l.run(time.Second)
+	w := l.west.table
+	for id, r := range l.west.granted {
+		if EndToEnd(r.Session) {
+			r.Aggregate = nil
+			l.west.granted[id] = r
+			w.point(w.entering[session(1)].senders[sender(hostA)], nil)
+			w.uncarry(w.carried[id])
+		}
+	}
+	if c := w.Counters(); c.Carried != 0 {
+		t.Fatalf("%+v", c)
+	}
+	l.run(5 * time.Second)
+	for _, r := range l.west.granted {
+		if EndToEnd(r.Session) && r.Aggregate == nil {
+			t.Errorf("%+v", r)
+		}
+	}
+	if c := w.Counters(); c.Carried != 1 {
+		t.Errorf("%+v", c)
 	}
 }

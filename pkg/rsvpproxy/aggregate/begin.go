@@ -26,9 +26,10 @@ type begin struct {
 	installed *intserv.FlowSpec // nil: nothing yet
 	mapped    int               // senders
 	carried   map[uint64]*carried
-	used      load  // of those that are granted
-	idle      timer // it ends
-	over      timer // those that have no room in it end
+	held      map[uint64]*carried // of carried: those that wait
+	used      load                // of those that are granted
+	idle      timer               // it ends
+	over      timer               // those that have no room in it end
 }
 
 type beginKey struct {
@@ -192,12 +193,17 @@ func (t *Table) maps(i *Interior, rx *softstate.Received) {
 		b, _ = t.beginOf(i, m.Hop.Addr, dscps[0])
 	}
 	point := func(f wire.Filter) {
-		if e := x.senders[f]; e != nil && e.iface == i.Iface {
-			t.point(e, b)
+		e := x.senders[f]
+		if e == nil || e.iface != i.Iface || e.to == b {
+			return
 		}
+		if e.to == nil || b == nil { // it was reserved without an aggregate, or is to be
+			t.emit(Reask{m.Session.Key(), f})
+		}
+		t.point(e, b)
 	}
 	if m.Style == wire.WF {
-		for f := range x.senders {
+		for _, f := range x.order() {
 			point(f)
 		}
 	}
@@ -214,6 +220,18 @@ func (t *Table) maps(i *Interior, rx *softstate.Received) {
 			t.move(c, b)
 		}
 	}
+}
+
+// order lists the senders in an order that can be repeated.
+func (x *entering) order() []wire.Filter {
+	list := make([]wire.Filter, 0, len(x.senders))
+	for f := range x.senders {
+		list = append(list, f)
+	}
+	slices.SortFunc(list, func(a, b wire.Filter) int {
+		return cmp.Or(a.Src.Compare(b.Src), cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.SPI, b.SPI), cmp.Compare(a.Label, b.Label))
+	})
+	return list
 }
 
 // aggregate is the one that a reservation for senders is to ride in, nil if they are
@@ -244,7 +262,7 @@ func (t *Table) beginOf(i *Interior, dst netip.Addr, dscp uint8) (b *begin, fres
 		return nil, false
 	}
 	b = &begin{
-		key: k, in: i, since: t.now, least: leastUnit, carried: map[uint64]*carried{},
+		key: k, in: i, since: t.now, least: leastUnit, carried: map[uint64]*carried{}, held: map[uint64]*carried{},
 		session: wire.Session{Format: wire.FormatAggregate, Dst: dst, DSCP: dscp},
 		sender:  wire.Filter{Format: wire.FormatAggregate, Src: src}, // our PHOP too, as RFC 4860 section 4 wants it
 	}
@@ -304,7 +322,7 @@ func (t *Table) endBegin(b *begin) {
 	b.mapped = 0
 	why := softstate.Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth, Text: b.name() + " has ended"}
 	t.lose(b, why)
-	for _, c := range waiting(b) {
+	for _, c := range inOrder(b.held) {
 		t.refuse(c, why)
 	}
 	t.emit(Silence{b.session, b.sender})
@@ -383,6 +401,7 @@ func (t *Table) carry(r softstate.Reserve) (held bool) {
 		t.rest(b)
 	}
 	c.filters, c.held = r.Filters, &r
+	c.b.held[c.id] = c
 	t.count.Held++
 	t.timers.Set(&c.wait, t.now.Add(t.cfg.Wait))
 	if c.b != b {
@@ -399,9 +418,13 @@ func (t *Table) carry(r softstate.Reserve) (held bool) {
 func (t *Table) move(c *carried, b *begin) {
 	was := c.b
 	delete(was.carried, c.id)
+	delete(was.held, c.id)
 	was.used = was.used.minus(c.granted)
 	c.b = b
 	b.carried[c.id] = c
+	if c.held != nil {
+		b.held[c.id] = c
+	}
 	b.used = b.used.plus(c.granted)
 	t.rest(was)
 	t.rest(b)
@@ -411,7 +434,7 @@ func (t *Table) move(c *carried, b *begin) {
 
 // settle grants what an aggregate carries by now, the oldest first.
 func (t *Table) settle(b *begin) {
-	for _, c := range waiting(b) {
+	for _, c := range inOrder(b.held) {
 		want := loadOf(c.held.FlowSpec)
 		if !carries(b.installed, b.used.minus(c.granted).plus(want)) {
 			continue
@@ -421,6 +444,7 @@ func (t *Table) settle(b *begin) {
 		r.Aggregate = &session
 		b.used = b.used.minus(c.granted).plus(want)
 		c.before, c.granted, c.held = c.granted, want, nil
+		delete(b.held, c.id)
 		t.timers.Stop(&c.wait)
 		t.count.Granted++
 		t.emit(Grant{r})
@@ -430,16 +454,6 @@ func (t *Table) settle(b *begin) {
 	} else if !b.over.Armed() {
 		t.timers.Set(&b.over, t.now.Add(t.cfg.Wait))
 	}
-}
-
-func waiting(b *begin) (list []*carried) {
-	for _, c := range b.carried {
-		if c.held != nil {
-			list = append(list, c)
-		}
-	}
-	slices.SortFunc(list, func(a, b *carried) int { return cmp.Compare(a.id, b.id) })
-	return list
 }
 
 // trim ends those reservations for which an aggregate has become too small, the
@@ -467,6 +481,7 @@ func (c *carried) fire(t *Table, _ *timer) {
 // refuse gives a wish up. What was carried before stays.
 func (t *Table) refuse(c *carried, why softstate.Refusal) {
 	c.held = nil
+	delete(c.b.held, c.id)
 	t.timers.Stop(&c.wait)
 	t.count.Refused++
 	if (c.granted == load{}) {
@@ -490,6 +505,7 @@ func (t *Table) uncarry(c *carried) {
 	t.timers.Stop(&c.wait)
 	delete(t.carried, c.id)
 	delete(c.b.carried, c.id)
+	delete(c.b.held, c.id)
 	c.b.used = c.b.used.minus(c.granted)
 	c.granted, c.held = load{}, nil
 	if x := t.entering[c.session]; x != nil {

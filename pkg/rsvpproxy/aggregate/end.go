@@ -38,9 +38,10 @@ type end struct {
 	exact       bool  // there was no more to be had than what is needed
 	retry       time.Time
 
-	parts map[uint64]*part
-	used  load // of those that have room
-	need  load // of all
+	parts   map[uint64]*part
+	waiting map[uint64]*part // of parts: those without room for all that they want
+	used    load             // of those that have room
+	need    load             // of all
 }
 
 type endKey struct {
@@ -99,6 +100,11 @@ func (p *part) set(has, wants load) {
 	e := p.e
 	e.need, e.used = e.need.minus(p.claim()), e.used.minus(p.load)
 	p.load, p.want = has, wants
+	if p.ready() {
+		delete(e.waiting, p.r.id)
+	} else {
+		e.waiting[p.r.id] = p
+	}
 	e.need, e.used = e.need.plus(p.claim()), e.used.plus(p.load)
 }
 
@@ -312,7 +318,7 @@ func (t *Table) endOf(i *Interior, src netip.Addr, dscp uint8) *end {
 		return nil
 	}
 	e := &end{
-		key: k, in: i, since: t.now, paths: map[*way]bool{}, parts: map[uint64]*part{},
+		key: k, in: i, since: t.now, paths: map[*way]bool{}, parts: map[uint64]*part{}, waiting: map[uint64]*part{},
 		sender: wire.Filter{Format: wire.FormatAggregate, Src: src},
 	}
 	e.life.Owner, e.refresh.Owner, e.low.Owner = e, e, e
@@ -385,7 +391,7 @@ func (t *Table) path(i *Interior, rx *softstate.Received) {
 	e.here, e.session, e.hop = true, m.Session.Key(), *m.Hop
 	e.nonRSVP, e.tspec, e.adspec = rx.TTL != m.SendTTL, *m.SenderTSpec, m.AdSpec
 	t.timers.Set(&e.life, t.now.Add(t.lifetime(m)))
-	for _, w := range e.waiting() {
+	for _, w := range e.unsent() {
 		r := *w.last
 		r.Msg = across(r.Msg, e)
 		t.arrive(w)
@@ -446,7 +452,7 @@ func (e *end) name() string {
 func (t *Table) endEnd(e *end) {
 	t.hangUp(e)
 	e.here = false
-	for _, w := range e.waiting() {
+	for _, w := range e.unsent() {
 		rx := *w.last
 		rx.Msg = across(rx.Msg, nil)
 		told := w.told
@@ -491,8 +497,8 @@ func (e *end) fire(t *Table, which *timer) {
 	}
 }
 
-// waiting lists the PATHs that wait, in an order that can be repeated.
-func (e *end) waiting() []*way {
+// unsent lists the PATHs that wait, in an order that can be repeated.
+func (e *end) unsent() []*way {
 	list := make([]*way, 0, len(e.paths))
 	for w := range e.paths {
 		list = append(list, w)
@@ -871,10 +877,10 @@ func (t *Table) confirmed(e *end, m *wire.Message) {
 
 // seatAll gives room to those that wait for it, the oldest first.
 func (t *Table) seatAll(e *end) {
-	if e.have == nil || e.used == e.need {
+	if e.have == nil {
 		return
 	}
-	for _, p := range inOrder(e.parts) {
+	for _, p := range inOrder(e.waiting) {
 		if !p.ready() && carries(e.have, e.used.minus(p.load).plus(p.want)) {
 			p.set(p.want, p.want)
 			t.board(p.r)
@@ -914,7 +920,7 @@ func (t *Table) failed(e *end, m *wire.Message) {
 	if base == nil {
 		t.lost(e, why)
 	}
-	for _, p := range inOrder(e.parts) {
+	for _, p := range inOrder(e.waiting) {
 		if !p.ready() && p.r.held != nil {
 			t.turnAway(p.r, why)
 		} else if !p.ready() {

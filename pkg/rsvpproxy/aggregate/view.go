@@ -37,7 +37,7 @@ func (t *Table) Views(now time.Time) []View {
 			Session: b.session, Sender: b.sender, Iface: b.key.iface, Path: true, TSpec: b.announced,
 			FlowSpec: b.installed, Asked: b.installed, Used: b.used.bandwidth, Flows: b.used.flows, Age: now.Sub(b.since),
 		}
-		v.Waiting = len(waiting(b))
+		v.Waiting = len(b.held)
 		list = append(list, v)
 	}
 	for _, e := range t.ends() {
@@ -48,11 +48,7 @@ func (t *Table) Views(now time.Time) []View {
 		if !e.here {
 			v.Session = wire.Session{Format: wire.FormatAggregate, Dst: t.net.AddrTowards(e.key.iface, e.key.src), DSCP: e.key.dscp}
 		}
-		for _, p := range e.parts {
-			if !p.ready() {
-				v.Waiting++
-			}
-		}
+		v.Waiting = len(e.waiting)
 		list = append(list, v)
 	}
 	return list
