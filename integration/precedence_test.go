@@ -118,8 +118,8 @@ func TestPrecedenceTakesThePlaceOfRoutineRFC3181(t *testing.T) {
 	end := l.talk(t, portVoice, 70*time.Second)
 	routine := near.waitSession(t, portVoice, console.SessionReserved)
 	far.waitSession(t, portVoice, console.SessionReserved)
-	if routine.User != "staff" {
-		t.Errorf("%+v", routine)
+	if users, err := near.Users(t.Context()); err != nil || routine.User != "staff" || len(users) != 2 || users[1].ReservedBPS != 160_000 || users[1].LimitBPS != 320_000 {
+		t.Errorf("%+v, %+v, %v", routine, users, err)
 	}
 	marked := func(port uint16) func([]byte) bool {
 		return func(f []byte) bool { return toPort(port)(f) && dscpOf(f) == dscp.VoiceAdmit }

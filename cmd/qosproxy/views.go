@@ -18,6 +18,7 @@ func (a *app) viewCommands() []*cobra.Command {
 		view(a, "sessions", "RSVP sessions", (*console.Client).Sessions, table.Sessions),
 		view(a, "links", "Interfaces, their reservations and classes", (*console.Client).Links, table.Links),
 		view(a, "policies", "Policies in the order in which they are tried", (*console.Client).Policies, table.Policies),
+		view(a, "users", "Users whose reservations are counted together", (*console.Client).Users, table.Users),
 		view(a, "stats", "Every counter", (*console.Client).Stats, table.Stats),
 	}
 }

@@ -61,6 +61,11 @@ func (c *Client) Policies(ctx context.Context) ([]PolicyRow, error) {
 	return get[[]PolicyRow](ctx, c, "policies")
 }
 
+// Users returns one row per user whose reservations are counted together.
+func (c *Client) Users(ctx context.Context) ([]UserRow, error) {
+	return get[[]UserRow](ctx, c, "users")
+}
+
 // Stats returns every counter.
 func (c *Client) Stats(ctx context.Context) (Stats, error) { return get[Stats](ctx, c, "stats") }
 

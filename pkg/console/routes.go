@@ -21,6 +21,7 @@ func (s *Server) Handler() http.Handler {
 	})
 	get("/v1/links", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.links()) })
 	get("/v1/policies", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.policies()) })
+	get("/v1/users", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.users()) })
 	get("/v1/stats", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats()) })
 	get("/v1/rsvp/counters", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, http.StatusOK, s.stats().RSVP) })
 	get("/v1/rsvp/trace", s.trace)
@@ -175,6 +176,14 @@ func (s *Server) policies() []PolicyRow {
 	for i := range rows {
 		p := &rows[i]
 		p.From, p.To, p.FromPort, p.ToPort = list(p.From), list(p.To), list(p.FromPort), list(p.ToPort)
+	}
+	return rows
+}
+
+func (s *Server) users() []UserRow {
+	rows := list(s.backend.Users())
+	for i := range rows {
+		rows[i].Identities, rows[i].From = list(rows[i].Identities), list(rows[i].From)
 	}
 	return rows
 }

@@ -22,6 +22,7 @@ type Backend interface {
 	Sessions() []SessionRow
 	Links() []LinkRow
 	Policies() []PolicyRow
+	Users() []UserRow
 	Stats() Stats
 	// RSVPNeighbors to RSVPInterfaces show the state of the protocol itself.
 	RSVPNeighbors() ([]RSVPNeighborRow, error)

@@ -56,7 +56,7 @@ func indent(t *testing.T, data []byte) []byte {
 
 func TestGolden(t *testing.T) {
 	s := console.New(consoletest.Example(), nil, nil)
-	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "stats", "rsvp/counters", "accounting", "accounting/users", "reservations", "rsvp/neighbors", "rsvp/senders", "rsvp/reservations", "rsvp/interfaces"} {
+	for _, what := range []string{"status", "flows", "sessions", "links", "policies", "users", "stats", "rsvp/counters", "accounting", "accounting/users", "reservations", "rsvp/neighbors", "rsvp/senders", "rsvp/reservations", "rsvp/interfaces"} {
 		w := ask(t, s, http.MethodGet, "/v1/"+what)
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", what, w.Code, w.Header())
@@ -209,6 +209,7 @@ func TestKeysAreDocumented(t *testing.T) {
 		console.SessionRow{},
 		console.LinkRow{},
 		console.PolicyRow{},
+		console.UserRow{},
 		console.Stats{},
 		console.ErrorBody{},
 		console.Health{},

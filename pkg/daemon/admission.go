@@ -92,3 +92,16 @@ func (t *trafficControl) userOf(id uint64) string {
 	}
 	return ""
 }
+
+// perUser is how many reservations each user has.
+func (t *trafficControl) perUser() map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := map[string]int{}
+	for _, r := range t.held {
+		if r.user != "" {
+			out[r.user]++
+		}
+	}
+	return out
+}

@@ -9,9 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/byhand"
 	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -317,5 +320,26 @@ func TestSignedInterfaces(t *testing.T) {
 		if got := r.userOf(ask.ID); (got == "ann") != (from == wan) {
 			t.Errorf("from interface %d: %q", from, got)
 		}
+	}
+}
+
+// `users` shows what each has, of how much, and those that have nothing.
+func TestUserRows(t *testing.T) {
+	said := "admission: {users: [{name: ann, identities: ann, rate: 8mbit}, {name: lab, from: 10.1.0.0/24}]}\n"
+	r := callsWith(t, said)
+	c, err := config.Parse("box.yaml", []byte(testConfig+said))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Daemon{tc: r.trafficControl, admit: r.admit}
+	d.cfg.Store(c)
+	r.must(t, call(1, 1e5, 0, 0))
+	r.must(t, call(2, 2e5, 0, 0))
+	want := []console.UserRow{
+		{Name: "ann", Line: c.Admission.Users[0].Line, Identities: []string{"ann"}, From: []string{}, LimitBPS: 8e6},
+		{Name: "lab", Line: c.Admission.Users[1].Line, From: []string{"10.1.0.0/24"}, ReservedBPS: 24e5, Reservations: 2},
+	}
+	if diff := cmp.Diff(want, d.Users()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

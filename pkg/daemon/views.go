@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/dscp"
@@ -218,6 +219,23 @@ func (d *Daemon) Policies() []console.PolicyRow {
 		if i, ok := index[name]; ok {
 			rows[i].Matched = n
 		}
+	}
+	return rows
+}
+
+// Users lists those whose reservations are counted together.
+func (d *Daemon) Users() []console.UserRow {
+	list, held := d.cfg.Load().Admission.Users, d.tc.perUser()
+	rows := make([]console.UserRow, 0, len(list))
+	for i := range list {
+		u := &list[i]
+		row := console.UserRow{
+			Name: u.Name, Line: u.Line, Identities: u.Identities, From: texts(u.From), LimitBPS: u.Rate * 8, Reservations: held[u.Name],
+		}
+		if sum, err := d.admit.Sum(admission.UserAccount(u.Name)); err == nil {
+			row.ReservedBPS = uint64(sum) * 8
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }

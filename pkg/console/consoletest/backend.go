@@ -36,6 +36,7 @@ type Backend struct {
 	AddedRow        console.ReservationRow
 	Asked           []console.ReservationRequest
 	BeforeAnswers   func() // called before each answer, when set
+	UserRows        []console.UserRow
 	AccountRows     []console.AccountingRow
 	AccountSums     []console.AccountingSum
 }
@@ -60,6 +61,9 @@ func (b *Backend) Links() []console.LinkRow { b.before(); return b.LinkRows }
 
 // Policies returns PolicyRows.
 func (b *Backend) Policies() []console.PolicyRow { b.before(); return b.PolicyRows }
+
+// Users returns UserRows.
+func (b *Backend) Users() []console.UserRow { b.before(); return b.UserRows }
 
 // Stats returns StatsValue.
 func (b *Backend) Stats() console.Stats { b.before(); return b.StatsValue }
@@ -320,6 +324,10 @@ func Example() *Backend {
 					{Class: "1:ffff", Kind: "best-effort", RateBPS: 1e6, CeilBPS: 19e6, Packets: 112_000, Bytes: 166_000_000, Drops: 51_234, Overlimits: 111_000, Backlog: 1_500_000, BacklogPkts: 1000},
 				},
 			},
+		},
+		UserRows: []console.UserRow{
+			{Name: "ann", Line: 30, Identities: []string{"ann", "CN=Ann,O=Acme"}, From: []string{"10.1.0.5/32"}, ReservedBPS: 8_000_000, LimitBPS: 12_000_000, Reservations: 1},
+			{Name: "staff", Line: 31},
 		},
 		PolicyRows: []console.PolicyRow{
 			{

@@ -229,6 +229,22 @@ func Policies(w io.Writer, rows []console.PolicyRow) error {
 	return t.end()
 }
 
+// Users prints one line per user whose reservations are counted together.
+func Users(w io.Writer, rows []console.UserRow) error {
+	if len(rows) == 0 {
+		return empty(w, "users")
+	}
+	t := newTable(w, "LINE", "USER", "IDENTITIES", "FROM", "RESERVED", "LIMIT", "RESERVATIONS")
+	for _, r := range rows {
+		limit := "-"
+		if r.LimitBPS > 0 {
+			limit = rate(r.LimitBPS)
+		}
+		t.row(strconv.Itoa(r.Line), r.Name, text(strings.Join(r.Identities, "; ")), text(strings.Join(r.From, ",")), rate(r.ReservedBPS), limit, count(r.Reservations))
+	}
+	return t.end()
+}
+
 func side(addrs, ports []string) string {
 	s := "any"
 	if len(addrs) > 0 {

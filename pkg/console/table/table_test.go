@@ -25,6 +25,7 @@ func printers(b *consoletest.Backend) map[string]func(io.Writer) error {
 		"sessions": func(w io.Writer) error { return Sessions(w, b.Sessions()) },
 		"links":    func(w io.Writer) error { return Links(w, b.Links()) },
 		"policies": func(w io.Writer) error { return Policies(w, b.Policies()) },
+		"users":    func(w io.Writer) error { return Users(w, b.Users()) },
 		"stats":    func(w io.Writer) error { return Stats(w, b.Stats()) },
 
 		"accounting":        func(w io.Writer) error { return Accounting(w, b.Accounting()) },
