@@ -91,6 +91,7 @@ func TestOneError(t *testing.T) {
 		"demote_to, rejected": {goodIfaces + "multicast: {heterogeneous: reject, demote_to: le}\n", "2:47", "write heterogeneous: demote"},
 		"demote_to, mapping":  {goodIfaces + "multicast: {heterogeneous: demote, demote_to: af31}\n", "2:47", "af31 is what reserved traffic has"},
 		"demote_to, admitted": {goodIfaces + "multicast: {heterogeneous: demote, demote_to: voice-admit}\n", "2:47", "voice-admit is what reserved traffic has"},
+		"demote by DSCP":      {"interfaces: [{name: a, zone: hosts}, {name: b, zone: network, capacity: 19mbit, classify: dscp}]\nmulticast: {heterogeneous: demote}\n", "2:28", "b (line 1) tells packets apart by their DSCP alone"},
 		"demote_to, PHB":      {goodIfaces + "multicast: {heterogeneous: demote, demote_to: af49}\n", "2:47", "unknown PHB"},
 		"on_stop":             {goodIfaces + "on_stop: leave\n", "2:10", "write clean or keep"},
 		"on_crash unit":       {goodIfaces + "on_crash: 10min\n", "2:11", "use one of ms, s, m, h"},

@@ -81,6 +81,10 @@ func (d *decoder) provisioned(raw *rawPolicy, p *Policy, c *Config) {
 
 // demotion checks what packets become on branches that have not reserved them.
 func (d *decoder) demotion(r *rawConfig, c *Config) {
+	if i := slices.IndexFunc(c.Interfaces, func(i Interface) bool { return i.Classify == ClassifyDSCP }); i >= 0 && c.Multicast.Heterogeneous == HeterogeneousDemote {
+		d.errorf(r.uneven.at, "heterogeneous: demote takes the mark off one flow's packets, and %s (line %d) tells packets apart by their DSCP alone: write keep or reject, or classify: flow",
+			c.Interfaces[i].Name, c.Interfaces[i].Line)
+	}
 	to := r.demoteTo
 	switch {
 	case !to.set:

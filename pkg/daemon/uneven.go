@@ -118,8 +118,10 @@ func (t *trafficControl) balanceOne(ctx context.Context, key packet.FlowKey) {
 		if _, left := t.left[id]; left {
 			bare = false // an earlier process's reservation, which may be claimed yet
 		}
-		t.demote(ctx, id, l.Index, bare && how != config.HeterogeneousKeep && !t.marks(key))
-		t.cover(id, most, bare && how == config.HeterogeneousKeep && t.counts(l, most, key))
+		// Where packets are told apart by their DSCP alone, no flow's can be demoted.
+		keep := how == config.HeterogeneousKeep || l.cfg.Classify == config.ClassifyDSCP
+		t.demote(ctx, id, l.Index, bare && !keep && !t.marks(key))
+		t.cover(id, most, bare && keep && t.counts(l, most, key))
 	}
 }
 
@@ -131,12 +133,12 @@ func (t *trafficControl) marks(key packet.FlowKey) bool {
 }
 
 // counts tells whether copies that leave unreserved by an interface take something
-// there that is counted: they come marked, and the network behind goes by the mark.
-// (On a link without a contract the mark is worth nothing: they are best effort.)
+// there that is counted: they come marked, and this box or the network behind goes
+// by the mark. (On other links the mark is worth nothing: they are best effort.)
 // A member of a shared reservation that another member has there is in it.
 func (t *trafficControl) counts(l *link, most *reservation, key packet.FlowKey) bool {
 	in := t.links().byIndex[int(most.ask.In)]
-	if in != nil && in.cfg.Trust == config.TrustNone || len(l.cfg.SLS) == 0 {
+	if in != nil && in.cfg.Trust == config.TrustNone || len(l.cfg.SLS) == 0 && l.cfg.Classify != config.ClassifyDSCP {
 		return false
 	}
 	return !slices.ContainsFunc(most.keys, func(other packet.FlowKey) bool {

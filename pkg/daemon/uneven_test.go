@@ -304,6 +304,19 @@ func TestRejectWantsEvenTrees(t *testing.T) {
 	r.must(t, branchRequest(5, wan, 1e5))
 }
 
+// An aggregate data plane cannot demote: there too the copies are counted.
+func TestUnevenTreeByDSCP(t *testing.T) {
+	r := newTreeRig(t, "reject")
+	r.links().list[third-1].cfg.Classify = config.ClassifyDSCP
+	r.outs = []int{wan}
+	r.must(t, branchRequest(1, wan, 1e5))
+	r.outs = []int{wan, third}
+	r.regroup([]netip.Prefix{netip.MustParsePrefix("239.1.2.3/32")})
+	r.is(t, "joined later", "wan1", "", 1e5)
+	r.Release(1)
+	r.is(t, "gone", "wan1", "", 0)
+}
+
 // A wish is forgotten, and there are not too many of them.
 func TestWishesAreBounded(t *testing.T) {
 	r := newTreeRig(t, "reject")
