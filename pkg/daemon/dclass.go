@@ -13,30 +13,32 @@ import (
 // section 3.2.2: network driven mapping). It may name several code points, in an order
 // that means nothing (RFC 2996 section 2), such as the drop precedences of an AF
 // class. If ours is one of them it is as good as any; else it is the lowest, which
-// of an AF class is dropped last. Those of network control are nobody's to ask for
-// (RFC 4594 section 3.1).
-func networkDriven(ours uint8, heard []uint8) uint8 {
+// of an AF class is dropped last. Where there is a contract those that are in it come
+// first. Those of network control are nobody's to ask for (RFC 4594 section 3.1).
+func networkDriven(ours uint8, heard []uint8, contract []config.ServiceLevel) uint8 {
 	heard = slices.DeleteFunc(slices.Clone(heard), func(c uint8) bool { return c >= dscp.CS6 })
+	sold := slices.DeleteFunc(slices.Clone(heard), func(c uint8) bool {
+		return !slices.ContainsFunc(contract, func(l config.ServiceLevel) bool { return l.Class == c })
+	})
+	if len(sold) > 0 {
+		heard = sold
+	}
 	if len(heard) == 0 || slices.Contains(heard, ours) {
 		return ours
 	}
 	return slices.Min(heard)
 }
 
-// heeds says whether the DCLASS of those behind an interface counts for packets
-// that a policy may have a mark for.
-func (t *trafficControl) heeds(out int, p *config.Policy) bool {
+// heeds is the interface whose DCLASS counts for packets that leave by it, and that a
+// policy may have a mark for; nil: it does not count.
+func (t *trafficControl) heeds(out int, p *config.Policy) *link {
 	l := t.links().byIndex[out]
-	if l == nil || l.cfg.DClass == config.DClassDrop {
-		return false
-	}
-	switch t.config().Mapping.DClass {
-	case config.DClassMark:
-		return true
-	case config.DClassMapping:
-		return p == nil || !p.Named
+	over := t.config().Mapping.DClass
+	switch {
+	case l == nil, l.cfg.DClass == config.DClassDrop, over == config.DClassIgnore, over == config.DClassMapping && p != nil && p.Named:
+		return nil
 	default:
-		return false
+		return l
 	}
 }
 

@@ -27,7 +27,22 @@ func TestNetworkDrivenRFC2996Section2(t *testing.T) {
 		{26, []uint8{48, 56}, 26}, // network control is not for users
 		{26, []uint8{48, 34}, 34},
 	} {
-		if got := networkDriven(tt.ours, tt.heard); got != tt.want {
+		if got := networkDriven(tt.ours, tt.heard, nil); got != tt.want {
+			t.Errorf("%d, DCLASS %v: %d, want %d", tt.ours, tt.heard, got, tt.want)
+		}
+	}
+}
+
+// Of several code points those come first that the contract has; one that it has not
+// is refused by admission, and not replaced here.
+func TestNetworkDrivenWithinTheContract(t *testing.T) {
+	contract := []config.ServiceLevel{{Class: 34}, {Class: 26}}
+	for _, tt := range []struct {
+		ours  uint8
+		heard []uint8
+		want  uint8
+	}{{46, []uint8{10, 34, 26}, 26}, {46, []uint8{10, 34}, 34}, {46, []uint8{18}, 18}, {26, []uint8{10, 34, 26}, 26}, {46, []uint8{46, 34}, 34}} {
+		if got := networkDriven(tt.ours, tt.heard, contract); got != tt.want {
 			t.Errorf("%d, DCLASS %v: %d, want %d", tt.ours, tt.heard, got, tt.want)
 		}
 	}

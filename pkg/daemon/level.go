@@ -17,10 +17,10 @@ import (
 // aggregate it is the aggregate's, which was chosen before.
 func (t *trafficControl) code(ask *softstate.Reserve, s intserv.Service, p *config.Policy) uint8 {
 	ours := t.ownCode(s, p)
-	if ask.Aggregate != nil || !t.heeds(int(ask.Out), p) {
-		return ours
+	if l := t.heeds(int(ask.Out), p); l != nil && ask.Aggregate == nil {
+		return networkDriven(ours, ask.DSCPs, l.cfg.SLS)
 	}
-	return networkDriven(ours, ask.DSCPs)
+	return ours
 }
 
 // ownCode is the same for who does not ask the network.

@@ -60,11 +60,10 @@ func (t *tcsb) dscps() (out []uint8) {
 	return out
 }
 
-// checkDClass refuses a RESV with a DCLASS that cannot be read: its class is known
-// here, so that the rules for what is not known do not hold (RFC 2205 section 3.10,
-// rule 2). malformed: it is no object at all, and nobody is told (RFC 2996 section
-// 2: one code point at least).
-func checkDClass(m *wire.Message) (refusal *Refusal, malformed bool) {
+// checkDClass finds a DCLASS of a RESV that cannot be read: its class is known here,
+// so that the rules for what is not known do not hold (RFC 2205 section 3.10, rule
+// 2). nil: there is none.
+func checkDClass(m *wire.Message) *wire.Error {
 	lists := [][]wire.Object{m.Unknown}
 	for i := range m.Flows {
 		lists = append(lists, m.Flows[i].Unknown)
@@ -77,18 +76,16 @@ func checkDClass(m *wire.Message) (refusal *Refusal, malformed bool) {
 			if o.Class != wire.ClassDClass {
 				continue
 			}
-			_, err := wire.ParseDClass(o)
-			e, ok := errors.AsType[*wire.Error](err)
-			switch {
-			case err == nil:
-			case ok && e.Respond:
-				return &Refusal{Code: e.Code, Value: e.Value, Text: e.Detail}, false
-			default:
-				return nil, true
+			if _, err := wire.ParseDClass(o); err != nil {
+				e, ok := errors.AsType[*wire.Error](err)
+				if !ok {
+					e = &wire.Error{Kind: wire.KindObjectLength, Class: o.Class, CType: o.CType}
+				}
+				return e
 			}
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // addObjects adds to a RESV the objects of other classes that came with the requests

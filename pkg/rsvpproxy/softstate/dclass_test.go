@@ -80,6 +80,9 @@ func TestBrokenDClassRFC2996Section2(t *testing.T) {
 			if n := r.n.Counters().Dropped[DropMalformed] - before; n != 2 {
 				t.Errorf("%d dropped", n)
 			}
+			if n := r.n.Counters().Malformed; n[wire.KindUnknownCType] != 1 || n[wire.KindObjectLength] != 2 {
+				t.Errorf("counted as %v", n)
+			}
 			if v := r.view(); v.State != Reserved || !slices.Equal(v.DSCPs, []uint8{10}) {
 				t.Errorf("%+v", v)
 			}

@@ -41,14 +41,13 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 			n.drop(DropMalformed)
 		}
 	}
-	if refusal == nil {
-		malformed := false
-		if refusal, malformed = checkDClass(m); refusal != nil || malformed {
-			n.drop(DropMalformed)
+	if e := checkDClass(m); refusal == nil && e != nil {
+		n.drop(DropMalformed)
+		n.count.malformed[e.Kind]++
+		if !e.Respond {
+			return // it is no object at all: one code point is the least (RFC 2996 section 2)
 		}
-		if malformed {
-			return
-		}
+		refusal = &Refusal{Code: e.Code, Value: e.Value, Text: e.Detail}
 	}
 	if refusal != nil {
 		n.refuseResv(rx, refusal)
