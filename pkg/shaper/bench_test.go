@@ -22,6 +22,35 @@ func BenchmarkInstall(b *testing.B) {
 	}
 }
 
+// BenchmarkInstallLevels is a reservation that comes and goes beside others of its
+// service level, whose class gives way, or by DSCP grows.
+func BenchmarkInstallLevels(b *testing.B) {
+	for name, byDSCP := range map[string]bool{"by flow": false, "by DSCP": true} {
+		b.Run(name, func(b *testing.B) {
+			n := newNet(b)
+			s := n.shaper(Options{})
+			n.check(s.Set(b.Context(), sold(byDSCP)))
+			tr := voice
+			tr.DSCP, tr.Bucket = af31, 9000
+			if byDSCP {
+				tr.DSCP = 10 // whatever is bought is not changed
+			}
+			other := tr
+			other.Key.SrcPort++
+			_, err := s.Install(b.Context(), other)
+			n.check(err)
+			for b.Loop() {
+				if _, err := s.Install(b.Context(), tr); err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Remove(b.Context(), "qp0", tr.Key); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkInstallChange changes a reservation's rate.
 func BenchmarkInstallChange(b *testing.B) {
 	n := newNet(b)

@@ -162,7 +162,13 @@ func LevelClasses(itf Interface, f Facts, reserved Sums) []Class {
 		c := &list[i]
 		c.Rate = f.HTBRate(float64(c.Rate), 0)
 		c.Ceil = max(c.Rate, f.HTBRate(float64(itf.Capacity), 0))
-		c.Leaf = f.leaf(itf, limits[c.ID])
+		limit := limits[c.ID]
+		if itf.ByDSCP {
+			// Room for more: to change a queue costs the kernel ten times what it
+			// does to change a rate.
+			limit = math.Exp2(math.Ceil(math.Log2(limit)))
+		}
+		c.Leaf = f.leaf(itf, limit)
 		*c = f.timed(*c)
 	}
 	slices.SortFunc(list, func(a, b Class) int { return cmp.Compare(a.ID, b.ID) })
