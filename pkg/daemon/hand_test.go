@@ -42,6 +42,13 @@ func TestHandsRequest(t *testing.T) {
 	if r.TSpec.Rate != 1e6 || r.TSpec.Bucket != 100_000 || r.TSpec.Peak != 2e6 || r.TSpec.MaxPacket != 400 || !r.Marked || r.DSCP != dscp.EF || !r.Drop || r.Expires != now.Add(90500*time.Millisecond) {
 		t.Errorf("%+v", r)
 	}
+	// By the name of a service class too (RFC 4594), of whatever admission lets in.
+	for name, code := range map[string]uint8{"telephony": dscp.EF, "admitted-telephony": dscp.VoiceAdmit, "real-time-interactive": dscp.CS4, "le": dscp.LE} {
+		a.Mark = console.Text(name)
+		if r, err = reservationOf(&a, now); err != nil || !r.Marked || r.DSCP != code {
+			t.Errorf("mark %s: %d, %v", name, r.DSCP, err)
+		}
+	}
 	a.Rate = number("1000")
 	a.MaxPacket = console.Value{}
 	if r, _ = reservationOf(&a, now); r.TSpec.Bucket != 3000 {
