@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/admission/etcd/etcdtest"
 )
 
 // program is the program under test, built once for all scenarios.
@@ -22,6 +24,7 @@ var program string
 const atOnce = "4"
 
 func TestMain(m *testing.M) {
+	etcdtest.Member()
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })

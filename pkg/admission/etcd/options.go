@@ -76,7 +76,7 @@ func (o *Options) client() (*clientv3.Client, error) {
 	tries := backoff.DefaultConfig
 	tries.BaseDelay, tries.MaxDelay = 100*time.Millisecond, 2*time.Second
 	return clientv3.New(clientv3.Config{
-		Endpoints: o.Endpoints, TLS: secure, Username: o.Username, Password: o.Password, Logger: o.Log.Named("client"),
+		Endpoints: o.Endpoints, TLS: secure, Username: o.Username, Password: o.Password, Logger: o.Log.Named("client").WithOptions(zap.IncreaseLevel(zap.ErrorLevel)), // what it warns of is told here, once
 		DialTimeout: o.Timeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		DialOptions: append([]grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: tries, MinConnectTimeout: 2 * time.Second})}, o.dial...),
 	})

@@ -23,10 +23,19 @@ type member struct {
 	Client, Peer string // addresses
 	Cluster      string
 	Fsync        bool
+	Kept         bool // whoever started it ends it; it does not look whether that one lives
 
 	running *exec.Cmd
 	stdin   io.Closer
 	stderr  bytes.Buffer
+}
+
+// Environ is for a test that starts the only member itself, elsewhere than on this
+// machine's loopback: the environment that makes the test's program a member which
+// its clients find at an address, with its files in dir.
+func Environ(dir, client, peer string) ([]string, error) {
+	text, err := json.Marshal(member{Dir: dir, Name: "alone", Client: client, Peer: peer, Cluster: "alone=http://" + peer, Kept: true})
+	return append(os.Environ(), env+"="+string(text)), err
 }
 
 // Member is called first of all in TestMain: in a process that is to be a member
@@ -61,6 +70,9 @@ func (m *member) serve() error {
 	}
 	gone := make(chan error, 1)
 	go func() {
+		if m.Kept {
+			return
+		}
 		_, err := io.Copy(io.Discard, os.Stdin)
 		gone <- errors.Join(errors.New("the test has gone"), err)
 	}()
