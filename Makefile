@@ -50,7 +50,7 @@ integration: build
 # longer periods, more repetitions and more combinations; root, 50 to 60 minutes.
 # docs/testing.md says which.
 soak: build
-	$(GO) test -race -count 1 -timeout 30m $(LONGPKGS)
+	QOSPROXY_SOAK=1 $(GO) test -race -count 1 -timeout 30m $(LONGPKGS)
 	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 60m -run '^Test(Chain|Deaf|Fill|Narrow|Neighbour|Pace|Restart|Scapy|Stacks|Twenty)' -p 1 ./integration ./integration/compare
 
 lint:

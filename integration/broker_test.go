@@ -93,7 +93,7 @@ func (b *box) ledger(t *testing.T, state string) {
 	})
 }
 
-// Two boxes share a service level of 2 Mbit/s through etcd (draft section 5.3):
+// Two boxes share a service level of 2 Mbit/s through etcd (RFC 2998 section 4.3):
 // what one has the other cannot get. Without etcd what is reserved stays, ends and
 // is shown, and new ones are refused with the reason; packets do not wait for it.
 // A box that dies gives its share back.

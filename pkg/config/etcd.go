@@ -53,7 +53,6 @@ const (
 	defaultDecision  = time.Second
 	maxEndpoints     = 16
 	maxEtcdPrefix    = 200 // bytes
-	maxSharedName    = 64  // bytes
 	endpointWords    = "an address of etcd such as http://192.0.2.10:2379, or a list of these"
 	sharedCharacters = "1 to 64 letters, digits and - _ ."
 )
@@ -162,7 +161,7 @@ func (d *decoder) etcdNames(e *rawEtcd) {
 			d.errorf(p.at, "prefix: %s: at most %d printable ASCII characters without spaces", quote(p.v), maxEtcdPrefix)
 		}
 	}
-	if e.box.set && !validShared(e.box.v) {
+	if e.box.set && !validName(e.box.v) {
 		d.errorf(e.box.at, "box: %s cannot be the name of a box: %s", quote(e.box.v), sharedCharacters)
 	}
 }
@@ -199,12 +198,6 @@ func (d *decoder) etcdFiles(e *rawEtcd) {
 	}
 }
 
-func validShared(s string) bool {
-	return s != "" && len(s) <= maxSharedName && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
-	})
-}
-
 // user is who has the name of a shared account first.
 type user struct {
 	at          pos
@@ -218,7 +211,7 @@ type user struct {
 func (d *decoder) shared(c *Config, ifaces []rawInterface) bool {
 	first, some := map[string]user{}, false
 	claim := func(name opt[string], u user) {
-		if !validShared(name.v) {
+		if !validName(name.v) {
 			d.errorf(name.at, "shared: %s cannot be a name: %s", quote(name.v), sharedCharacters)
 			return
 		}

@@ -1,6 +1,5 @@
 // Package etcd is a ledger that several boxes share: a bandwidth broker in the
-// sense of section 5.3 of the IntServ over DiffServ framework (RFC 2998), whose
-// oracle is an etcd cluster.
+// sense of RFC 2998 section 4.3, whose oracle is an etcd cluster.
 //
 // What is shared are sums. Each box keeps its own entries in its memory, and of
 // each shared account the sum of them in etcd, under a lease that lives as long

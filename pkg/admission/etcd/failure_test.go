@@ -79,7 +79,7 @@ func TestLeaseEndsThoughTheBoxLives(t *testing.T) {
 	})
 	eventually(t, 5*time.Second, "a tells", func() bool {
 		n := a.Status().Counters
-		return n.Lost == 1 && n.Over == 1
+		return n.Lost >= 1 && n.Over >= 1
 	})
 	if _, ok, err := take(a, "2", 1); ok || err != nil {
 		t.Errorf("over the limit: %v, %v", ok, err)
@@ -177,7 +177,7 @@ func TestOneNameForTwo(t *testing.T) {
 	if err := a.Stop(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the second has the name when the first has gone", func() bool {
+	eventually(t, time.Minute, "the second has the name when the first has gone", func() bool {
 		_, ok, err := take(twin, "1", 1000)
 		return ok && err == nil
 	})
