@@ -398,7 +398,7 @@ func (c *chaos) lastBoxDies(n int) {
 			return ok && err == nil
 		}
 	}
-	eventually(c.t, 20*time.Second, "one box gets all", all(p.l))
+	eventually(c.t, time.Minute, "one box gets all", all(p.l))
 	c.grows(p, "all", [2]int64{limits["sla"], limits["sla"]})
 	if all(heir)() {
 		c.t.Error("another box gets it too")
@@ -409,26 +409,33 @@ func (c *chaos) lastBoxDies(n int) {
 	c.t.Logf("a dead box's share came back after %v of a lease of %v", time.Since(died).Round(time.Millisecond), chaosTTL)
 }
 
+// unsettled tells of a box that etcd does not know as it is.
+func (c *chaos) unsettled(a *auditor) string {
+	for _, b := range c.boxes {
+		p := b.current()
+		a.mu.Lock()
+		region, sla := a.sums["region"][b.name], a.sums["sla"][b.name]
+		a.mu.Unlock()
+		n, errN := p.l.mem.Sum(wan)
+		m, errM := p.l.mem.Sum(level)
+		if s := p.l.Status(); s.State != Connected || errN != nil || errM != nil || n != region || m != sla {
+			return fmt.Sprintf("%s has %d and %d, etcd %d and %d: %+v", b.name, n, m, region, sla, s)
+		}
+	}
+	return ""
+}
+
 // settles waits until etcd has what the boxes have.
 func (c *chaos) settles(a *auditor) {
-	eventually(c.t, 30*time.Second, "etcd has what the boxes have", func() bool {
-		for _, b := range c.boxes {
-			p := b.current()
-			if p.l.Status().State != Connected {
-				return false
-			}
-			a.mu.Lock()
-			region, sla := a.sums["region"][b.name], a.sums["sla"][b.name]
-			a.mu.Unlock()
-			if n, err := p.l.mem.Sum(wan); err != nil || n != region {
-				return false
-			}
-			if n, err := p.l.mem.Sum(level); err != nil || n != sla {
-				return false
-			}
+	said := ""
+	for end := time.Now().Add(3 * time.Minute); ; wait(c.t.Context(), 10*time.Millisecond) {
+		if said = c.unsettled(a); said == "" {
+			break
 		}
-		return true
-	})
+		if time.Now().After(end) {
+			c.t.Fatalf("etcd does not get what the boxes have: %s", said)
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, b := range c.boxes {

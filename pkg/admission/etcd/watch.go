@@ -38,6 +38,7 @@ func (l *Ledger) follow(ctx context.Context) error {
 	if err := l.readAll(ctx); err != nil {
 		return err
 	}
+	l.nudge() // what was read may not be what it should be
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	for resp := range cl.Watch(ctx, l.keys.all(), clientv3.WithPrefix(), clientv3.WithRev(got.Header.Revision+1)) {
