@@ -223,6 +223,7 @@ func (c *Control) commit(r Request, l Link, old Entry, less bool, takes func(ID)
 	case err != nil:
 		return refuse(CodeTCSystem, ValueLedger, "ledger: %v", err)
 	case !ok:
+		no.Crowded = true
 		return *no
 	}
 	d.Preempted = preempted

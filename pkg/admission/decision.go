@@ -42,6 +42,8 @@ type Decision struct {
 	Value  uint16
 	Reason string
 	Denied Denial // of CodePolicy: what is wrong with who asks
+	// Crowded: without others it would have been admitted.
+	Crowded bool
 	// InPlace says that an earlier reservation of the same ID stands unchanged
 	// (RFC 2205 section 2.5, the killer reservation problem; Appendix A.5).
 	InPlace bool

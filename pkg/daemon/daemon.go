@@ -117,7 +117,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	if d.echo, err = echo.New(echo.Config{Mark: plan.DefaultMark}); err != nil {
 		return nil, errors.Join(err, d.sender.Close())
 	}
-	if d.shape, err = shaper.New(shaper.Options{Log: log.Named("shaper"), OnCrash: c.OnCrash}); err != nil {
+	if d.shape, err = shaper.New(shaper.Options{Log: log.Named("shaper"), OnCrash: outlives(c)}); err != nil {
 		return nil, errors.Join(err, d.echo.Close(), d.sender.Close())
 	}
 	d.kernel = &countedKernel{treater: d.shape}

@@ -27,10 +27,21 @@ import (
 // counts too, and its default is 30 s), but never longer than `on_crash`.
 func recoveryTime(c *config.Config) time.Duration {
 	d := time.Duration(recovery * float64(max(c.RSVP.Refresh, neighborRefresh)))
-	if c.OnCrash > 0 {
-		d = min(d, c.OnCrash)
+	if most := outlives(c); most > 0 {
+		d = min(d, most)
 	}
 	return d
+}
+
+// outlives is how long the kernel's state may outlive this process. Where other
+// boxes draw from the same accounts, this one's share is theirs when its lease has
+// ended, and by then nothing may be marked for it any more: the kernel's lease and
+// etcd's are both renewed after a quarter of their time at the latest.
+func outlives(c *config.Config) time.Duration {
+	if e := c.Admission.Etcd; e != nil && c.OnCrash > 0 {
+		return min(c.OnCrash, e.TTL-e.TTL/4)
+	}
+	return c.OnCrash
 }
 
 // leftovers are the reservations among the treatments of an earlier process.

@@ -137,3 +137,23 @@ func TestRecoveryTime(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// What other boxes may be given when this one's lease has ended is not marked
+// here any more by then.
+func TestKernelStateEndsBeforeTheShareDoes(t *testing.T) {
+	shared := &config.Etcd{TTL: 20 * time.Second}
+	for _, c := range []struct {
+		crash time.Duration
+		etcd  *config.Etcd
+		want  time.Duration
+	}{
+		{10 * time.Minute, nil, 10 * time.Minute},
+		{10 * time.Minute, shared, 15 * time.Second},
+		{5 * time.Second, shared, 5 * time.Second},
+		{0, shared, 0},
+	} {
+		if got := outlives(&config.Config{OnCrash: c.crash, Admission: config.Admission{Etcd: c.etcd}}); got != c.want {
+			t.Errorf("on_crash %v with %+v: %v, want %v", c.crash, c.etcd, got, c.want)
+		}
+	}
+}

@@ -125,7 +125,7 @@ func reloadable(old, c *config.Config) error {
 	need(old.Log != c.Log, "log")
 	need(old.RSVP.Reliable != c.RSVP.Reliable, "rsvp.reliable")
 	need(old.StateDir != c.StateDir, "state_dir")
-	need(old.OnCrash != c.OnCrash, "on_crash")
+	need(outlives(old) != outlives(c), "on_crash")
 	was, now := old.Admission.Etcd, c.Admission.Etcd
 	need((was == nil) != (now == nil), "admission.ledger")
 	need(was != nil && now != nil && !was.Same(now), "admission.etcd")

@@ -142,6 +142,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	t.admit.Prepare(now.wanted())
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now.levels = t.levelsOf(now) // a reload may have changed the mark while others were asked
 	ctx, cancel := context.WithTimeout(context.Background(), kernelTimeout)
 	defer cancel()
 	if refusal := t.refuseUneven(now); refusal != nil {
@@ -208,7 +209,7 @@ func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation
 		req.Replaces = append(req.Replaces, admissionID(b.id))
 	}
 	d := t.admit.Admit(req)
-	if !d.Admitted && d.Code == admission.CodeAdmission && t.endTorn(now.iface, predecessors) {
+	if d.Crowded && t.endTorn(now.iface, predecessors) {
 		d = t.admit.Admit(req)
 	}
 	if !d.Admitted && req.Priority.Setup > 0 {

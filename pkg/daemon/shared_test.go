@@ -223,6 +223,25 @@ func TestStyleChangesWithoutAGap(t *testing.T) {
 	}
 }
 
+// A reload after which flows are told apart by their DSCP alone ends the cheating:
+// the class that they share is policed.
+func TestReloadToClassifyByDSCPEndsCheating(t *testing.T) {
+	r := testControl(t)
+	r.syn(t, 0)
+	if refusal := r.Reserve(sharedRequest(1, wire.FF, 1e6, 0)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if len(r.cheat.running) != 1 {
+		t.Fatalf("running: %v", r.cheat.running)
+	}
+	l := r.links()
+	l.named("wan0").cfg.Classify = config.ClassifyDSCP
+	r.reprogramAll(t.Context())
+	if len(r.cheat.running) != 0 {
+		t.Errorf("it is still cheated: %v", r.cheat.running)
+	}
+}
+
 // What was taken back is in nobody's way, and a style that is refused leaves what
 // was there until its time is over.
 func TestTornMakesRoom(t *testing.T) {

@@ -100,6 +100,11 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 		return
 	}
 	delete(t.stale, key)
+	if m.put.Cheated && !tr.Cheated && !m.engaged && m.started {
+		// It is policed from now on: nothing more may be promised for the receiver.
+		m.started = false
+		t.cheat.stop(shard, key)
+	}
 	m.put, m.class = tr, class
 	t.paid(r.iface, key)
 	t.note(key, r, p)
