@@ -1,6 +1,8 @@
 package aggregate
 
 import (
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -494,5 +496,49 @@ func TestReservedBeforeItWasMapped(t *testing.T) {
 	}
 	if c := w.Counters(); c.Carried != 1 {
 		t.Errorf("%+v", c)
+	}
+}
+
+// RFC 3175 section 2.5 and Appendix 1 (9): in the region DCLASS names the aggregate and
+// nothing else, wherever in RESV it was; the aggregator takes it out.
+func TestDClassRFC3175Section2_5(t *testing.T) {
+	l := newLab(t)
+	l.call(1, 10_000)
+	l.run(time.Second)
+	resv := func(out softstate.IfIndex, to netip.Addr, all, one []wire.Object) *wire.Message {
+		s := softstate.Send{Out: out, Dst: to, Msg: &wire.Message{
+			Type: wire.Resv, Session: session(1), Style: wire.FF, Unknown: all,
+			Flows: []wire.FlowDescriptor{{Filters: []wire.Filter{sender(hostA)}, Unknown: one}},
+		}}
+		b := l.west
+		if out == ifIn {
+			b = l.east
+		}
+		if b.table.Outgoing(l.now, &s) {
+			t.Fatal("not sent")
+		}
+		return s.Msg
+	}
+	others := []wire.Object{{Class: 200, CType: 1, Body: []byte{1, 2, 3, 4}}}
+	for _, lists := range [][2][]wire.Object{{nil, nil}, {nil, {wire.DClass(34)}}, {{wire.DClass(34, 36)}, nil}, {{wire.DClass(34)}, {wire.DClass(36)}}} {
+		all := append(slices.Clone(lists[0]), others...)
+		m := resv(ifIn, l.west.addrs[ifIn], all, lists[1])
+		if dscp, ok := classOf(m); !ok || dscp != af31 || len(m.Unknown) != 2 || len(m.Flows[0].Unknown) != 0 {
+			t.Errorf("%v: into the region %v, %v", lists, m.Unknown, m.Flows[0].Unknown)
+		}
+		m = resv(ifLAN, hostA, all, lists[1])
+		if _, ok := classOf(m); ok || len(m.Unknown) != 1 {
+			t.Errorf("%v: out of it %v, %v", lists, m.Unknown, m.Flows[0].Unknown)
+		}
+		if len(all) != len(lists[0])+1 {
+			t.Error("the message of the machine was changed")
+		}
+	}
+	for _, m := range []*wire.Message{
+		{Unknown: []wire.Object{wire.DClass(af31)}}, {Flows: []wire.FlowDescriptor{{Unknown: []wire.Object{wire.DClass(af31)}}}},
+	} {
+		if dscp, ok := classOf(m); !ok || dscp != af31 {
+			t.Errorf("%+v: %d, %v", m, dscp, ok)
+		}
 	}
 }

@@ -189,8 +189,8 @@ func (t *Table) maps(i *Interior, rx *softstate.Received) {
 		return
 	}
 	var b *begin
-	if dscps, err := wire.FindDClass(m.Unknown); err == nil && len(dscps) > 0 {
-		b, _ = t.beginOf(i, m.Hop.Addr, dscps[0])
+	if dscp, ok := classOf(m); ok {
+		b, _ = t.beginOf(i, m.Hop.Addr, dscp)
 	}
 	point := func(f wire.Filter) {
 		e := x.senders[f]
@@ -518,18 +518,38 @@ func (t *Table) uncarry(c *carried) {
 	}
 }
 
+// classOf is what DCLASS in a RESV says: for all of it, which is how we say it, or for its
+// first flow. Where the object belongs is not written (RFC 2996).
+func classOf(m *wire.Message) (dscp uint8, ok bool) {
+	lists := [][]wire.Object{m.Unknown}
+	for i := range m.Flows {
+		lists = append(lists, m.Flows[i].Unknown)
+	}
+	for _, list := range lists {
+		if dscps, err := wire.FindDClass(list); err == nil && len(dscps) > 0 {
+			return dscps[0], true
+		}
+	}
+	return 0, false
+}
+
 // unclass takes DCLASS out of a RESV that leaves the region upstream (RFC 3175
 // Appendix 1 (9)): it was for us.
 func (t *Table) unclass(s *softstate.Send) {
-	x := t.entering[s.Msg.Session.Key()]
-	if x == nil || len(x.carried) == 0 {
-		return
+	if x := t.entering[s.Msg.Session.Key()]; x != nil && len(x.carried) > 0 {
+		s.Msg = withoutDClass(s.Msg)
 	}
-	m := *s.Msg
-	m.Unknown = withoutDClass(m.Unknown)
-	s.Msg = &m
 }
 
-func withoutDClass(list []wire.Object) []wire.Object {
-	return slices.DeleteFunc(slices.Clone(list), func(o wire.Object) bool { return o.Class == wire.ClassDClass })
+// withoutDClass is a copy of a RESV that has none.
+func withoutDClass(m *wire.Message) *wire.Message {
+	strip := func(list []wire.Object) []wire.Object {
+		return slices.DeleteFunc(slices.Clone(list), func(o wire.Object) bool { return o.Class == wire.ClassDClass })
+	}
+	out := *m
+	out.Unknown, out.Flows = strip(m.Unknown), slices.Clone(m.Flows)
+	for i := range out.Flows {
+		out.Flows[i].Unknown = strip(out.Flows[i].Unknown)
+	}
+	return &out
 }

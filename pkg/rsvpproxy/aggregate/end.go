@@ -956,9 +956,9 @@ func (t *Table) offers(s *softstate.Send) (drop bool) {
 			r.unsent = true
 			return true
 		}
-		m := *s.Msg
-		m.Unknown = append([]wire.Object{wire.DClass(p.e.key.dscp)}, withoutDClass(m.Unknown)...)
-		s.Msg = &m
+		m := withoutDClass(s.Msg)
+		m.Unknown = append([]wire.Object{wire.DClass(p.e.key.dscp)}, m.Unknown...)
+		s.Msg = m
 		return false
 	}
 	return false
