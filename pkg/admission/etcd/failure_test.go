@@ -270,3 +270,22 @@ func TestLateWriteChangesNothing(t *testing.T) {
 	}
 	mustTake(t, b, "1", 100)
 }
+
+// What was granted is told as held, even if a look at the account has failed
+// since, and nothing else happens.
+func TestGrantedIsHeldInTheEnd(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1, false)
+	a := box(t, c, "a", func(o *Options) { o.TTL = time.Minute })
+	mustTake(t, a, "1", 300)
+	a.mu.Lock()
+	pots := []*pot{a.of[level]}
+	a.mu.Unlock()
+	a.forget(pots)
+	a.nudge()
+	cl := c.Client()
+	eventually(t, 20*time.Second, "it is told", func() bool {
+		got, err := cl.Get(t.Context(), a.keys.own("sla"))
+		return err == nil && len(got.Kvs) == 1 && string(got.Kvs[0].Value) == `{"sum":300,"limit":1000}`
+	})
+}

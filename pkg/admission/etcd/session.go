@@ -298,9 +298,9 @@ func (l *Ledger) untold() (list []change, later bool) {
 	for _, p := range l.pots {
 		mine, due := p.mine(l.opts.Box), l.due(p)
 		switch {
-		case p.unsure || p.sure != due || p.known && mine.counts() != due:
+		case !p.known || p.unsure || p.sure != due || mine.counts() != due:
 			list = append(list, change{pot: p})
-		case p.known && mine.Asked != 0 && p.claim == 0:
+		case mine.Asked != 0 && p.claim == 0:
 			if time.Since(p.wrote) < settle {
 				later = true
 			} else {
