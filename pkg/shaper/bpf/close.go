@@ -28,7 +28,7 @@ func (t *Table) Close() error {
 			errs = append(errs, p.Close())
 		}
 	}
-	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease, t.partial, t.dscps} {
+	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease, t.partial, t.dscps, t.fragments} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}

@@ -73,8 +73,8 @@ func TestZeroPortsRFC2205Section3_2(t *testing.T) {
 	}
 }
 
-// A row that names no ports is also for the later fragments of a packet, which
-// have none.
+// A row that names no ports is also for later fragments whose first one did not pass
+// here; a row that has one is for those whose first one did.
 func TestLaterFragmentWithoutPorts(t *testing.T) {
 	h := newHarness(t)
 	b := frame(key4, 0, 120)
@@ -83,9 +83,17 @@ func TestLaterFragmentWithoutPorts(t *testing.T) {
 	if r := h.send(b, 0); r.priority != 0 {
 		t.Error("a fragment was taken for a flow's that has a port")
 	}
-	h.put(plan.Treatment{Key: without(key4, "source", "destination")}, mine)
-	if r := h.send(b, 0); r.priority != uint32(mine) {
+	h.put(plan.Treatment{Key: without(key4, "source", "destination")}, mine+1)
+	if r := h.send(b, 0); r.priority != uint32(mine+1) {
 		t.Error("a fragment between the hosts was missed")
+	}
+	first := frame(key4, 0, 100)
+	first[14+6] = 0x20
+	if r := h.send(first, 0); r.priority != uint32(mine) {
+		t.Error("a first fragment was missed")
+	}
+	if r := h.send(b, 0); r.priority != uint32(mine) {
+		t.Error("a later fragment was not taken for what its first one was")
 	}
 }
 

@@ -43,7 +43,10 @@ type Table struct {
 	lease   *ebpf.Map
 	partial *ebpf.Map
 	dscps   *ebpf.Map
-	rows    [kinds]int // that name less than the five-tuple
+	// Of the packets that are passing, so that it is not pinned: who adopts the table
+	// begins with another, as its programs replace the old ones.
+	fragments *ebpf.Map
+	rows      [kinds]int // that name less than the five-tuple
 	// The programs that change a flow, a group or a code point's row in place.
 	change, changeGroup, changeLevel *ebpf.Program
 
@@ -122,6 +125,9 @@ func (t *Table) openMaps() error {
 	}
 	if t.dscps, _, err = openMap(t.spec.Maps[treatmentMapDscps], filepath.Join(t.dir, dscpsPin), nil); err != nil {
 		return err
+	}
+	if t.fragments, err = ebpf.NewMap(t.spec.Maps[treatmentMapFragments]); err != nil {
+		return explain("make the map of fragments", err)
 	}
 	return t.countPartial()
 }
@@ -213,7 +219,7 @@ func (t *Table) load(name string) (*ebpf.Program, error) {
 	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		MapReplacements: map[string]*ebpf.Map{
 			treatmentMapFlows: t.flows, treatmentMapGroups: t.groups, treatmentMapLease: t.lease, treatmentMapPartial: t.partial,
-			treatmentMapDscps: t.dscps,
+			treatmentMapDscps: t.dscps, treatmentMapFragments: t.fragments,
 		},
 	})
 	if err != nil {

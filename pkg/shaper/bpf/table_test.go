@@ -16,7 +16,7 @@ import (
 
 // raw gives the kernel the values' memory, so there may be no gap in them.
 func TestValuesHaveNoPadding(t *testing.T) {
-	for _, v := range []any{treatmentFlowKey{}, treatmentFlow{}, treatmentSpec{}, treatmentChangeArgs{}, treatmentGroup{}, treatmentGroupArgs{}, treatmentLevels{}} {
+	for _, v := range []any{treatmentFlowKey{}, treatmentFlow{}, treatmentSpec{}, treatmentChangeArgs{}, treatmentGroup{}, treatmentGroupArgs{}, treatmentLevels{}, treatmentFragmentKey{}} {
 		typ := reflect.TypeOf(v)
 		end := uintptr(0)
 		for f := range typ.Fields() {

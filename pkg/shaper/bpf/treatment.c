@@ -167,6 +167,34 @@ struct {
 	__type(value, __u32);
 } partial SEC(".maps");
 
+// Which flow the later fragments of a packet are of, which have no ports. The first
+// one says so when it passes, if its flow has a row: so that nobody who has no
+// reservation takes room here. RFC 791 section 3.1: identification, addresses and
+// protocol tell whose a fragment is; RFC 8200 section 4.5: without the protocol.
+struct fragment_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__u32 ifindex;
+	__be32 id;
+	__u8 proto; // 0 for IPv6
+	__u8 pad[3];
+};
+
+// The fragments of a packet leave one behind the other, where the kernel makes them:
+// an entry is needed for some microseconds, about one for each processor. It is not
+// removed then (nobody knows which fragment is the last to come); the oldest make
+// room for new ones, and the next first fragment with the same key replaces it or
+// takes it away. One that is left over can match nothing else than a fragment whose
+// first one did not come by here, between the same addresses, and with the same
+// identification and protocol. What is pushed out early costs its packet the
+// treatment of the fragments that were yet to come, no more.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct fragment_key);
+	__type(value, struct flow_key);
+} fragments SEC(".maps");
+
 // Set per interface when the program is loaded.
 volatile const __u32 link_header = ETH_HLEN; // bytes before the IP header, or before a VLAN tag
 volatile const __u32 control_class = 0;
@@ -181,11 +209,13 @@ struct packet {
 	__u8 tos;
 	__u8 hops;
 	__u8 later;   // a fragment without a transport header
+	__u8 first;   // the one that has it, and others follow
 	__u8 icmp6;   // its type
 	__u8 ipsec;   // protocol of the first IPsec header, 0: none
 	__u8 label[3]; // IPv6 flow label
-	__u8 pad[3];
+	__u8 pad[2];
 	__be32 spi;   // of that header
+	__be32 id;    // of a fragment
 };
 
 // security notes the SPI of the outermost IPsec header.
@@ -237,6 +267,8 @@ ALWAYS_INLINE int parse4(struct __sk_buff *skb, struct packet *p)
 	p->v4 = 1;
 	p->l4 = p->l3 + ip.ihl * 4;
 	p->later = (ip.frag_off & bpf_htons(0x1fff)) != 0;
+	p->first = ip.frag_off & bpf_htons(0x2000) && !p->later;
+	p->id = ip.id;
 	return 0;
 }
 
@@ -272,6 +304,10 @@ ALWAYS_INLINE int parse6(struct __sk_buff *skb, struct packet *p)
 			len = 8;
 			if ((h[2] << 8 | h[3]) & 0xfff8)
 				p->later = 1;
+			else
+				p->first = h[3] & 1;
+			if (bpf_skb_load_bytes(skb, off + 4, &p->id, sizeof(p->id)))
+				return -1;
 		}
 		if (next == IPPROTO_AH) {
 			len = (h[1] + 2) * 4;
@@ -321,49 +357,83 @@ ALWAYS_INLINE int parse(struct __sk_buff *skb, __be16 type, struct packet *p)
 }
 
 // find looks for the flow that a packet is of: for IPsec by the SPI first (RFC
-// 2207 section 4.1), else by the five-tuple, then by less and less of it.
-ALWAYS_INLINE struct flow *find(struct packet *p)
+// 2207 section 4.1), else by the five-tuple, then by less and less of it. It leaves
+// the row's key in k.
+ALWAYS_INLINE struct flow *find(struct packet *p, struct flow_key *k)
 {
-	struct flow_key k = p->key;
 	struct flow *f;
 	__u32 zero = 0, *some;
 
+	*k = p->key;
 	if (p->ipsec) {
-		k.proto = p->ipsec;
-		__builtin_memcpy(&k.sport, &p->spi, sizeof(p->spi));
-		f = bpf_map_lookup_elem(&flows, &k);
+		k->proto = p->ipsec;
+		__builtin_memcpy(&k->sport, &p->spi, sizeof(p->spi));
+		f = bpf_map_lookup_elem(&flows, k);
 		if (f)
 			return f;
+		*k = p->key;
 	}
-	f = bpf_map_lookup_elem(&flows, &p->key);
+	f = bpf_map_lookup_elem(&flows, k);
 	if (f)
 		return f;
 	some = bpf_map_lookup_elem(&partial, &zero);
 	if (!some || !*some)
 		return 0;
-	k = p->key;
-	k.sport = 0;
+	k->sport = 0;
 	if (*some & PARTIAL_LABEL && (p->label[0] | p->label[1] | p->label[2])) {
-		__builtin_memcpy(k.label, p->label, sizeof(k.label));
-		f = bpf_map_lookup_elem(&flows, &k);
+		__builtin_memcpy(k->label, p->label, sizeof(k->label));
+		f = bpf_map_lookup_elem(&flows, k);
 		if (f)
 			return f;
-		k.dport = 0;
-		f = bpf_map_lookup_elem(&flows, &k);
+		k->dport = 0;
+		f = bpf_map_lookup_elem(&flows, k);
 		if (f)
 			return f;
-		k.dport = p->key.dport;
-		__builtin_memset(k.label, 0, sizeof(k.label));
+		k->dport = p->key.dport;
+		__builtin_memset(k->label, 0, sizeof(k->label));
 	}
 	if (*some & PARTIAL_SPORT) {
-		f = bpf_map_lookup_elem(&flows, &k);
+		f = bpf_map_lookup_elem(&flows, k);
 		if (f)
 			return f;
 	}
 	if (!(*some & PARTIAL_PORTS))
 		return 0;
-	k.dport = 0;
-	return bpf_map_lookup_elem(&flows, &k);
+	k->dport = 0;
+	return bpf_map_lookup_elem(&flows, k);
+}
+
+// flow_of is find for packets in fragments too: the later ones are of the flow that
+// the first one was of. Where that is not known only a row without ports can be theirs.
+ALWAYS_INLINE struct flow *flow_of(struct packet *p)
+{
+	struct flow_key k, *known;
+	struct fragment_key fk = {};
+	struct flow *f;
+
+	if (p->first || p->later) {
+		__builtin_memcpy(fk.src, p->key.src, sizeof(fk.src));
+		__builtin_memcpy(fk.dst, p->key.dst, sizeof(fk.dst));
+		fk.ifindex = p->key.ifindex;
+		fk.id = p->id;
+		if (p->v4)
+			fk.proto = p->key.proto;
+	}
+	if (p->later) {
+		known = bpf_map_lookup_elem(&fragments, &fk);
+		if (known) {
+			k = *known;
+			f = bpf_map_lookup_elem(&flows, &k);
+			if (f)
+				return f;
+		}
+	}
+	f = find(p, &k);
+	if (p->first && f)
+		bpf_map_update_elem(&fragments, &fk, &k, BPF_ANY);
+	else if (p->first)
+		bpf_map_delete_elem(&fragments, &fk);
+	return f;
 }
 
 // control tells what the network itself lives on.
@@ -689,10 +759,9 @@ int egress(struct __sk_buff *skb)
 			skb->priority = control_class;
 		return TCX_NEXT;
 	}
-	// A later fragment has no ports: only a row that names none can be its.
 	p.key.ifindex = skb->ifindex;
 	dscp = p.tos >> 2;
-	struct flow *f = find(&p);
+	struct flow *f = flow_of(&p);
 	if (!f && !by_dscp)
 		return TCX_NEXT;
 	now = bpf_ktime_get_ns();

@@ -50,6 +50,16 @@ type treatmentFlowKey struct {
 	Label   [3]uint8
 }
 
+type treatmentFragmentKey struct {
+	_       structs.HostLayout
+	Src     [16]uint8
+	Dst     [16]uint8
+	Ifindex uint32
+	Id      uint32
+	Proto   uint8
+	Pad     [3]uint8
+}
+
 type treatmentGroup struct {
 	_    structs.HostLayout
 	Spec treatmentSpec
@@ -131,6 +141,7 @@ type treatmentSpec struct {
 const (
 	treatmentMapDscps        = "dscps"
 	treatmentMapFlows        = "flows"
+	treatmentMapFragments    = "fragments"
 	treatmentMapGroups       = "groups"
 	treatmentMapLease        = "lease"
 	treatmentMapPartial      = "partial"
@@ -197,11 +208,12 @@ type treatmentProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type treatmentMapSpecs struct {
-	Dscps   *ebpf.MapSpec `ebpf:"dscps"`
-	Flows   *ebpf.MapSpec `ebpf:"flows"`
-	Groups  *ebpf.MapSpec `ebpf:"groups"`
-	Lease   *ebpf.MapSpec `ebpf:"lease"`
-	Partial *ebpf.MapSpec `ebpf:"partial"`
+	Dscps     *ebpf.MapSpec `ebpf:"dscps"`
+	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Fragments *ebpf.MapSpec `ebpf:"fragments"`
+	Groups    *ebpf.MapSpec `ebpf:"groups"`
+	Lease     *ebpf.MapSpec `ebpf:"lease"`
+	Partial   *ebpf.MapSpec `ebpf:"partial"`
 }
 
 // treatmentVariableSpecs contains global variables before they are loaded into the kernel.
@@ -233,17 +245,19 @@ func (o *treatmentObjects) Close() error {
 //
 // It can be passed to loadTreatmentObjects or ebpf.CollectionSpec.LoadAndAssign.
 type treatmentMaps struct {
-	Dscps   *ebpf.Map `ebpf:"dscps"`
-	Flows   *ebpf.Map `ebpf:"flows"`
-	Groups  *ebpf.Map `ebpf:"groups"`
-	Lease   *ebpf.Map `ebpf:"lease"`
-	Partial *ebpf.Map `ebpf:"partial"`
+	Dscps     *ebpf.Map `ebpf:"dscps"`
+	Flows     *ebpf.Map `ebpf:"flows"`
+	Fragments *ebpf.Map `ebpf:"fragments"`
+	Groups    *ebpf.Map `ebpf:"groups"`
+	Lease     *ebpf.Map `ebpf:"lease"`
+	Partial   *ebpf.Map `ebpf:"partial"`
 }
 
 func (m *treatmentMaps) Close() error {
 	return _TreatmentClose(
 		m.Dscps,
 		m.Flows,
+		m.Fragments,
 		m.Groups,
 		m.Lease,
 		m.Partial,
