@@ -73,9 +73,11 @@ fuzz-short:
 fuzz:
 	FUZZTIME=5m ./tools/fuzz.sh
 
-# The go command builds several at once, and measures them one by one.
+# The go command builds several at once, and measures them one by one. The delay
+# bound is a scenario of the rig; root.
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem $(BENCHPKGS)
+	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_FIGURES=1 $(GO) test -count 1 -timeout 10m -v -run '^TestFigureDelayBound$$' ./integration
 
 bench-once:
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHPKGS)
