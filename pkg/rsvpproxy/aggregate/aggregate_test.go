@@ -542,3 +542,41 @@ func TestDClassRFC3175Section2_5(t *testing.T) {
 		}
 	}
 }
+
+// The end of a reservation that was in place before it waited for an aggregate is traffic
+// control's to see, at either edge.
+func TestReleaseWhileItWaitsForItsFirstAggregate(t *testing.T) {
+	l := newLab(t)
+	l.call(1, 10_000)
+	l.run(time.Second)
+	for _, b := range []*box{l.west, l.east} {
+		for id, r := range b.granted {
+			if !EndToEnd(r.Session) {
+				continue
+			}
+			if c := b.table.carried[id]; c != nil {
+				b.table.uncarry(c)
+				c.b.installed = nil
+			}
+			if o := b.table.riders[id]; o != nil {
+				e := o.parts[0].e
+				b.table.unride(o)
+				e.have = nil
+			}
+			r.Change = true
+			if held, _ := b.table.Reserve(l.now, r); !held {
+				t.Fatalf("%s: not held", b.name)
+			}
+			if unknown, _ := b.table.Release(l.now, id); unknown {
+				t.Errorf("%s: traffic control is not told", b.name)
+			}
+			r.ID, r.Change = 1000, false
+			if held, _ := b.table.Reserve(l.now, r); !held {
+				t.Fatalf("%s: not held", b.name)
+			}
+			if unknown, _ := b.table.Release(l.now, 1000); !unknown {
+				t.Errorf("%s: traffic control is told of what it never had", b.name)
+			}
+		}
+	}
+}

@@ -59,6 +59,7 @@ type carried struct {
 	b       *begin
 	granted load // zero: nothing yet
 	before  load // granted before the last answer of traffic control
+	placed  bool // traffic control knows of it, perhaps without an aggregate
 	held    *softstate.Reserve
 	wait    timer
 }
@@ -400,7 +401,7 @@ func (t *Table) carry(r softstate.Reserve) (held bool) {
 		t.carried[r.ID], x.carried[r.ID], b.carried[r.ID] = c, c, c
 		t.rest(b)
 	}
-	c.filters, c.held = r.Filters, &r
+	c.filters, c.held, c.placed = r.Filters, &r, c.placed || r.Change
 	c.b.held[c.id] = c
 	t.count.Held++
 	t.timers.Set(&c.wait, t.now.Add(t.cfg.Wait))
@@ -444,6 +445,7 @@ func (t *Table) settle(b *begin) {
 		r.Aggregate = &session
 		b.used = b.used.minus(c.granted).plus(want)
 		c.before, c.granted, c.held = c.granted, want, nil
+		c.placed = true
 		delete(b.held, c.id)
 		t.timers.Stop(&c.wait)
 		t.count.Granted++

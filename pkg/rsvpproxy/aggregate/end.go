@@ -80,6 +80,7 @@ type rider struct {
 	held    *softstate.Reserve
 	granted bool
 	was     bool // granted, before the last wish
+	placed  bool // traffic control knows of it
 	unsent  bool // its RESV could not be sent
 	wait    timer
 }
@@ -555,7 +556,7 @@ func (t *Table) ride(r softstate.Reserve) (held bool) {
 		old.wait.Owner = old
 		t.riders[r.ID], x.riders[r.ID] = old, old
 	}
-	old.filters, old.held = r.Filters, &r
+	old.filters, old.held, old.placed = r.Filters, &r, old.placed || r.Change
 	old.was = old.granted
 	for _, p := range old.parts {
 		p.was, p.wanted = p.load, p.want
@@ -662,7 +663,7 @@ func (t *Table) board(r *rider) {
 	}
 	if r.held != nil {
 		held := *r.held
-		r.held, r.granted = nil, true
+		r.held, r.granted, r.placed = nil, true, true
 		t.timers.Stop(&r.wait)
 		t.count.Granted++
 		t.emit(Grant{held})

@@ -326,10 +326,10 @@ func (t *Table) Result(now time.Time, id uint64, granted bool) []Effect {
 func (t *Table) Release(now time.Time, id uint64) (unknown bool, out []Effect) {
 	t.now = now
 	if c := t.carried[id]; c != nil {
-		unknown = c.granted == load{}
+		unknown = !c.placed
 		t.uncarry(c)
 	} else if r := t.riders[id]; r != nil {
-		unknown = !r.granted
+		unknown = !r.placed
 		t.unride(r)
 	}
 	return unknown, t.flush()
