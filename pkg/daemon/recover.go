@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"math"
 	"net/netip"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
-	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/shaper"
@@ -134,20 +132,16 @@ func (t *trafficControl) hold(list []plan.Treatment) {
 
 func (t *trafficControl) holdOne(tr *plan.Treatment) {
 	id := shaper.FlowID{Interface: tr.Interface, Key: tr.Key}
-	f := intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: intserv.TSpec{
-		Rate: tr.Rate, Bucket: tr.Bucket, Peak: tr.Peak, MinUnit: tr.MinUnit, MaxPacket: tr.MaxPacket,
-	}}
-	if f.TSpec.Peak == 0 {
-		f.TSpec.Peak = math.Inf(1)
-	}
-	if tr.Share > 0 {
-		f.Service, f.RSpec = intserv.Guaranteed, intserv.RSpec{Rate: tr.Share}
-	}
-	if err := t.admit.Hold(admission.Request{ID: heldID(tr), Link: tr.Interface, FlowSpec: f, Level: tr.DSCP}); err != nil {
+	inside := t.leadsInside(tr)
+	err := t.admit.Hold(admission.Request{ID: heldID(tr), Link: tr.Interface, FlowSpec: flowOf(tr), Level: tr.DSCP, Carried: inside})
+	if err != nil {
 		t.log.Warn("a reservation of an earlier process is not counted", zap.Stringer("flow", tr.Key), zap.String("interface", tr.Interface), zap.Error(err))
 		return
 	}
 	t.left[id] = *tr
+	if inside {
+		t.holdInside(tr)
+	}
 }
 
 // claimed lists the ledger's entries whose place a reservation of these flows
@@ -178,8 +172,12 @@ func (t *trafficControl) settle(now *reservation, granted bool) {
 		if tr.Grouped() && tr.Group != groupOf(now.ask) {
 			groups[tr.Group] = true
 		}
-		if !granted && t.kernel.IsAdopted(now.iface, key) {
+		switch {
+		case granted:
+		case t.kernel.IsAdopted(now.iface, key):
 			t.holdOne(&tr)
+		default:
+			t.dropInside(heldID(&tr), false)
 		}
 	}
 	if len(groups) == 0 {
@@ -208,6 +206,7 @@ func (t *trafficControl) disown(iface string, key packet.FlowKey) {
 			}
 		}
 	}
+	t.dropInside(heldID(&tr), false)
 	if _, err := t.admit.Release(heldID(&tr)); err != nil {
 		t.log.Error("ledger did not release", zap.Stringer("flow", key), zap.Error(err))
 	}

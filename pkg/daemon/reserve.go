@@ -81,6 +81,7 @@ type trafficControl struct {
 	left   map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 	owed   map[shaper.FlowID]debt           // what the kernel would not take, see debt.go
 	stale  map[packet.FlowKey]bool          // what it would not change after a reload, or the end of cheating
+	inside insides                          // of left: what may have been in aggregates
 	uneven                                  // of multicast trees
 }
 
@@ -113,7 +114,7 @@ type member struct {
 func newTrafficControl() *trafficControl {
 	return &trafficControl{
 		held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, torn: map[uint64]*reservation{},
-		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, stale: map[packet.FlowKey]bool{}, uneven: newUneven(),
+		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, stale: map[packet.FlowKey]bool{}, uneven: newUneven(), inside: newInsides(),
 		account: newAccounts(accounting.New(accounting.Limits{})),
 	}
 }
@@ -151,8 +152,10 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 		return refusal
 	}
 	predecessors, old := t.succeeds(now), t.held[r.ID]
+	back := t.comeAgain(now)
 	d := t.admitOnce(now, predecessors)
 	if !d.Admitted {
+		back()
 		t.refused.add()
 		t.log.Info("reservation refused", zap.Stringer("session", r.Session), zap.String("link", iface), zap.String("reason", d.Reason))
 		return refusalOf(&d, r.Identities)
@@ -161,6 +164,8 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	err := t.replace(ctx, now, d.Preempted)
 	if err == nil {
 		t.opened(now) // before what it takes over from others ends
+	} else {
+		back()
 	}
 	t.settle(now, err == nil)
 	t.succeeded(predecessors, err == nil)
