@@ -276,7 +276,14 @@ func TestLateWriteChangesNothing(t *testing.T) {
 func TestGrantedIsHeldInTheEnd(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t, 1, false)
-	a := box(t, c, "a", func(o *Options) { o.TTL = time.Minute })
+	a, b := box(t, c, "a", func(o *Options) { o.TTL = time.Minute }), box(t, c, "b", nil)
+	for i := range int64(3) { // when it has seen these it follows the others, and reads no more by itself
+		mustTake(t, b, "1", 10*(i+1))
+		eventually(t, 20*time.Second, "a sees what b has", func() bool {
+			n, err := a.Sum(level)
+			return err == nil && n == 10*(i+1)
+		})
+	}
 	mustTake(t, a, "1", 300)
 	a.mu.Lock()
 	pots := []*pot{a.of[level]}
