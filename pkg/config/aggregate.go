@@ -83,6 +83,8 @@ func (d *decoder) aggregateOn(i *rawInterface) *Aggregate {
 	switch {
 	case i.capacity.set && out.Most > reservable:
 		d.errorf(a.most.at, "aggregates of more than reservable (%s) are never granted: lower most, or raise reservable", formatRate(reservable))
+	case a.most.set && len(i.sls) > 0 && out.Most > largest(i.sls):
+		d.errorf(a.most.at, "aggregates of more than the largest level in sls (%s) are never granted: lower most, or raise rate there if more was bought", formatRate(largest(i.sls)))
 	case out.Step > out.Most:
 		d.errorf(a.step.at, "a step of %s is more than an aggregate may have (%s): lower step", formatRate(out.Step), formatRate(out.Most))
 	}
@@ -94,6 +96,16 @@ func (d *decoder) aggregateOn(i *rawInterface) *Aggregate {
 		d.errorf(at, "the low mark is too near to the high one: flows that come and go would change the aggregate all the time: low may be at most four fifths of high")
 	}
 	return out
+}
+
+func largest(rows []rawLevel) (rate uint64) {
+	for _, l := range rows {
+		if !l.rate.set {
+			return maxRate // it has its own error
+		}
+		rate = max(rate, l.rate.v)
+	}
+	return rate
 }
 
 // interior refuses a region of which nothing is outside: its interior routers have

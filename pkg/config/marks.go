@@ -12,15 +12,17 @@ import (
 // contract.
 func bestEffort(code uint8) bool { return code == dscp.Default || code == dscp.LE }
 
+// use is who has a code point first.
+type use struct {
+	what string
+	line int
+}
+
 // marks checks the code points that policies and the mapping give against each
 // other and against the contracts. Reserved traffic is protected from the rest by
 // its code point alone wherever packets are not told apart by flows, so that the
 // two must not have one in common (RFC 2998 section 5.2).
 func (d *decoder) marks(r *rawConfig, c *Config) {
-	type use struct {
-		what string
-		line int
-	}
 	reserved := map[uint8]use{}
 	for _, m := range []struct {
 		o opt[uint8]
@@ -43,6 +45,7 @@ func (d *decoder) marks(r *rawConfig, c *Config) {
 			reserved[p.DSCP] = use{"policy " + p.Name, p.Line}
 		}
 	}
+	d.overlaps(r, c, reserved)
 	for i := range c.Policies {
 		p, raw := &c.Policies[i], &r.policies[i]
 		if other, taken := reserved[p.Excess.DSCP()]; taken && raw.excess.set && p.Excess != ExcessDrop && p.Excess != ExcessBestEffort {

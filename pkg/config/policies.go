@@ -38,6 +38,7 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 		d.policyTreatment(p)
 		out.Police = d.police(p)
 		d.shaped(p, &out, c)
+		d.byDSCP(p, &out, c)
 		if p.match.set && !p.broken {
 			earlier = d.reachable(p, &out, earlier)
 		}

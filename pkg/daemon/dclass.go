@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/config"
-	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 )
@@ -14,9 +13,10 @@ import (
 // that means nothing (RFC 2996 section 2), such as the drop precedences of an AF
 // class. If ours is one of them it is as good as any; else it is the lowest, which
 // of an AF class is dropped last. Where there is a contract those that are in it come
-// first. Those of network control are nobody's to ask for (RFC 4594 section 3.1).
-func networkDriven(ours uint8, heard []uint8, contract []config.ServiceLevel) uint8 {
-	heard = slices.DeleteFunc(slices.Clone(heard), func(c uint8) bool { return c >= dscp.CS6 })
+// first. What a policy's reservations could not be marked with, nobody can ask for:
+// best effort, network control, and what is given to traffic without a reservation.
+func networkDriven(ours uint8, heard []uint8, contract []config.ServiceLevel, refused func(uint8) error) uint8 {
+	heard = slices.DeleteFunc(slices.Clone(heard), func(c uint8) bool { return refused(c) != nil })
 	sold := slices.DeleteFunc(slices.Clone(heard), func(c uint8) bool {
 		return !slices.ContainsFunc(contract, func(l config.ServiceLevel) bool { return l.Class == c })
 	})

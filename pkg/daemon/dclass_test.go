@@ -14,6 +14,10 @@ import (
 
 // RFC 2996 section 2: a set of code points has no order that means something.
 func TestNetworkDrivenRFC2996Section2(t *testing.T) {
+	c, err := config.Parse("t.yaml", []byte("interfaces: [{name: a, zone: hosts}, {name: b, zone: network, capacity: 19mbit}]\npolicies: [{name: p, match: {protocol: udp}, mark: af11}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		ours  uint8
 		heard []uint8
@@ -21,13 +25,15 @@ func TestNetworkDrivenRFC2996Section2(t *testing.T) {
 	}{
 		{26, nil, 26},
 		{26, []uint8{18}, 18},
-		{26, []uint8{14, 10, 12}, 10},
+		{26, []uint8{18, 10, 12}, 12},
 		{26, []uint8{18, 26}, 26}, // ours is as good as any
-		{26, []uint8{0}, 0},       // demoted
+		{26, []uint8{0}, 26},      // best effort is no reservation's
+		{26, []uint8{1, 8}, 26},   // nor is low priority
+		{26, []uint8{12, 10}, 12}, // a policy has AF11 for what is not reserved
 		{26, []uint8{48, 56}, 26}, // network control is not for users
 		{26, []uint8{48, 34}, 34},
 	} {
-		if got := networkDriven(tt.ours, tt.heard, nil); got != tt.want {
+		if got := networkDriven(tt.ours, tt.heard, nil, c.CheckMark); got != tt.want {
 			t.Errorf("%d, DCLASS %v: %d, want %d", tt.ours, tt.heard, got, tt.want)
 		}
 	}
@@ -42,7 +48,7 @@ func TestNetworkDrivenWithinTheContract(t *testing.T) {
 		heard []uint8
 		want  uint8
 	}{{46, []uint8{10, 34, 26}, 26}, {46, []uint8{10, 34}, 34}, {46, []uint8{18}, 18}, {26, []uint8{10, 34, 26}, 26}, {46, []uint8{46, 34}, 34}} {
-		if got := networkDriven(tt.ours, tt.heard, contract); got != tt.want {
+		if got := networkDriven(tt.ours, tt.heard, contract, func(uint8) error { return nil }); got != tt.want {
 			t.Errorf("%d, DCLASS %v: %d, want %d", tt.ours, tt.heard, got, tt.want)
 		}
 	}
@@ -68,12 +74,12 @@ func TestDClassMarksRFC2996Section1_1(t *testing.T) {
 		told        config.DClass
 		want, claim uint8 // of a flow without a policy, and with one
 	}{
-		{"mapping, policy without a mark", config.DClassMapping, false, config.DClassPass, 18, 18},
-		{"mapping, policy with a mark", config.DClassMapping, true, config.DClassPass, 18, 26},
-		{"mark", config.DClassMark, true, config.DClassPass, 18, 18},
+		{"mapping, policy without a mark", config.DClassMapping, false, config.DClassPass, 20, 20},
+		{"mapping, policy with a mark", config.DClassMapping, true, config.DClassPass, 20, 26},
+		{"mark", config.DClassMark, true, config.DClassPass, 20, 20},
 		{"ignore", config.DClassIgnore, false, config.DClassPass, 26, 26},
 		{"nobody behind the interface is believed", config.DClassMark, true, config.DClassDrop, 26, 26},
-		{"this box tells it upstream", config.DClassMapping, false, config.DClassSend, 18, 18},
+		{"this box tells it upstream", config.DClassMapping, false, config.DClassSend, 20, 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := *base
@@ -86,12 +92,12 @@ func TestDClassMarksRFC2996Section1_1(t *testing.T) {
 			r.flows.adopt("box.yaml", newPolicies(&c), nil)
 			r.links().named("wan0").cfg.DClass = tt.told
 			defer func() { r.links().named("wan0").cfg.DClass = config.DClassPass }()
-			ask, key := unclaimed(1, 18)
+			ask, key := unclaimed(1, 20)
 			if refusal := r.Reserve(ask); refusal != nil {
 				t.Fatal(refusal)
 			}
 			claimed := request(2, 1e6)
-			claimed.DSCPs = []uint8{18}
+			claimed.DSCPs = []uint8{20}
 			if refusal := r.Reserve(claimed); refusal != nil {
 				t.Fatal(refusal)
 			}

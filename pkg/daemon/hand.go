@@ -53,9 +53,11 @@ type hands struct {
 	// moved has a flow decided anew whose policy is another one now.
 	moved func(context.Context, packet.FlowKey)
 	route func(netip.Addr) (route.Hop, error) // called under mu
-	now   func() time.Time
-	told  func(change string, r byhand.Reservation)
-	log   *zap.Logger
+	// mayMark tells why reservations may not have a code point.
+	mayMark func(uint8) error
+	now     func() time.Time
+	told    func(change string, r byhand.Reservation)
+	log     *zap.Logger
 
 	mu      sync.Mutex // one change at a time; held while the file is written
 	book    *byhand.Book
@@ -97,6 +99,11 @@ func (h *hands) restore(ctx context.Context) {
 
 // add makes a reservation: in the file first, then in the box.
 func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservation, error) {
+	if r.Marked {
+		if err := h.mayMark(r.DSCP); err != nil {
+			return r, invalid([]error{fmt.Errorf("mark: %w: use another mark", err)})
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r, err := h.book.Add(r)
@@ -124,6 +131,26 @@ func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservati
 	h.log.Info("reserved by hand", zap.Uint64("id", r.ID), zap.Stringer("flow", r.Flow), zap.String("owner", r.Owner))
 	h.told("made", r)
 	return r, nil
+}
+
+// wrongMarks tells of reservations whose mark would be refused today: it was given to
+// others by a reload, or while the file was kept.
+func (h *hands) wrongMarks() (out []string) {
+	bad := 0
+	for _, r := range h.list() {
+		if !r.Marked {
+			continue
+		}
+		if err := h.mayMark(r.DSCP); err != nil {
+			if bad++; bad == 1 {
+				out = append(out, fmt.Sprintf("the mark of reservation %d by hand would be refused today: %s", r.ID, err))
+			}
+		}
+	}
+	if bad > 1 {
+		out[0] += fmt.Sprintf(" (and %d more)", bad-1)
+	}
+	return out
 }
 
 // remove ends a reservation.

@@ -85,7 +85,8 @@ func testHands(t *testing.T, dir string) *handRig {
 		clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 	r.hands = &hands{
-		table: r.trafficControl.flows.hand, file: handFile{dir: dir}, rsvp: r.rsvp, flows: r.trafficControl.flows, links: r.trafficControl.links,
+		mayMark: func(code uint8) error { return r.config().CheckMark(code) },
+		table:   r.trafficControl.flows.hand, file: handFile{dir: dir}, rsvp: r.rsvp, flows: r.trafficControl.flows, links: r.trafficControl.links,
 		watch: func() watchlist { return r.watched }, now: func() time.Time { return r.clock }, log: zap.NewNop(),
 		moved: func(ctx context.Context, key packet.FlowKey) {
 			switch r.trafficControl.flows.repolicy(key) {

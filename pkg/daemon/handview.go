@@ -21,7 +21,8 @@ func (d *Daemon) byHand(c *config.Config) {
 	d.signal = ofSender{table: d.flows.hand, rsvp: d.rsvp}
 	routes := route.NewTable()
 	d.hands = &hands{
-		table: d.flows.hand, file: handFile{dir: c.StateDir}, rsvp: d.rsvp, flows: d.flows, links: d.links.Load,
+		mayMark: func(code uint8) error { return d.cfg.Load().CheckMark(code) },
+		table:   d.flows.hand, file: handFile{dir: c.StateDir}, rsvp: d.rsvp, flows: d.flows, links: d.links.Load,
 		watch: func() watchlist {
 			if t := d.table.Load(); t != nil {
 				return t

@@ -18,7 +18,7 @@ import (
 func (t *trafficControl) code(ask *softstate.Reserve, s intserv.Service, p *config.Policy) uint8 {
 	ours := t.ownCode(s, p)
 	if l := t.heeds(int(ask.Out), p); l != nil && ask.Aggregate == nil {
-		return networkDriven(ours, ask.DSCPs, l.cfg.SLS)
+		return networkDriven(ours, ask.DSCPs, l.cfg.SLS, t.config().CheckMark)
 	}
 	return ours
 }

@@ -364,6 +364,8 @@ func (d *Daemon) problems() []string {
 		}
 	}
 	out = append(out, d.sharedProblems()...)
+	out = append(out, d.cfg.Load().Problems()...)
+	out = append(out, d.hands.wrongMarks()...)
 	if err := d.hands.problem; err != nil {
 		out = append(out, err.Error())
 	}
