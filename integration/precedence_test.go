@@ -43,7 +43,7 @@ func (l *lab) precedence(t *testing.T) {
 	t.Helper()
 	one := l.edge(0, routineVoice, precedenceRules)
 	one.capacity = "375kbit" // 300 of it are reservable
-	two := l.edge(1, routineVoice+"  - name: precedence\n    match: {protocol: udp, to_port: 5030}\n"+
+	two := l.edge(1, routineVoice+"  - name: precedence\n    match: {protocol: udp, to_port: 5030-5400}\n"+
 		"    reserve: {role: receiver, tspec: {rate: 160kbit, burst: 8kB, max_packet: 400B}}\n    mark: voice-admit\n", "")
 	slow := func(c config) string { return strings.Replace(c.String(), "refresh: 1s", "refresh: 4s", 1) }
 	l.startAll(t, slow(one), slow(two))
@@ -356,7 +356,7 @@ func TestRFC5865Section2_2_StressOnTheWire(t *testing.T) {
 					owner, priority = "eve", 9
 				}
 				row, err := near.Reserve(t.Context(), console.ReservationRequest{
-					Protocol: console.Text("udp"), Src: addrA.String(), Sport: uint16(10000 + w*each + i), Dst: addrB.String(), Dport: portPrecedence,
+					Protocol: console.Text("udp"), Src: addrA.String(), Sport: uint16(10000 + w*each + i), Dst: addrB.String(), Dport: uint16(portPrecedence + 1 + w*each + i),
 					Rate: console.Text("160kbit"), Burst: console.Text("8kB"), MaxPacket: console.Text("400B"),
 					Owner: owner, Priority: &console.Priority{Setup: priority, Hold: priority},
 				})

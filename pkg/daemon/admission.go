@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -37,12 +40,15 @@ func admissionPolicy(c *config.Config) admission.Policy {
 func (t *trafficControl) asker(r *reservation) *admission.Asker {
 	l, ask := t.links(), &r.ask
 	out := &admission.Asker{Dst: ask.Session.Dst, Protocol: ask.Session.Protocol, In: l.name(int(ask.In)), Out: r.iface}
+	var owners []string
 	for _, f := range ask.Filters {
 		out.Senders = append(out.Senders, f.Src)
-		if h, ok := t.byHand(flowKey(ask.Session, f)); ok && out.Owner == "" {
-			out.Owner = h.Owner
+		if h, ok := t.byHand(flowKey(ask.Session, f)); ok && h.Owner != "" && !slices.Contains(owners, h.Owner) {
+			owners = append(owners, h.Owner)
 		}
 	}
+	// Of several owners who share it none has all the say: no user is named so.
+	out.Owner = strings.Join(owners, " and ")
 	for i := range ask.Identities {
 		id := &ask.Identities[i]
 		out.Identities = append(out.Identities, admission.Identity{App: id.App(), Names: id.Names, Signed: l.secured(int(id.From))})

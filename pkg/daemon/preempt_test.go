@@ -283,6 +283,22 @@ admission:
 	}
 }
 
+// Who shares a reservation with others does not borrow their rights.
+func TestSharedByDifferentOwners(t *testing.T) {
+	r := callsWith(t, "admission: {users: [{name: chief}, {name: ann}], rules: [{name: chief, match: {user: chief}}, {name: all, match: {user: ann}, priority: 0}]}\n")
+	ask := call(1, 1e5, 9, 9)
+	_, second := sessionOf(callKey(2))
+	ask.Style, ask.Filters = wire.WF, append(ask.Filters, second)
+	for i, owner := range []string{"chief", "ann"} {
+		r.flows.hand.put(byhand.Reservation{ID: uint64(i + 1), Flow: callKey(i + 1), Owner: owner, TSpec: spec(1e5).TSpec})
+	}
+	if refusal := r.Reserve(ask); refusal == nil || refusal.Code != wire.ErrPolicy || !strings.Contains(refusal.Text, "owner chief and ann") {
+		t.Errorf("%v", refusal)
+	}
+	ask.Filters = ask.Filters[:1]
+	r.must(t, ask)
+}
+
 // What policy has against a request is told in the words of RFC 3182.
 func TestDenials(t *testing.T) {
 	r := callsWith(t, `
