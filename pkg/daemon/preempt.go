@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"go.uber.org/zap"
@@ -29,7 +31,7 @@ func (t *trafficControl) holderOf(id admission.ID) *reservation {
 // and none of its flows is one of the other's. t.mu is held.
 func (t *trafficControl) mayOust(now *reservation, id admission.ID) bool {
 	r := t.holderOf(id)
-	if r == nil || r.id == now.id {
+	if r == nil || r.id == now.id || r.ridesIn(now) || now.ridesIn(r) {
 		return false
 	}
 	for _, key := range now.keys {
@@ -40,18 +42,43 @@ func (t *trafficControl) mayOust(now *reservation, id admission.ID) bool {
 	return true
 }
 
+// holders are the reservations that go with entries of the ledger: with an aggregate
+// that begins here all that rides in it, which nothing carries any more (RFC 3175
+// section 2.10).
 func (t *trafficControl) holders(entries []admission.Entry) (list []*reservation) {
 	for i := range entries {
-		if r := t.holderOf(entries[i].ID); r != nil {
+		r := t.holderOf(entries[i].ID)
+		if r == nil {
+			continue
+		}
+		list = append(list, r)
+		if beginsHere(&r.ask) {
+			list = append(list, t.ridersOf(r)...)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *reservation) int { return cmp.Compare(a.id, b.id) })
+	return slices.CompactFunc(list, func(a, b *reservation) bool { return a == b }) // a rider may be one of them by its user's account
+}
+
+// ridersOf are the reservations in an aggregate.
+func (t *trafficControl) ridersOf(aggregate *reservation) (list []*reservation) {
+	for _, r := range t.held {
+		if r.ridesIn(aggregate) {
 			list = append(list, r)
 		}
 	}
 	return list
 }
 
+// ridesIn tells whether an aggregate carries a reservation.
+func (r *reservation) ridesIn(aggregate *reservation) bool {
+	return r.ask.Aggregate != nil && r.iface == aggregate.iface && beginsHere(&aggregate.ask) &&
+		r.ask.Aggregate.Key() == aggregate.ask.Session.Key()
+}
+
 // replace programs a reservation in the place of those that it preempts (RFC
-// 3181), which have made room in the ledger: their marks and classes go from the
-// kernel before its own come. If the kernel refuses, all of that comes back, and
+// 3181), which have made room in the ledger: their marks and classes, and those of
+// all that rides in them, go from the kernel before its own come. If the kernel refuses, all of that comes back, and
 // nobody is told anything. t.mu is held.
 func (t *trafficControl) replace(ctx context.Context, now *reservation, preempted []admission.Entry) error {
 	victims := t.holders(preempted)
