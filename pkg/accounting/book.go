@@ -27,6 +27,7 @@ type Book struct {
 	rows     map[Row]*row
 	kept     []Record // ended, the oldest first
 	serial   uint64   // of the last
+	told     uint64   // up to this one the log and the file have them
 	users    users
 	totals   Totals
 	changed  uint64 // grows with every change of a row

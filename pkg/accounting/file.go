@@ -25,6 +25,7 @@ const MaxFile = 1 << 30
 type file struct {
 	Version int           `json:"version"`
 	Serial  uint64        `json:"last_serial"`
+	Told    *uint64       `json:"told"` // none: all
 	Totals  Totals        `json:"totals"`
 	Running []fileRunning `json:"running"`
 	Ended   []fileRecord  `json:"ended"`
@@ -117,6 +118,7 @@ func encode(r *Record) fileRecord {
 // Snapshot is a book as it was at one moment, to be written down.
 type Snapshot struct {
 	serial  uint64
+	told    uint64
 	totals  Totals
 	running []snapshotRunning
 	ended   []Record
@@ -138,7 +140,7 @@ type snapshotRow struct {
 
 // Snapshot takes one.
 func (b *Book) Snapshot(now time.Time) *Snapshot {
-	s := &Snapshot{serial: b.serial, totals: b.Totals(), ended: b.Ended(), users: b.Users(now), running: make([]snapshotRunning, 0, len(b.running))}
+	s := &Snapshot{serial: b.serial, told: b.told, totals: b.Totals(), ended: b.Ended(), users: b.Users(now), running: make([]snapshotRunning, 0, len(b.running))}
 	for _, a := range b.running {
 		e := snapshotRunning{Record: b.record(now, a), key: a.key, seen: a.seen}
 		for _, r := range a.rows {
@@ -150,12 +152,15 @@ func (b *Book) Snapshot(now time.Time) *Snapshot {
 	return s
 }
 
+// Last is the serial number of the newest ended record in it.
+func (s *Snapshot) Last() uint64 { return s.serial }
+
 // Empty says whether there is nothing to keep.
 func (s *Snapshot) Empty() bool { return s.serial == 0 && len(s.running) == 0 && len(s.users) == 0 }
 
 // Encode writes it as a file's contents.
 func (s *Snapshot) Encode() ([]byte, error) {
-	f := file{Version: version, Serial: s.serial, Totals: s.totals, Running: []fileRunning{}, Ended: []fileRecord{}, Users: []fileUser{}}
+	f := file{Version: version, Serial: s.serial, Told: &s.told, Totals: s.totals, Running: []fileRunning{}, Ended: []fileRecord{}, Users: []fileUser{}}
 	for i := range s.ended {
 		f.Ended = append(f.Ended, encode(&s.ended[i]))
 	}
@@ -198,7 +203,13 @@ func Decode(data []byte, l Limits) (*Book, error) {
 		return nil, errors.New("more than one object in the file")
 	}
 	b := New(l)
-	b.serial, b.totals, b.users.folded = f.Serial, f.Totals, f.Totals.Folded
+	b.serial, b.told, b.totals, b.users.folded = f.Serial, f.Serial, f.Totals, f.Totals.Folded
+	if f.Told != nil {
+		if *f.Told > f.Serial {
+			return nil, fmt.Errorf("told is %d, above last_serial (%d)", *f.Told, f.Serial)
+		}
+		b.told = *f.Told
+	}
 	for i := range f.Users {
 		if err := b.users.restore(&f.Users[i]); err != nil {
 			return nil, fmt.Errorf("user %d: %w", i+1, err)

@@ -21,6 +21,15 @@ func (b *Book) Running(now time.Time) []Record {
 	return list
 }
 
+// Told notes that the log and the file have the ended records up to a serial number.
+func (b *Book) Told(through uint64) { b.told = max(b.told, min(through, b.serial)) }
+
+// Untold lists the ended records that they do not have, as far as is known.
+func (b *Book) Untold() []Record {
+	n, _ := slices.BinarySearchFunc(b.kept, b.told+1, func(r Record, serial uint64) int { return cmp.Compare(r.Serial, serial) })
+	return slices.Clone(b.kept[n:])
+}
+
 // Strike strikes out the ended records up to a serial number, which whoever asks
 // has, and says how many. Doing it again does nothing.
 func (b *Book) Strike(through uint64) int {

@@ -142,22 +142,34 @@ func (c *Control) AdmitOver(r Request, takes func(ID) bool) Decision {
 }
 
 func (c *Control) admit(r Request, old Entry, had bool, takes func(ID) bool) Decision {
+	r, link, less, no := c.entitled(r, old, had)
+	if no != nil {
+		return *no
+	}
+	return c.commit(r, link, old, less, takes)
+}
+
+// entitled refuses what has nothing to do with how much is free; else it says as
+// whose the request counts, and with which priority. less: it is no more than old,
+// which is there if had.
+func (c *Control) entitled(r Request, old Entry, had bool) (_ Request, link Link, less bool, no *Decision) {
+	not := func(d Decision) (Request, Link, bool, *Decision) { return r, link, less, &d }
 	link, ok := c.link(r.Link)
 	if !ok {
-		return refuse(CodeTCSystem, ValueNoLink, "link %q is not configured", r.Link)
+		return not(refuse(CodeTCSystem, ValueNoLink, "link %q is not configured", r.Link))
 	}
 	if err := r.FlowSpec.Validate(); err != nil {
 		if errors.Is(err, intserv.ErrService) {
-			return refuse(CodeTrafficControl, ValueUnsupported, "%v", err)
+			return not(refuse(CodeTrafficControl, ValueUnsupported, "%v", err))
 		}
-		return refuse(CodeTrafficControl, ValueBadFlowSpec, "bad flowspec: %v", err)
+		return not(refuse(CodeTrafficControl, ValueBadFlowSpec, "bad flowspec: %v", err))
 	}
-	less := had && old.Link == r.Link && old.Request.FlowSpec.Covers(r.FlowSpec)
+	less = had && old.Link == r.Link && old.Request.FlowSpec.Covers(r.FlowSpec)
 	if d, refused := checkFlow(r, link); refused && !less {
-		return d
+		return not(d)
 	}
 	if !had && c.ledger.Len() >= c.limit {
-		return refuse(CodeTCSystem, ValueFull, "all %d reservations are in use", c.limit)
+		return not(refuse(CodeTCSystem, ValueFull, "all %d reservations are in use", c.limit))
 	}
 	if r.Asker != nil {
 		v := c.rules().judge(r.Asker, link.installed(r), r.Priority)
@@ -167,11 +179,11 @@ func (c *Control) admit(r Request, old Entry, had bool, takes func(ID) bool) Dec
 		case less && v.user == old.Request.User && r.Priority.Setup <= old.Request.Priority.Setup && r.Priority.Hold <= old.Request.Priority.Hold:
 			r.User = v.user // rules that are stricter by now do not end what is in place
 		default:
-			return *v.no
+			return not(*v.no)
 		}
 		r.Asker = nil
 	}
-	return c.commit(r, link, old, less, takes)
+	return r, link, less, nil
 }
 
 // checkFlow refuses what no amount of free bandwidth would help.

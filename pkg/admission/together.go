@@ -22,11 +22,19 @@ func (c *Control) Together() (end func()) {
 
 // Prepare has the ledger get what a request will need from where others keep it,
 // which may take a while. It decides nothing; [Control.Admit] does, and then has
-// not to wait. It is for between Together and its end.
+// not to wait. What it will refuse anyway nobody is asked for. It is for between
+// Together and its end.
 func (c *Control) Prepare(r Request) {
 	s, ok := c.ledger.(sharer)
-	link, known := c.link(r.Link)
-	if !ok || !known || r.FlowSpec.Validate() != nil {
+	if !ok {
+		return
+	}
+	old, had, err := c.ledger.Entry(r.ID)
+	if err != nil {
+		return // so will Admit find
+	}
+	r, link, _, no := c.entitled(r, old, had)
+	if no != nil {
 		return
 	}
 	e, claims := c.rules().entry(link, r)

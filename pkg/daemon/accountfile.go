@@ -24,11 +24,12 @@ type accountLines struct {
 	mu   sync.Mutex
 	path string // "": none
 	f    *os.File
+	torn bool // its last line has no end
 }
 
 func openAccountLines(path string) (*accountLines, error) {
 	f, err := openAccountFile(path)
-	return &accountLines{path: path, f: f}, err
+	return &accountLines{path: path, f: f, torn: torn(f)}, err
 }
 
 // openAccountFile opens it for appending; nil for no path.
@@ -36,11 +37,26 @@ func openAccountFile(path string) (*os.File, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, accountLinesMod)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, accountLinesMod)
 	if err != nil {
 		return nil, fmt.Errorf("accounting: file: %w", err)
 	}
 	return f, nil
+}
+
+// torn says whether a file ends within a line: a process that wrote it died, or the
+// disk was full. What is no file, such as a pipe, is not looked at.
+func torn(f *os.File) bool {
+	if f == nil {
+		return false
+	}
+	i, err := f.Stat()
+	if err != nil || !i.Mode().IsRegular() || i.Size() == 0 {
+		return false
+	}
+	last := []byte{0}
+	_, err = f.ReadAt(last, i.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 // swap goes on with another file.
@@ -48,7 +64,7 @@ func (l *accountLines) swap(path string, f *os.File) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.f
-	l.path, l.f = path, f
+	l.path, l.f, l.torn = path, f, torn(f)
 	if old != nil {
 		return old.Close()
 	}
@@ -68,21 +84,29 @@ func (l *accountLines) reopen() error {
 	return l.swap(path, f)
 }
 
-// add appends a record. A line is written whole, by one call of the kernel.
-func (l *accountLines) add(row console.AccountingRow) error {
+// add appends a record, and says whether there is a file to have it. A line is
+// written whole, by one call of the kernel; one of which only a part could be
+// written is ended before the next.
+func (l *accountLines) add(row console.AccountingRow) (there bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.f == nil {
-		return nil
+		return false, nil
 	}
 	line, err := json.Marshal(row)
 	if err == nil {
-		_, err = l.f.Write(append(line, '\n'))
+		if line = append(line, '\n'); l.torn {
+			line = append([]byte{'\n'}, line...)
+		}
+		var n int
+		if n, err = l.f.Write(line); n > 0 {
+			l.torn = line[n-1] != '\n'
+		}
 	}
 	if err != nil {
 		l.lost.add()
 	}
-	return err
+	return true, err
 }
 
 func (l *accountLines) close() error {

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"sort"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,10 +42,13 @@ type accountKeeper struct {
 	lines  *accountLines
 	state  *accountState
 	log    *zap.Logger
+	whole  *zap.Logger // log with nothing left out
 
-	saved  time.Time // when state_dir was written last
-	pause  time.Duration
-	errors counter // of saving
+	writing sync.Mutex // held over saving and writing; taken before accounts.mu
+	saved   time.Time  // when state_dir was written last
+	through uint64     // it has, or could not get, the records up to this serial
+	pause   time.Duration
+	errors  counter // of saving
 }
 
 // run does it until ctx ends, and once more then.
@@ -55,13 +61,12 @@ func (k *accountKeeper) run(ctx context.Context) {
 			k.finish()
 			return
 		case <-k.wake:
-			k.write()
+			k.store(false)
 		case <-timer.C:
 			began := time.Now()
 			k.look()
 			timer.Reset(max(accountEvery, accountShare*time.Since(began)))
-			k.write()
-			k.save(false)
+			k.store(false)
 		}
 	}
 }
@@ -69,8 +74,31 @@ func (k *accountKeeper) run(ctx context.Context) {
 // finish leaves nothing unwritten.
 func (k *accountKeeper) finish() {
 	k.look()
-	k.write()
-	k.save(true)
+	k.store(true)
+}
+
+// store saves the book and then tells of what has ended: what anybody has seen of
+// a record does not depend on whether this process dies, nor does its serial. A
+// record whose telling is not in the saved book yet is told again by the next
+// process, as it was.
+func (k *accountKeeper) store(last bool) {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	k.save(last)
+	if k.write() && last {
+		k.save(true)
+	}
+}
+
+// settle has the book saved if a record has ended since: it is about to be shown.
+func (k *accountKeeper) settle() {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	ended := uint64(0)
+	k.read(func(b *accounting.Book, _ time.Time) { ended = b.Last() })
+	if ended > k.through {
+		k.save(true)
+	}
 }
 
 // look reads what the kernel has counted.
@@ -88,30 +116,39 @@ func (k *accountKeeper) look() {
 	k.read(func(b *accounting.Book, now time.Time) { b.Count(now, l) })
 }
 
-// write tells the log and the file of ended records.
-func (k *accountKeeper) write() {
+// write tells the log and the file of ended records that are saved, and whether
+// there were any. Where a file has them all the log need not. k.writing is held.
+func (k *accountKeeper) write() bool {
 	k.mu.Lock()
-	list := k.untold
-	k.untold = nil
+	n := sort.Search(len(k.untold), func(i int) bool { return k.untold[i].Serial > k.through })
+	list := k.untold[:n:n]
+	k.untold = k.untold[n:]
 	k.mu.Unlock()
-	if len(list) == 0 {
-		return
+	if n == 0 {
+		return false
 	}
 	now := k.now()
 	for i := range list {
 		row := accountRow(now, &list[i])
-		k.log.Info("accounting", zap.Any("record", row))
-		if err := k.lines.add(row); err != nil {
+		there, err := k.lines.add(row)
+		if err != nil {
 			k.log.Warn("accounting: a record is not in the file; the API has it", zap.Uint64("serial", row.Serial), zap.Error(err))
 		}
+		log := k.whole
+		if there && err == nil {
+			log = k.log
+		}
+		log.Info("accounting", zap.Any("record", row))
 	}
+	k.do(func(b *accounting.Book, _ time.Time) { b.Told(list[n-1].Serial) })
+	return true
 }
 
-// save writes the book down if there is something new in it.
-func (k *accountKeeper) save(last bool) {
+// save writes the book down if there is something new in it. k.writing is held.
+func (k *accountKeeper) save(now bool) {
 	since := time.Since(k.saved)
 	switch {
-	case last:
+	case now:
 	case since < k.pause, !k.dirty.Load() && since < accountSave:
 		return
 	}
@@ -122,12 +159,26 @@ func (k *accountKeeper) save(last bool) {
 	if err := k.state.save(s); err != nil {
 		k.dirty.Store(true)
 		k.errors.add()
-		if k.errors.get() == 1 || last {
+		if k.errors.get() == 1 || k.stopping.Load() {
 			k.log.Warn("accounting: what is not read yet would not survive a restart", zap.Error(err))
 		}
 	}
-	k.saved = time.Now()
+	k.saved, k.through = time.Now(), s.Last()
 	k.pause = max(accountEvery, accountShare*k.saved.Sub(began))
+}
+
+// restore begins with the book of an earlier process. What had ended and was perhaps
+// not told of, since that process died, is told now.
+func (k *accountKeeper) restore(l accounting.Limits) error {
+	book, err := k.state.load(l)
+	k.book, k.through = book, book.Last()
+	k.read(func(b *accounting.Book, _ time.Time) {
+		list := b.Untold()
+		for i := range list {
+			k.tell(&list[i])
+		}
+	})
+	return err
 }
 
 // resume takes over what an earlier process has kept. Of rows that are not in the
@@ -157,13 +208,15 @@ func (k *accountKeeper) forfeit() {
 
 // keepAccounts joins the accounts to the other rooms.
 func (d *Daemon) keepAccounts(c *config.Config) error {
-	k := &accountKeeper{accounts: d.tc.account, kernel: d.shape, log: d.log, state: &accountState{file: &d.hands.file, claim: d.hands.claim}}
-	book, err := k.state.load(accounting.Limits{Kept: c.Accounting.Keep})
+	k := &accountKeeper{
+		accounts: d.tc.account, kernel: d.shape, log: d.log, whole: cmp.Or(d.opts.whole, d.log),
+		state: &accountState{file: &d.hands.file, claim: d.hands.claim},
+	}
+	err := k.restore(accounting.Limits{Kept: c.Accounting.Keep})
 	if err != nil {
 		d.hands.problem = errors.Join(d.hands.problem, err)
 		d.log.Warn("the daemon starts without them", zap.Error(err))
 	}
-	k.book = book
 	if k.lines, err = openAccountLines(c.Accounting.File); err != nil {
 		return err
 	}

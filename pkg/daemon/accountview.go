@@ -17,6 +17,7 @@ func (d *Daemon) Accounting() []console.AccountingRow {
 	var list []accounting.Record
 	var at time.Time
 	d.accounts.read(func(b *accounting.Book, now time.Time) { list, at = append(b.Ended(), b.Running(now)...), now })
+	d.accounts.settle() // what is shown will not be shown otherwise by the next process
 	rows := make([]console.AccountingRow, 0, len(list))
 	for i := range list {
 		rows = append(rows, accountRow(at, &list[i]))

@@ -43,6 +43,8 @@ type Options struct {
 	Socket     string // path of the control socket; empty: the configuration's
 	Version    string
 	Log        *zap.Logger // nil: made from the configuration
+
+	whole *zap.Logger // the log without its thinning; nil: Log
 }
 
 // Daemon is a running box.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -12,8 +13,7 @@ import (
 )
 
 // newLogger writes to stderr: readable on a terminal, JSON otherwise, unless the
-// configuration chooses. Equal messages are thinned to the first 20 of a second
-// and then every hundredth, so that no peer can flood the log.
+// configuration chooses.
 func newLogger(c config.Log) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil {
@@ -26,7 +26,7 @@ func newLogger(c config.Log) (*zap.Logger, error) {
 	}
 	z := zap.NewProductionConfig()
 	z.Level = zap.NewAtomicLevelAt(level)
-	z.Sampling = &zap.SamplingConfig{Initial: 20, Thereafter: 100}
+	z.Sampling = nil
 	z.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
 	z.DisableCaller, z.DisableStacktrace = true, true
 	if text {
@@ -34,4 +34,11 @@ func newLogger(c config.Log) (*zap.Logger, error) {
 		z.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
 	}
 	return z.Build()
+}
+
+// thinned leaves out equal messages but for the first 20 of a second and then every
+// hundredth, so that no peer can flood the log. Records of reservations are not
+// written by it, each of which is another.
+func thinned(log *zap.Logger) *zap.Logger {
+	return log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewSamplerWithOptions(c, time.Second, 20, 100) }))
 }

@@ -140,7 +140,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	// what is given back here stays ours until it is clear that it need not be put
 	// back.
 	defer t.admit.Together()()
-	t.admit.Prepare(now.wanted())
+	t.admit.Prepare(t.wanted(now))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now.levels = t.levelsOf(now) // a reload may have changed the mark while others were asked
@@ -196,20 +196,21 @@ func (r *reservation) request(f intserv.FlowSpec) admission.Request {
 	}
 }
 
-// wanted is the request of a reservation that is asked for.
-func (r *reservation) wanted() admission.Request {
+// wanted is the request of a reservation that is asked for, by whom and with which
+// priority.
+func (t *trafficControl) wanted(r *reservation) admission.Request {
 	req := r.request(r.ask.FlowSpec)
 	req.Senders = r.ask.SenderTSpec
+	req.Asker, req.Priority = t.asker(r), admission.Priority{Setup: r.ask.Priority.Preempting, Hold: r.ask.Priority.Defending}
 	return req
 }
 
 // admitOnce asks admission control. Reservations that were just taken back make
 // room for others at once, if it is needed, and before any that is in place.
 func (t *trafficControl) admitOnce(now *reservation, predecessors []*reservation) admission.Decision {
-	req := now.wanted()
+	req := t.wanted(now)
 	covers := t.covers(now.iface, now.keys)
 	req.Replaces = append(t.claimed(now.iface, now.keys), covers...)
-	req.Asker, req.Priority = t.asker(now), admission.Priority{Setup: now.ask.Priority.Preempting, Hold: now.ask.Priority.Defending}
 	for _, b := range predecessors {
 		req.Replaces = append(req.Replaces, admissionID(b.id))
 	}

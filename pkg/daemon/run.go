@@ -53,9 +53,10 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	log := opts.Log
 	if log == nil {
-		if log, err = newLogger(c.Log); err != nil {
+		if opts.whole, err = newLogger(c.Log); err != nil {
 			return err
 		}
+		log = thinned(opts.whole)
 		defer func() { _ = log.Sync() }() // a terminal cannot be synced
 	}
 	if err := privileges(); err != nil {
