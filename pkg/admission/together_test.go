@@ -70,6 +70,11 @@ func TestPrepare(t *testing.T) {
 	c.Prepare(bad)
 	bad.Link, bad.FlowSpec = "nowhere", cl(1)
 	c.Prepare(bad)
+	c.SetPolicy(Policy{Rules: []Rule{{Name: "none", Refuse: true}}})
+	bad = request("c", cl(5e5)) // whom policy refuses nobody is asked for
+	bad.Asker = &Asker{}
+	c.Prepare(bad)
+	c.SetPolicy(Policy{})
 	if len(s.prepared) != 1 || s.Len() != 0 {
 		t.Fatalf("prepared %+v, %d entries", s.prepared, s.Len())
 	}

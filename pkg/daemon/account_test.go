@@ -5,15 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sys/unix"
 
 	"github.com/qosproxy/qosproxy/pkg/accounting"
 	"github.com/qosproxy/qosproxy/pkg/byhand"
@@ -50,7 +53,7 @@ func (r rig) keeper(t *testing.T, dir string) (*accountKeeper, *observer.Observe
 	core, logs := observer.New(zap.InfoLevel)
 	file := &handFile{dir: dir}
 	t.Cleanup(func() { _ = file.close() })
-	k := &accountKeeper{accounts: r.account, kernel: r.fake, lines: &accountLines{}, log: zap.New(core), state: &accountState{file: file, claim: file.claim}}
+	k := &accountKeeper{accounts: r.account, kernel: r.fake, lines: &accountLines{}, log: zap.New(core), whole: zap.New(core), state: &accountState{file: file, claim: file.claim}}
 	return k, logs
 }
 
@@ -277,7 +280,7 @@ func TestAccountLines(t *testing.T) {
 		r.fake.counted[imagingKey] = passed(packets, 0, 0)
 		r.flows.remove(imagingKey)
 		r.Release(1)
-		k.write()
+		k.store(true)
 	}
 	one(1)
 	if got := lines(t, path); len(got) != 1 || got[0].ConformPackets != 1 || got[0].Serial != 1 || got[0].Src != "10.1.0.2" || got[0].Reason != whyReleased || got[0].State != console.AccountEnded {
@@ -323,7 +326,7 @@ func TestAccountsSurviveARestart(t *testing.T) {
 	r := accountRig(t)
 	dir := filepath.Join(t.TempDir(), "state")
 	k, _ := r.keeper(t, dir)
-	k.save(true)
+	k.store(true)
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("state_dir was made for nothing: %v", err)
 	}
@@ -341,7 +344,7 @@ func TestAccountsSurviveARestart(t *testing.T) {
 	r.Release(3)
 	k.look()
 	k.saved = time.Time{}
-	k.save(false)
+	k.store(false)
 	r.fake.counted[imagingKey] = passed(8, 0, 0) // after the last look, and while nobody was there
 	if err := k.state.file.close(); err != nil {
 		t.Fatal(err)
@@ -432,5 +435,210 @@ func TestAccountRowOfAnSPI(t *testing.T) {
 	})
 	if row.SPI != 0x1234 || row.Format != "gpi" || row.Branches[0].Sport != 0 {
 		t.Errorf("%+v", row)
+	}
+}
+
+// flowOf is a request of its own for each n.
+func flowOf(n int) softstate.Reserve {
+	r := request(uint64(n), 100)
+	r.Session.DstPort, r.Session.Protocol = uint16(20000+n), packet.ProtoUDP
+	return r
+}
+
+// died closes what a process that dies closes, and is the next one's keeper.
+func (k *accountKeeper) died(t *testing.T, dir string) (*accountKeeper, *observer.ObservedLogs) {
+	t.Helper()
+	if err := k.state.file.close(); err != nil {
+		t.Fatal(err)
+	}
+	next, logs := accountRig(t).keeper(t, dir)
+	if err := next.restore(accounting.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	next.resume(nil)
+	return next, logs
+}
+
+// serials are those that the log has lines of.
+func serials(logs *observer.ObservedLogs) (list []uint64) {
+	for _, e := range logs.FilterMessage("accounting").All() {
+		list = append(list, e.ContextMap()["record"].(console.AccountingRow).Serial)
+	}
+	return list
+}
+
+// Whenever the process dies, the end of a reservation is told with one serial, and
+// no other has it: nothing is told before it is saved, and what is saved and not
+// known to be told is told again as it was.
+func TestAccountIsSavedBeforeItIsTold(t *testing.T) {
+	r := accountRig(t)
+	dir := t.TempDir()
+	k, logs := r.keeper(t, dir)
+	for n := range 2 {
+		if refusal := r.Reserve(flowOf(n + 1)); refusal != nil {
+			t.Fatal(refusal)
+		}
+	}
+	k.store(true)
+	k.pause = time.Hour // it is not time to save again
+	r.Release(1)
+	k.store(false)
+	if got := serials(logs); len(got) != 0 {
+		t.Fatalf("told before it is saved: %v", got)
+	}
+	// It dies here: the next one finds both running.
+	k, logs = k.died(t, dir)
+	k.forfeit()
+	k.save(true)
+	// And this one dies before it writes the lines.
+	k, logs2 := k.died(t, dir)
+	k.store(true)
+	if got, want := append(serials(logs), serials(logs2)...), []uint64{1, 2}; !slices.Equal(got, want) {
+		t.Errorf("lines of %v, want %v", got, want)
+	}
+	// All is told: nothing is told again, nor has anything new an old serial.
+	k, logs = k.died(t, dir)
+	k.store(true)
+	if got := serials(logs); len(got) != 0 || k.book.Last() != 2 {
+		t.Errorf("told again: %v; the last serial is %d", got, k.book.Last())
+	}
+}
+
+// What the API has shown as ended is so for the next process too.
+func TestAccountIsSavedBeforeItIsShown(t *testing.T) {
+	r := accountRig(t)
+	dir := t.TempDir()
+	k, _ := r.keeper(t, dir)
+	d := &Daemon{accounts: k}
+	if refusal := r.Reserve(flowOf(1)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	k.store(true)
+	k.pause = time.Hour
+	r.Release(1)
+	if rows := d.Accounting(); len(rows) != 1 || rows[0].Serial != 1 {
+		t.Fatalf("%+v", rows)
+	}
+	saved := k.saved
+	if d.Accounting(); k.saved != saved {
+		t.Error("saved for a reader though nothing has ended since")
+	}
+	next, logs := k.died(t, dir)
+	if ended := next.book.Ended(); len(ended) != 1 || ended[0].Serial != 1 || ended[0].Why != whyReleased {
+		t.Errorf("%+v", ended)
+	}
+	next.store(true)
+	if got := serials(logs); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("lines of %v", got)
+	}
+}
+
+// A book that cannot be saved does not keep the lines from being written.
+func TestAccountLinesWithoutAStateDir(t *testing.T) {
+	r := accountRig(t)
+	k, logs := r.keeper(t, t.TempDir())
+	k.state.refused = errors.New("another's")
+	if refusal := r.Reserve(flowOf(1)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	r.Release(1)
+	k.store(false)
+	if got := serials(logs); !slices.Equal(got, []uint64{1}) || k.errors.get() == 0 {
+		t.Errorf("lines of %v, %d errors", got, k.errors.get())
+	}
+}
+
+// However many reservations end at once, each has its line, in the log or, where
+// there is one, in the file.
+func TestAccountLinesAreNotThinned(t *testing.T) {
+	const calls = 90
+	for _, file := range []string{"", filepath.Join(t.TempDir(), "records.json")} {
+		r := accountRig(t)
+		k, _ := r.keeper(t, t.TempDir())
+		core, logs := observer.New(zap.InfoLevel)
+		k.whole = zap.New(core)
+		k.log = thinned(k.whole)
+		var err error
+		if k.lines, err = openAccountLines(file); err != nil {
+			t.Fatal(err)
+		}
+		for n := range calls {
+			if refusal := r.Reserve(flowOf(n + 1)); refusal != nil {
+				t.Fatal(refusal)
+			}
+		}
+		for n := range calls {
+			r.Release(uint64(n + 1))
+		}
+		k.store(true)
+		got := len(serials(logs))
+		if file == "" && got != calls {
+			t.Errorf("%d lines in the log of %d", got, calls)
+		}
+		if file != "" && (len(lines(t, file)) != calls || got >= calls) {
+			t.Errorf("%d lines in the file of %d, and %d in the log", len(lines(t, file)), calls, got)
+		}
+	}
+}
+
+// A line of which only a part could be written, now or by a process before, does
+// not spoil the next.
+func TestAccountLinesAfterATornOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.json")
+	if err := os.WriteFile(path, []byte("{\"serial\":1}\n{\"ser"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		l, err := openAccountLines(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.add(console.AccountingRow{Serial: uint64(2 + n)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := strings.Split(string(mustRead(t, path)), "\n"); len(got) != 5 || got[1] != `{"ser` || !json.Valid([]byte(got[2])) || !json.Valid([]byte(got[3])) {
+		t.Errorf("%q", got)
+	}
+
+	// A pipe with room for a page takes a part.
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	out, in := os.NewFile(uintptr(fds[0]), "out"), os.NewFile(uintptr(fds[1]), "in")
+	defer func() { _ = out.Close() }()
+	size, err := unix.FcntlInt(uintptr(fds[1]), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	if _, err := in.Write(make([]byte, size-page)); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	l := &accountLines{f: in}
+	if _, err := l.add(console.AccountingRow{Reason: strings.Repeat("x", 4*page)}); err == nil || !l.torn || l.lost.get() != 1 {
+		t.Fatalf("%v, torn %t", err, l.torn)
+	}
+	if _, err := io.CopyN(io.Discard, out, int64(size)); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.SetWriteDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.add(console.AccountingRow{Serial: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(out); err != nil || rest[0] != '\n' || !json.Valid(rest[1:]) || l.torn {
+		t.Errorf("%q, %v", rest, err)
 	}
 }
