@@ -1,6 +1,7 @@
 package accounting
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"net/netip"
@@ -300,4 +301,45 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("still running: %+v", r)
 		}
 	})
+}
+
+// What the log and the file do not have is known over a restart; a file from before
+// that was kept has been told of whole.
+func TestUntold(t *testing.T) {
+	b := New(Limits{})
+	for id := range uint64(4) {
+		b.Open(start, id, fmt.Sprint(id), Info{Dst: netip.MustParseAddr("10.2.0.2")})
+		b.Close(start, id, "over")
+	}
+	serials := func(b *Book) (list []uint64) {
+		for _, r := range b.Untold() {
+			list = append(list, r.Serial)
+		}
+		return list
+	}
+	if got := serials(b); len(got) != 4 {
+		t.Errorf("%v", got)
+	}
+	b.Told(2)
+	b.Told(1)
+	b.Strike(3)
+	data, err := b.Encode(start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Decode(data, Limits{})
+	if err != nil || !slices.Equal(serials(again), []uint64{4}) {
+		t.Fatalf("%v, %v", serials(again), err)
+	}
+	before := bytes.Replace(data, []byte(`"told":2,`), nil, 1)
+	if again, err = Decode(before, Limits{}); err != nil || len(before) == len(data) || len(serials(again)) != 0 {
+		t.Errorf("%v, %v", serials(again), err)
+	}
+	if _, err = Decode(bytes.Replace(data, []byte(`"told":2`), []byte(`"told":5`), 1), Limits{}); err == nil || !strings.Contains(err.Error(), "told is 5, above last_serial (4)") {
+		t.Errorf("%v", err)
+	}
+	b.Told(9)
+	if b.Open(start, 9, "next", Info{}); len(serials(b)) != 0 || b.Close(start, 9, "over") == nil || len(serials(b)) != 1 {
+		t.Errorf("%v", serials(b))
+	}
 }

@@ -37,6 +37,7 @@ type chaos struct {
 
 	mu   sync.Mutex
 	real map[string]int64 // what boxes that live have granted, by account
+	over []string         // when that was too much
 }
 
 // chaosBox is one box; its process changes.
@@ -66,7 +67,7 @@ func (c *chaos) add(p *process, id admission.ID, now [2]int64) {
 	}
 	for a, limit := range limits {
 		if c.real[a] > limit {
-			c.t.Errorf("over-admission: boxes that live have granted %d of %d of %s", c.real[a], limit, a)
+			c.over = append(c.over, fmt.Sprintf("boxes that live have granted %d of %d of %s", c.real[a], limit, a))
 		}
 	}
 }
@@ -320,7 +321,26 @@ func TestChaosNeverOverAdmits(t *testing.T) {
 	}
 }
 
+// testChaos runs it again if a box that lived lost its lease, after which an account
+// may hold too much: this machine was so slow that nothing is shown. It has to be
+// shown in one of three.
 func testChaos(t *testing.T, members int) {
+	for left := 2; ; left-- {
+		over, lost := runChaos(t, members)
+		if len(over) > 0 && lost > 0 && left > 0 && !t.Failed() {
+			t.Logf("%d leases of boxes that lived were lost, and %d times an account held too much: once more", lost, len(over))
+			continue
+		}
+		for _, o := range over[:min(len(over), 10)] {
+			t.Errorf("over-admission, with %d leases lost: %s", lost, o)
+		}
+		return
+	}
+}
+
+// runChaos returns when an account held too much, and how many leases of boxes that
+// lived were lost.
+func runChaos(t *testing.T, members int) (over []string, lost int64) {
 	began, seed, length := time.Now(), uint64(time.Now().UnixNano()), 4*time.Second
 	switch {
 	case os.Getenv("QOSPROXY_SOAK") != "":
@@ -377,7 +397,10 @@ func testChaos(t *testing.T, members int) {
 	}
 	cancel()
 	audit.Wait()
-	c.verdict(a)
+	for i := range members {
+		c.cluster.Kill(i)
+	}
+	return c.verdict(a)
 }
 
 // lastBoxDies has one box take all there is, and die: another gets all of it when
@@ -452,21 +475,12 @@ func (c *chaos) settles(a *auditor) {
 	}
 }
 
-func (c *chaos) verdict(a *auditor) {
+func (c *chaos) verdict(a *auditor) (over []string, lost int64) {
 	n := &c.count
 	c.t.Logf("%d granted, %d refused, %d failed; %d boxes and %d members killed; %d revisions, %d leases lost", n.granted.Load(), n.refused.Load(),
 		n.failed.Load(), n.kills.Load(), n.killedMembers.Load(), a.revisions, n.lost.Load())
 	if !c.enough(a) {
 		c.t.Error("too little has happened to show anything")
 	}
-	if len(a.over) == 0 {
-		return
-	}
-	if n.lost.Load() > 0 {
-		c.t.Logf("this machine was so slow that a box that lived lost its lease, after which an account may hold too much: %d times", len(a.over))
-		return
-	}
-	for _, o := range a.over[:min(len(a.over), 10)] {
-		c.t.Error(o)
-	}
+	return append(a.over, c.over...), n.lost.Load()
 }
