@@ -438,8 +438,8 @@ func TestAccountRowOfAnSPI(t *testing.T) {
 	}
 }
 
-// flowOf is a request of its own for each n.
-func flowOf(n int) softstate.Reserve {
+// callOf is a request of its own for each n.
+func callOf(n int) softstate.Reserve {
 	r := request(uint64(n), 100)
 	r.Session.DstPort, r.Session.Protocol = uint16(20000+n), packet.ProtoUDP
 	return r
@@ -475,7 +475,7 @@ func TestAccountIsSavedBeforeItIsTold(t *testing.T) {
 	dir := t.TempDir()
 	k, logs := r.keeper(t, dir)
 	for n := range 2 {
-		if refusal := r.Reserve(flowOf(n + 1)); refusal != nil {
+		if refusal := r.Reserve(callOf(n + 1)); refusal != nil {
 			t.Fatal(refusal)
 		}
 	}
@@ -510,7 +510,7 @@ func TestAccountIsSavedBeforeItIsShown(t *testing.T) {
 	dir := t.TempDir()
 	k, _ := r.keeper(t, dir)
 	d := &Daemon{accounts: k}
-	if refusal := r.Reserve(flowOf(1)); refusal != nil {
+	if refusal := r.Reserve(callOf(1)); refusal != nil {
 		t.Fatal(refusal)
 	}
 	k.store(true)
@@ -538,7 +538,7 @@ func TestAccountLinesWithoutAStateDir(t *testing.T) {
 	r := accountRig(t)
 	k, logs := r.keeper(t, t.TempDir())
 	k.state.refused = errors.New("another's")
-	if refusal := r.Reserve(flowOf(1)); refusal != nil {
+	if refusal := r.Reserve(callOf(1)); refusal != nil {
 		t.Fatal(refusal)
 	}
 	r.Release(1)
@@ -563,7 +563,7 @@ func TestAccountLinesAreNotThinned(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range calls {
-			if refusal := r.Reserve(flowOf(n + 1)); refusal != nil {
+			if refusal := r.Reserve(callOf(n + 1)); refusal != nil {
 				t.Fatal(refusal)
 			}
 		}
