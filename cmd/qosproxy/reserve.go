@@ -81,7 +81,7 @@ func (a *app) reserveCommand() *cobra.Command {
 	f.StringVar(&o.ask.Side, "side", "", "sender, receiver or both: for whom the box speaks (default both: whoever is behind it)")
 	f.StringVar(&o.ask.Style, "style", "", "ff, se, wf or auto: how the receiver's side asks (default ff)")
 	f.StringVar(&o.ask.TCP, "tcp", "", "none, realtime or reliable (default none)")
-	f.StringVar(&o.ask.Excess, "excess", "", "best-effort or drop: what is above the reservation (default best-effort)")
+	f.StringVar(&o.ask.Excess, "excess", "", "what becomes of packets above the reservation: best-effort, drop, or the PHB that they are remarked to (default best-effort)")
 	f.StringVar(&o.prio, "priority", "", "preemption priority (RFC 3181): SETUP or SETUP:HOLD")
 	f.StringVar(&o.ask.Owner, "owner", a.getenv("USER"), "who asks")
 	f.StringVar(&o.ask.Comment, "comment", "", "what for")

@@ -147,7 +147,9 @@ func random(rng *rand.Rand) Reservation {
 	if rng.IntN(2) == 0 {
 		r.Marked, r.DSCP = true, uint8(rng.IntN(64))
 	}
-	r.Drop = rng.IntN(2) == 0
+	if r.Drop = rng.IntN(2) == 0; !r.Drop {
+		r.Excess = uint8(rng.IntN(64))
+	}
 	if rng.IntN(2) == 0 {
 		r.Priority = Priority{Given: true, Setup: uint16(rng.IntN(9)), Hold: uint16(9 + rng.IntN(1<<15))}
 	}

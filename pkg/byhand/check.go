@@ -109,6 +109,8 @@ func (r *Reservation) checkWords() (errs []error) {
 	add(r.Delay == 0 && r.Service == intserv.Guaranteed, "guaranteed service keeps a delay: give it, such as 50ms")
 	add(!r.Given && r.Priority != (Priority{}), "priority: not given, and yet there")
 	add(r.DSCP > dscp.Max, "mark: a PHB name or a number from 0 to 63")
+	add(r.Excess > dscp.Max, "excess: best-effort, drop, or a PHB")
+	add(r.Drop && r.Excess != 0, "excess: what is dropped has no PHB")
 	add(r.Hold < r.Setup, "priority: hold is below setup, so that flows would push each other out in turn: raise hold or lower setup") // RFC 3181 section 4
 	add(!r.Expires.IsZero() && !r.Expires.After(r.Made), "expires is not in the future")
 	return errs

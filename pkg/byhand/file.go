@@ -45,6 +45,7 @@ type entry struct {
 	DSCP     *uint8         `json:"dscp,omitempty"`
 	TCP      TCP            `json:"tcp"`
 	Drop     bool           `json:"drop,omitempty"`
+	Excess   uint8          `json:"excess,omitempty"`
 	Priority *priority      `json:"priority,omitempty"`
 	Owner    string         `json:"owner,omitempty"`
 	Comment  string         `json:"comment,omitempty"`
@@ -71,7 +72,7 @@ func encode(r *Reservation) entry {
 	e := entry{
 		ID: r.ID, Protocol: r.Flow.Proto, Src: r.Flow.SrcAddrPort(), Dst: r.Flow.DstAddrPort(), Side: r.Side,
 		Service: r.Service.String(), Rate: r.TSpec.Rate, Burst: r.TSpec.Bucket,
-		MinUnit: r.TSpec.MinUnit, MaxPkt: r.TSpec.MaxPacket, Delay: r.Delay, Style: r.Style, TCP: r.TCP, Drop: r.Drop,
+		MinUnit: r.TSpec.MinUnit, MaxPkt: r.TSpec.MaxPacket, Delay: r.Delay, Style: r.Style, TCP: r.TCP, Drop: r.Drop, Excess: r.Excess,
 		Owner: r.Owner, Comment: r.Comment, Made: r.Made.UTC(),
 	}
 	if !math.IsInf(r.TSpec.Peak, 1) {
@@ -151,7 +152,7 @@ func (e *entry) decode() (Reservation, error) {
 	r := Reservation{
 		ID: e.ID, Flow: packet.MakeKey(e.Protocol, e.Src, e.Dst), Side: e.Side, Service: service,
 		TSpec: intserv.TSpec{Rate: e.Rate, Bucket: e.Burst, Peak: math.Inf(1), MinUnit: e.MinUnit, MaxPacket: e.MaxPkt},
-		Delay: e.Delay, Style: e.Style, TCP: e.TCP, Drop: e.Drop,
+		Delay: e.Delay, Style: e.Style, TCP: e.TCP, Drop: e.Drop, Excess: e.Excess,
 		Owner: e.Owner, Comment: e.Comment, Made: e.Made,
 	}
 	if e.Peak != 0 {

@@ -57,7 +57,8 @@ type Reservation struct {
 	Marked  bool // DSCP is given; else the service's is used
 	DSCP    uint8
 	TCP     TCP
-	Drop    bool // what exceeds the TSpec is dropped; else it becomes best effort
+	Drop    bool  // what exceeds the TSpec is dropped; else it becomes best effort
+	Excess  uint8 // with this DSCP
 	Priority
 	Owner, Comment string
 	Made           time.Time

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/goccy/go-yaml/ast"
@@ -18,30 +19,38 @@ type rawPolice struct {
 	perFlow     opt[bool]
 }
 
+const excessWant = "best-effort, drop, or the PHB that they are remarked to, such as le"
+
+// ParseExcess reads what becomes of packets above a contract.
+func ParseExcess(s string) (Excess, error) {
+	for _, c := range excessWords {
+		if c.word == s {
+			return c.value, nil
+		}
+	}
+	v, err := dscp.Parse(s)
+	if err != nil {
+		return 0, fmt.Errorf("unknown value %s: write %s", quote(s), excessWant)
+	}
+	if dscp.Admitted(v) {
+		return 0, fmt.Errorf("%s (%s) is for traffic that was admitted (RFC 5865 section 3), which what exceeds was not: write best-effort, drop, or another PHB", dscp.Name(v), dscp.ClassName(v))
+	}
+	return Excess(v), nil
+}
+
 // excess is a field that says what becomes of packets above a contract.
 func excess(o *opt[Excess]) field {
-	const want = "best-effort, drop, or the PHB that they are remarked to, such as le"
 	return func(d *decoder, n ast.Node, key string) {
-		s, ok := d.scalar(n, key, want)
+		s, ok := d.scalar(n, key, excessWant)
 		if !ok {
 			return
 		}
-		for _, c := range excessWords {
-			if c.word == s {
-				o.put(c.value, n)
-				return
-			}
-		}
-		v, err := dscp.Parse(s)
+		v, err := ParseExcess(s)
 		if err != nil {
-			d.errorf(at(n), "%s: unknown value %s: write %s", key, quote(s), want)
+			d.errorf(at(n), "%s: %s", key, err)
 			return
 		}
-		if dscp.Admitted(v) {
-			d.errorf(at(n), "%s: %s (%s) is for traffic that was admitted (RFC 5865 section 3), which what exceeds was not: write best-effort, drop, or another PHB", key, dscp.Name(v), dscp.ClassName(v))
-			return
-		}
-		o.put(Excess(v), n)
+		o.put(v, n)
 	}
 }
 

@@ -31,6 +31,14 @@ func (c *Config) CheckMark(code uint8) error {
 	return nil
 }
 
+// CheckExcess tells why what exceeds a reservation by hand may not be remarked so.
+func (c *Config) CheckExcess(e Excess) error {
+	if e.remarks() && c.reserves(e.DSCP()) {
+		return fmt.Errorf("%s is what reserved traffic has, and what exceeds would have its share", e)
+	}
+	return nil
+}
+
 // unreserved tells what has a code point without a reservation, a clause each.
 func (c *Config) unreserved(code uint8) (list []string) {
 	add := func(has bool, format string, args ...any) {

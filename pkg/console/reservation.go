@@ -19,7 +19,7 @@ type ReservationRequest struct {
 	Style     string    `json:"style,omitempty"`     // auto, ff, se, wf
 	Mark      Value     `json:"mark,omitzero"`       // PHB name or number
 	TCP       string    `json:"tcp,omitempty"`       // none, realtime, reliable
-	Excess    string    `json:"excess,omitempty"`    // best-effort, drop
+	Excess    string    `json:"excess,omitempty"`    // best-effort, drop, or a PHB
 	Priority  *Priority `json:"priority,omitempty"`  // RFC 3181
 	Owner     string    `json:"owner,omitempty"`     // who asks
 	Comment   string    `json:"comment,omitempty"`   // what for

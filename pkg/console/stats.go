@@ -222,6 +222,8 @@ type AdmissionStats struct {
 	Released uint64 `json:"released"`
 	// Preempted are those of the released that made room for others (RFC 3181).
 	Preempted uint64 `json:"preempted"`
+	// ForeignMarks are code points of DCLASS that reservations may not have.
+	ForeignMarks uint64 `json:"foreign_marks"`
 	// Shared is null while the ledger is in memory.
 	Shared *SharedStats `json:"shared"`
 }

@@ -42,6 +42,18 @@ func (t *trafficControl) heeds(out int, p *config.Policy) *link {
 	}
 }
 
+// countForeign counts the code points that a request names in vain.
+func (t *trafficControl) countForeign(r *softstate.Reserve) {
+	if r.Aggregate != nil || t.heeds(int(r.Out), nil) == nil {
+		return
+	}
+	for _, code := range r.DSCPs {
+		if t.config().CheckMark(code) != nil {
+			t.foreign.add()
+		}
+	}
+}
+
 // upstreamMark is what RESV tells upstream of how packets are to be marked that leave by an
 // interface (RFC 2996 section 1.1).
 func (t *trafficControl) upstreamMark(m softstate.Marking) (codes []uint8, ours bool) {

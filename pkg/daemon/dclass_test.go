@@ -6,6 +6,7 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/byhand"
 	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
@@ -158,4 +159,24 @@ func TestDClassSentRFC2996Section1_1(t *testing.T) {
 	check("an aggregate", config.DClassSend, nil, false)
 	ask.Out = 77
 	check("an interface that has gone", config.DClassSend, nil, false)
+}
+
+// What no reservation may be marked with is passed over, and counted: best effort, and
+// AF21, which a policy of the rig has for what is not reserved (RFC 2998 section 5.2).
+func TestForeignDClassIsCounted(t *testing.T) {
+	r := accountRig(t)
+	ask, key := unclaimed(1, dscp.Default, dscp.AF21, dscp.AF31)
+	if refusal := r.Reserve(ask); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if got, n := r.fake.have[key].DSCP, r.foreign.get(); got != dscp.AF31 || n != 2 {
+		t.Errorf("marked %s, %d counted", dscp.Name(got), n)
+	}
+	ask.DSCPs, ask.Change = []uint8{dscp.Default}, true
+	if refusal := r.Reserve(ask); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if got, n := r.fake.have[key].DSCP, r.foreign.get(); got != dscp.AF31 || n != 3 {
+		t.Errorf("marked %s, %d counted", dscp.Name(got), n)
+	}
 }

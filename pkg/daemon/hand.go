@@ -53,11 +53,13 @@ type hands struct {
 	// moved has a flow decided anew whose policy is another one now.
 	moved func(context.Context, packet.FlowKey)
 	route func(netip.Addr) (route.Hop, error) // called under mu
-	// mayMark tells why reservations may not have a code point.
-	mayMark func(uint8) error
-	now     func() time.Time
-	told    func(change string, r byhand.Reservation)
-	log     *zap.Logger
+	// mayMark and mayRemark tell why reservations may not have a code point, and what
+	// exceeds them.
+	mayMark   func(uint8) error
+	mayRemark func(config.Excess) error
+	now       func() time.Time
+	told      func(change string, r byhand.Reservation)
+	log       *zap.Logger
 
 	mu      sync.Mutex // one change at a time; held while the file is written
 	book    *byhand.Book
@@ -103,6 +105,9 @@ func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservati
 		if err := h.mayMark(r.DSCP); err != nil {
 			return r, invalid([]error{fmt.Errorf("mark: %w: use another mark", err)})
 		}
+	}
+	if err := h.mayRemark(excessOf(&r)); err != nil {
+		return r, invalid([]error{fmt.Errorf("excess: %w: use another PHB, best-effort or drop", err)})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

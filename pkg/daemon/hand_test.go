@@ -42,6 +42,10 @@ func TestHandsRequest(t *testing.T) {
 	if r.TSpec.Rate != 1e6 || r.TSpec.Bucket != 100_000 || r.TSpec.Peak != 2e6 || r.TSpec.MaxPacket != 400 || !r.Marked || r.DSCP != dscp.EF || !r.Drop || r.Expires != now.Add(90500*time.Millisecond) {
 		t.Errorf("%+v", r)
 	}
+	a.Excess = "le"
+	if r, err = reservationOf(&a, now); err != nil || r.Drop || r.Excess != dscp.LE || excessOf(&r).String() != "le" || handPolicy(&r).Excess.DSCP() != dscp.LE {
+		t.Errorf("excess le: %+v, %v", r, err)
+	}
 	// By the name of a service class too (RFC 4594), of whatever admission lets in.
 	for name, code := range map[string]uint8{"telephony": dscp.EF, "admitted-telephony": dscp.VoiceAdmit, "real-time-interactive": dscp.CS4, "le": dscp.LE} {
 		a.Mark = console.Text(name)
@@ -65,6 +69,7 @@ func TestHandsRequest(t *testing.T) {
 		"has no unit":                 func(a *console.ReservationRequest) { a.Rate = console.Text("8000") },
 		"burst: unknown unit":         func(a *console.ReservationRequest) { a.Burst = console.Text("8mbit") },
 		"mark: unknown PHB":           func(a *console.ReservationRequest) { a.Mark = console.Text("gold") },
+		"excess: voice-admit":         func(a *console.ReservationRequest) { a.Excess = "voice-admit" },
 		"excess:":                     func(a *console.ReservationRequest) { a.Excess = "burn" },
 		"service":                     func(a *console.ReservationRequest) { a.Service = "best" },
 		"delay is kept by guaranteed": func(a *console.ReservationRequest) { a.Delay = console.Text("5ms") },

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,11 @@ func TestHandMarksRFC2998Section5_2(t *testing.T) {
 			t.Errorf("%s: %v, %d reservations", mark, err, len(r.list()))
 		}
 	}
+	a := ask(4000)
+	a.Excess = "ef"
+	if _, err := r.reserve(a); err == nil || !strings.HasPrefix(err.Error(), "excess: ef is what reserved traffic has") || len(r.list()) > 0 {
+		t.Errorf("excess: %v, %d reservations", err, len(r.list()))
+	}
 	for sport, mark := range map[uint16]string{4001: "ef", 4002: "af11", 4003: "af11"} {
 		a := ask(sport)
 		a.Mark = console.Text(mark)
@@ -31,7 +37,7 @@ func TestHandMarksRFC2998Section5_2(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	c := *r.config()
-	c.Policies = append(c.Policies[:len(c.Policies):len(c.Policies)], config.Policy{Name: "new", Line: 7, Marked: true, Named: true, DSCP: 10})
+	c.Policies = append(slices.Clip(c.Policies), config.Policy{Name: "new", Line: 7, Marked: true, Named: true, DSCP: 10})
 	r.config = func() *config.Config { return &c }
 	if got := r.wrongMarks(); len(got) != 1 || !strings.Contains(got[0], "policy new (line 7) marks") || !strings.HasSuffix(got[0], "(and 1 more)") {
 		t.Errorf("%q", got)

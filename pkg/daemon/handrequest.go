@@ -65,12 +65,12 @@ func reservationOf(ask *console.ReservationRequest, now time.Time) (byhand.Reser
 		errs.add("mark", err)
 		r.Marked, r.DSCP = true, code
 	}
-	switch ask.Excess {
-	case "", config.ExcessBestEffort.String():
-	case config.ExcessDrop.String():
-		r.Drop = true
-	default:
-		errs.add("excess", errors.New("best-effort or drop"))
+	if ask.Excess != "" {
+		e, err := config.ParseExcess(ask.Excess)
+		errs.add("excess", err)
+		if r.Drop = e == config.ExcessDrop; !r.Drop {
+			r.Excess = e.DSCP()
+		}
 	}
 	if ask.Priority != nil {
 		r.Priority = byhand.Priority{Given: true, Setup: ask.Priority.Setup, Hold: ask.Priority.Hold}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/byhand"
+	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
@@ -85,8 +86,9 @@ func testHands(t *testing.T, dir string) *handRig {
 		clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 	r.hands = &hands{
-		mayMark: func(code uint8) error { return r.config().CheckMark(code) },
-		table:   r.trafficControl.flows.hand, file: handFile{dir: dir}, rsvp: r.rsvp, flows: r.trafficControl.flows, links: r.trafficControl.links,
+		mayMark:   func(code uint8) error { return r.config().CheckMark(code) },
+		mayRemark: func(e config.Excess) error { return r.config().CheckExcess(e) },
+		table:     r.trafficControl.flows.hand, file: handFile{dir: dir}, rsvp: r.rsvp, flows: r.trafficControl.flows, links: r.trafficControl.links,
 		watch: func() watchlist { return r.watched }, now: func() time.Time { return r.clock }, log: zap.NewNop(),
 		moved: func(ctx context.Context, key packet.FlowKey) {
 			switch r.trafficControl.flows.repolicy(key) {

@@ -94,6 +94,13 @@ func handName(id uint64) string { return fmt.Sprintf("by-hand:%d", id) }
 
 func isByHand(p *config.Policy) bool { return p != nil && p.Line == 0 }
 
+func excessOf(r *byhand.Reservation) config.Excess {
+	if r.Drop {
+		return config.ExcessDrop
+	}
+	return config.Excess(r.Excess)
+}
+
 // handPolicy is what a policy for a reservation's flow would say.
 func handPolicy(r *byhand.Reservation) *config.Policy {
 	p := &config.Policy{
@@ -110,9 +117,7 @@ func handPolicy(r *byhand.Reservation) *config.Policy {
 	if r.Service == intserv.Guaranteed {
 		p.Reserve.Service = config.ServiceGuaranteed
 	}
-	if r.Drop {
-		p.Excess = config.ExcessDrop
-	}
+	p.Excess = excessOf(r)
 	return p
 }
 

@@ -21,8 +21,9 @@ func (d *Daemon) byHand(c *config.Config) {
 	d.signal = ofSender{table: d.flows.hand, rsvp: d.rsvp}
 	routes := route.NewTable()
 	d.hands = &hands{
-		mayMark: func(code uint8) error { return d.cfg.Load().CheckMark(code) },
-		table:   d.flows.hand, file: handFile{dir: c.StateDir}, rsvp: d.rsvp, flows: d.flows, links: d.links.Load,
+		mayMark:   func(code uint8) error { return d.cfg.Load().CheckMark(code) },
+		mayRemark: func(e config.Excess) error { return d.cfg.Load().CheckExcess(e) },
+		table:     d.flows.hand, file: handFile{dir: c.StateDir}, rsvp: d.rsvp, flows: d.flows, links: d.links.Load,
 		watch: func() watchlist {
 			if t := d.table.Load(); t != nil {
 				return t
@@ -129,15 +130,12 @@ func (d *Daemon) rowOf(r *byhand.Reservation, s *softstate.SessionView) console.
 		Src: r.Flow.SrcAddr().String(), Sport: r.Flow.SrcPort, Dst: r.Flow.DstAddr().String(), Dport: r.Flow.DstPort,
 		Side: string(r.Side), Service: r.Service.String(), Style: string(r.Style), TSpec: consoleTSpec(r.TSpec),
 		DelayUS: uint64(r.Delay.Microseconds()),
-		DSCP:    d.handMark(r), TCPMode: string(r.TCP), Excess: config.ExcessBestEffort.String(), State: console.SessionInactive,
+		DSCP:    d.handMark(r), TCPMode: string(r.TCP), Excess: excessOf(r).String(), State: console.SessionInactive,
 		Since: r.Made.UTC().Format(time.RFC3339), AgeS: seconds(time.Since(r.Made)),
 	}
 	row.PHB = dscp.Name(row.DSCP)
 	if r.Given {
 		row.Priority = &console.Priority{Setup: r.Setup, Hold: r.Hold}
-	}
-	if r.Drop {
-		row.Excess = config.ExcessDrop.String()
 	}
 	if !r.Expires.IsZero() {
 		row.Expires = r.Expires.UTC().Format(time.RFC3339)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"maps"
 	"math"
 
 	"go.uber.org/zap"
@@ -167,9 +168,7 @@ func (t *trafficControl) comeAgain(now *reservation) (back func()) {
 		}
 	}
 	return func() {
-		for id, tr := range flows {
-			t.inside.flows[id] = tr
-		}
+		maps.Copy(t.inside.flows, flows)
 		for k, s := range sums {
 			t.setInside(k, s)
 		}

@@ -69,6 +69,7 @@ type trafficControl struct {
 	refused  counter
 	freed    counter
 	ousted   counter // made room for others
+	foreign  counter // code points of DCLASS that reservations may not have
 	rests    rests
 	account  *accounts
 
@@ -136,6 +137,7 @@ func (t *trafficControl) Reserve(r softstate.Reserve) *softstate.Refusal {
 	}
 	now := &reservation{id: r.ID, iface: iface, ask: r, keys: keys, members: map[packet.FlowKey]*member{}}
 	now.levels = t.levelsOf(now)
+	t.countForeign(&r)
 	// Other boxes are asked before the lock is taken, on which packets wait; and
 	// what is given back here stays ours until it is clear that it need not be put
 	// back.

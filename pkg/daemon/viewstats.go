@@ -26,7 +26,7 @@ func (d *Daemon) Stats() console.Stats {
 		Events: d.events.Stats(),
 		Inject: d.injectStats(), Shaper: d.shaperStats(), Cheat: d.cheatStats(),
 		Admission: console.AdmissionStats{
-			Granted: d.tc.granted.get(), Refused: d.tc.refused.get(), Released: d.tc.freed.get(), Preempted: d.tc.ousted.get(), Shared: d.sharedStats(),
+			Granted: d.tc.granted.get(), Refused: d.tc.refused.get(), Released: d.tc.freed.get(), Preempted: d.tc.ousted.get(), ForeignMarks: d.tc.foreign.get(), Shared: d.sharedStats(),
 		},
 	}
 	s.Accounting = d.accountingStats()

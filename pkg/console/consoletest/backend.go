@@ -450,7 +450,7 @@ func exampleStats() console.Stats {
 			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
 		},
 		Classify: console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
-		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1, Preempted: 1, Shared: &console.SharedStats{
+		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1, Preempted: 1, ForeignMarks: 2, Shared: &console.SharedStats{
 			Granted: 2, Refused: 1, Failed: 3, ByQuota: 1, Crowded: 1, Conflicts: 2, Registered: 2, LeasesLost: 1, Over: 1, WatchErrors: 4,
 		}},
 		Events: console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},

@@ -24,6 +24,7 @@ func (s sink) stats(st console.Stats) {
 	put(admission, st.Admission.Refused, "refused")
 	put(admission, st.Admission.Released, "released")
 	put(admission, st.Admission.Preempted, "preempted")
+	put(s.counter("dclass_foreign_total", "Code points that DCLASS named and that reservations may not have."), st.Admission.ForeignMarks)
 	s.accounting(st.Accounting)
 	if n := st.Admission.Shared; n != nil {
 		shared := s.counter("shared_total", "What was decided together with other boxes, and what went wrong.", "what")
