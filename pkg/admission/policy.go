@@ -298,6 +298,19 @@ func (c *Control) SetPolicy(p Policy) {
 	c.policy = &p
 }
 
+// Granted is what policy grants a request of the priority that it asks for; zero if it
+// refuses it.
+func (c *Control) Granted(r Request) Priority {
+	link, ok := c.link(r.Link)
+	if !ok {
+		return Priority{}
+	}
+	if v := c.rules().judge(r.Asker, link.installed(r), r.Priority); v.no == nil {
+		return v.priority
+	}
+	return Priority{}
+}
+
 func (c *Control) rules() *Policy {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

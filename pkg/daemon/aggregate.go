@@ -3,6 +3,7 @@ package daemon
 import (
 	"math"
 
+	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -34,6 +35,17 @@ func (t *trafficControl) mapping(s wire.Session, f wire.Filter, service intserv.
 		service = serviceOf(p.Reserve.Service)
 	}
 	return t.ownCode(service, p)
+}
+
+// grantedPriority is what policy grants of the priority that a reservation asks for,
+// which its aggregate has then too (RFC 3181): nothing if it would be refused.
+func (t *trafficControl) grantedPriority(ask softstate.Reserve) softstate.Priority {
+	now := &reservation{id: ask.ID, iface: t.links().name(int(ask.Out)), ask: ask}
+	p := t.admit.Granted(admission.Request{
+		Link: now.iface, FlowSpec: ask.FlowSpec, Senders: ask.SenderTSpec, Asker: t.asker(now),
+		Priority: admission.Priority{Setup: ask.Priority.Preempting, Hold: ask.Priority.Defending},
+	})
+	return softstate.Priority{Preempting: p.Setup, Defending: p.Hold}
 }
 
 // aggregateRef names an aggregate for the API.

@@ -131,3 +131,29 @@ func TestAggregateHasTheClassOfItsDSCPRFC3175Section1_4_1(t *testing.T) {
 		t.Errorf("one is left of two: %g bytes/s", got)
 	}
 }
+
+// An aggregate has no priority that policy does not grant what rides in it: nothing
+// for receivers that are not trusted, nor of what a rule refuses.
+func TestPriorityInAnAggregateIsGranted(t *testing.T) {
+	asked := softstate.Priority{Preempting: 6, Defending: 7}
+	for _, tt := range []struct {
+		said string
+		out  softstate.IfIndex
+		role softstate.Role
+		want softstate.Priority
+	}{
+		{"", wan, softstate.Transit, asked},
+		{"", lan, softstate.Transit, softstate.Priority{}},
+		{"", lan, softstate.ReceiverProxy, asked},
+		{"", 99, softstate.Transit, softstate.Priority{}},
+		{"admission: {rules: [{name: low, match: {}, priority: 3}]}\n", wan, softstate.Transit, softstate.Priority{}},
+		{"admission: {rules: [{name: high, match: {}, priority: 7}]}\n", wan, softstate.Transit, asked},
+	} {
+		r := callsWith(t, tt.said)
+		ask := call(1, 1e5, 6, 7)
+		ask.Out, ask.Role = tt.out, tt.role
+		if got := r.grantedPriority(ask); got != tt.want {
+			t.Errorf("%q by interface %d as %v: %+v, want %+v", tt.said, tt.out, tt.role, got, tt.want)
+		}
+	}
+}

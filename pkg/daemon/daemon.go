@@ -135,7 +135,7 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 		},
 		Rate: c.Limits.RSVPRate, Control: dscpControl, Reliable: c.RSVP.Reliable, FollowRoutes: true,
 	}, rsvpproxy.Hooks{
-		Traffic: d.tc, Send: d.sender, ReceiverProxy: d.tc.receiverProxy, Reverse: d.tc.reverse, Rest: d.tc.rest, DSCP: d.tc.mapping, Marks: d.tc.upstreamMark,
+		Traffic: d.tc, Send: d.sender, ReceiverProxy: d.tc.receiverProxy, Reverse: d.tc.reverse, Rest: d.tc.rest, DSCP: d.tc.mapping, Priority: d.tc.grantedPriority, Marks: d.tc.upstreamMark,
 		Event: d.sessionEvent, Groups: d.news.regroup,
 		Log: log.Named("rsvp"),
 	})

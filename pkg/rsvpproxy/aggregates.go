@@ -109,6 +109,14 @@ func (e *environment) DSCP(s wire.Session, f wire.Filter, service intserv.Servic
 	return e.p.hooks.DSCP(s, f, service)
 }
 
+// Priority is what policy grants a reservation in an aggregate.
+func (e *environment) Priority(r softstate.Reserve) softstate.Priority {
+	if e.p.hooks.Priority == nil {
+		return r.Priority
+	}
+	return e.p.hooks.Priority(r)
+}
+
 // Riding is a sender and the aggregate that its reservation is in.
 type Riding struct {
 	Session wire.Session

@@ -101,6 +101,9 @@ type Hooks struct {
 	// packets are marked with inside the region, for a service, or 0 while it is not
 	// known which. It must not block. nil: there are no regions.
 	DSCP func(wire.Session, wire.Filter, intserv.Service) uint8
+	// Priority is what is granted of the priority that a reservation in an aggregate asks
+	// for, before the aggregate asks for room with it; nil: all.
+	Priority func(softstate.Reserve) softstate.Priority
 	// Marks has a say in what RESV tells of marking (RFC 2996). It must not block.
 	// nil: what comes from downstream goes on.
 	Marks func(softstate.Marking) ([]uint8, bool)

@@ -37,6 +37,7 @@ type end struct {
 	low         timer // it shrinks
 	exact       bool  // there was no more to be had than what is needed
 	retry       time.Time
+	told        softstate.Priority // by the last RESV
 
 	parts   map[uint64]*part
 	waiting map[uint64]*part // of parts: those without room for all that they want

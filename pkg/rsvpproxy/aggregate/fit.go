@@ -28,6 +28,7 @@ func (t *Table) fit(e *end) {
 		t.size(e, want)
 	}
 	t.seatAll(e)
+	t.raise(e)
 }
 
 // shrink is the end of the time for which an aggregate was too large.
@@ -84,7 +85,10 @@ func (t *Table) resv(e *end) {
 	m.TimeValues = &wire.TimeValues{Refresh: uint32(t.cfg.Refresh.Milliseconds())}
 	flow := *e.asked
 	m.Flows[0].FlowSpec = &flow
-	if e.have == nil || *e.have != *e.asked {
+	if e.told = e.priority(); e.told != (softstate.Priority{}) {
+		m.Policy = e.told.PolicyData()
+	}
+	if !e.confirmed() {
 		m.ResvConfirm = e.session.Dst
 		t.timers.Set(&e.refresh, t.now.Add(t.again(e.tries)))
 		e.tries++

@@ -56,6 +56,8 @@ type box struct {
 	heard   []wire.MsgType // by the machine
 	errors  []*wire.ErrorSpec
 	events  []softstate.Event
+	wishes  []softstate.Reserve // that traffic control was asked for
+	refuses wire.Session        // that it does not take
 }
 
 func (b *box) Route(dst netip.Addr) (softstate.IfIndex, bool, bool) {
@@ -97,6 +99,8 @@ func (b *box) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) 
 	}
 	return softstate.ReserveSpec{Style: b.l.style, FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: i.TSpec}}, true
 }
+
+func (b *box) Priority(r softstate.Reserve) softstate.Priority { return r.Priority }
 
 // DSCP is the mapping policy.
 func (b *box) DSCP(_ wire.Session, _ wire.Filter, s intserv.Service) uint8 {
@@ -262,13 +266,14 @@ func (b *box) perform(list []softstate.Effect) {
 // reserve is traffic control: an aggregate's limit is that of its link; what rides in
 // one is counted there.
 func (b *box) reserve(e softstate.Reserve) {
+	b.wishes = append(b.wishes, e)
 	total := e.FlowSpec.Bandwidth()
 	for id, r := range b.granted {
 		if id != e.ID && r.Out == e.Out && r.Aggregate == nil {
 			total += r.FlowSpec.Bandwidth()
 		}
 	}
-	if b.limit > 0 && total > b.limit && e.Aggregate == nil {
+	if b.limit > 0 && total > b.limit && e.Aggregate == nil || b.refuses == e.Session {
 		if b.table != nil {
 			b.effects(b.table.Result(b.l.now, e.ID, false))
 		}

@@ -23,6 +23,8 @@ type rider struct {
 	placed  bool // traffic control knows of it
 	unsent  bool // its RESV could not be sent
 	wait    timer
+	// priority is what policy grants it, before what that was before the last wish.
+	priority, before softstate.Priority
 }
 
 // part is what a reservation takes of one aggregate.
@@ -106,7 +108,7 @@ func (t *Table) ride(r softstate.Reserve) (held bool) {
 		t.riders[r.ID], x.riders[r.ID] = old, old
 	}
 	old.filters, old.held, old.placed = r.Filters, &r, old.placed || r.Change
-	old.was = old.granted
+	old.was, old.before, old.priority = old.granted, old.priority, t.net.Priority(r)
 	for _, p := range old.parts {
 		p.was, p.wanted = p.load, p.want
 	}
@@ -254,6 +256,7 @@ func (t *Table) getOff(r *rider) {
 		t.unride(r)
 		return
 	}
+	r.priority = r.before
 	for _, p := range slices.Clone(r.parts) {
 		if (p.wanted == load{}) {
 			t.vacate(p)

@@ -68,6 +68,8 @@ type Network interface {
 	// packets of a sender have inside the region if its receiver asks for a service. 0
 	// for the service: it has not asked yet.
 	DSCP(wire.Session, wire.Filter, intserv.Service) uint8
+	// Priority is what policy grants a reservation of the priority that it asks for.
+	Priority(softstate.Reserve) softstate.Priority
 }
 
 // Effect is one thing that the owner of a [Table] has to do, in order.

@@ -22,9 +22,9 @@ const (
 // Higher values are more important.
 type Priority struct{ Preempting, Defending uint16 }
 
-// object is the POLICY_DATA that tells of p, to be merged as RFC 3181 section
+// PolicyData is the POLICY_DATA that tells of p, to be merged as RFC 3181 section
 // 5.1.1 recommends.
-func (p *Priority) object() []wire.Object {
+func (p *Priority) PolicyData() []wire.Object {
 	if p == nil {
 		return nil
 	}
@@ -262,7 +262,7 @@ func (r *rsb) own() (out *Priority) {
 // objects is the POLICY_DATA that belongs to r.
 func (r *rsb) objects() []wire.Object {
 	if r.local() {
-		return r.own().object()
+		return r.own().PolicyData()
 	}
 	return r.policy
 }

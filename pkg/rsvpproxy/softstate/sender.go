@@ -84,7 +84,7 @@ func (n *Node) declare(now time.Time, s Sender, triggered bool) error {
 		return nil
 	}
 	p.own.tspec, p.own.in, p.own.ttl, p.own.priority = tspec, s.In, s.TTL, s.Priority
-	p.tspec, p.in, p.ttl, p.policy = tspec, s.In, s.TTL, s.Priority.object()
+	p.tspec, p.in, p.ttl, p.policy = tspec, s.In, s.TTL, s.Priority.PolicyData()
 	p.retryAt = time.Time{}
 	n.recount(p)
 	n.reroute(p)

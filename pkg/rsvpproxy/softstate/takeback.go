@@ -32,7 +32,7 @@ func (n *Node) speakAgain(now time.Time, p *psb) {
 	p.phop, p.ttl, p.local, p.in = wire.Hop{}, p.own.ttl, true, p.own.in
 	n.recount(p)
 	p.nonRSVP, p.ePolice, p.flags = false, false, 0
-	p.tspec, p.adspec, p.rawTSpec, p.policy, p.unknown = p.own.tspec, nil, nil, p.own.priority.object(), nil
+	p.tspec, p.adspec, p.rawTSpec, p.policy, p.unknown = p.own.tspec, nil, nil, p.own.priority.PolicyData(), nil
 	p.said = policy{}
 	p.failure, p.blockade, p.retryAt = nil, nil, time.Time{}
 	p.up = upstream{s: p.s, p: p, timer: p.up.timer}
