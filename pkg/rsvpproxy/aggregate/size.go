@@ -135,7 +135,11 @@ func (s Size) next(have measure, l load, exact bool) (want measure, low bool) {
 	case l.rate > have.rate*s.High, l.bandwidth > have.bandwidth*s.High, l.bucket > have.bucket*s.High:
 		return measure{max(have.rate, to.rate), max(have.bandwidth, to.bandwidth), max(have.bucket, to.bucket)}, false
 	}
-	return have, l.bandwidth < have.bandwidth*s.Low && to.bandwidth < have.bandwidth
+	idle := func(need, have, to float64) bool { return need < have*s.Low && to < have }
+	// A bucket that one bursty flow has made large takes of what the network sells (RFC
+	// 2998 section 4.1), whatever the rate is. Of flows that are alike the rate tells, and
+	// the rounding of buckets shall add no changes: it has to be twice too large.
+	return have, idle(l.bandwidth, have.bandwidth, to.bandwidth) || idle(l.rate, have.rate, to.rate) || idle(l.bucket, have.bucket, 2*to.bucket)
 }
 
 // smaller is what an aggregate shrinks to.

@@ -159,3 +159,29 @@ func day(rng *rand.Rand, s Size, atOnce, rate float64) (changes, n int, used flo
 	}
 	return changes, n, area / low
 }
+
+// Each part of the size makes it shrink: the bucket that one bursty flow has needed goes
+// though the rate stays between the marks.
+func TestShrinksByEachPart(t *testing.T) {
+	s := Size{Step: 50_000}.withDefaults()
+	bursty := flows(1)
+	bursty.bucket = 500_000
+	with := flows(6).plus(bursty)
+	have, _ := s.next(measure{}, with, false)
+	want, low := s.next(have, flows(6), false)
+	if want != have || !low || flows(6).rate < have.rate*s.Low {
+		t.Fatalf("%+v after %+v, low %v", want, have, low)
+	}
+	less := s.smaller(have, flows(6))
+	if less.bucket > 50_000 || less.bucket < flows(6).bucket || less.rate != have.rate {
+		t.Errorf("it shrinks to %+v", less)
+	}
+	if want, low = s.next(less, flows(6), false); low || want != less {
+		t.Errorf("it goes on to %+v, low %v", want, low)
+	}
+	// r below R: guaranteed flows.
+	have = measure{rate: 200_000, bandwidth: 200_000, bucket: 20_000}
+	if _, low = s.next(have, load{rate: 50_000, bandwidth: 150_000, bucket: 12_000, flows: 5, bounded: 5}, false); !low {
+		t.Error("its rate is four times what is in use")
+	}
+}
