@@ -29,8 +29,15 @@ func TestReleaseTellsWhatWasTakenBack(t *testing.T) {
 // A second sender has the receiver proxy turn from wildcard to fixed filter. On
 // its own node the first sender's reservation is changed in place; on the others
 // it is taken back and there again within the time that admission takes. A third
-// sender, and senders that go, change nothing for it.
+// sender, and senders that go, change nothing for it. It does not matter whose port
+// is the lower.
 func TestSimSecondSenderChangesTheStyle(t *testing.T) {
+	for name, step := range map[string]int{"higher ports": 1, "lower ports": -1} {
+		t.Run(name, func(t *testing.T) { testSecondSender(t, step) })
+	}
+}
+
+func testSecondSender(t *testing.T, step int) {
 	s := newSim(t, 1, 4, Config{})
 	s.delay = 1 // in order
 	last := s.nodes[3]
@@ -40,8 +47,8 @@ func TestSimSecondSenderChangesTheStyle(t *testing.T) {
 		return spec, ok
 	}
 	one, two, three := simSender(0), simSender(0), simSender(0)
-	two.Filter.SrcPort++
-	three.Filter.SrcPort += 2
+	two.Filter.SrcPort += uint16(step)
+	three.Filter.SrcPort += uint16(2 * step)
 	s.add(one)
 	s.run(time.Second)
 	s.wantAll(Reserved, 4)
@@ -59,12 +66,12 @@ func TestSimSecondSenderChangesTheStyle(t *testing.T) {
 	}
 	without := make([]time.Duration, len(s.nodes))
 	watch := func(d time.Duration) {
-		const step = time.Millisecond
-		for range d / step {
-			s.run(step)
+		const tick = time.Millisecond
+		for range d / tick {
+			s.run(tick)
 			for i, n := range s.nodes {
 				if v, _ := n.n.Session(s.now, one.Session, one.Filter); v.State != Reserved {
-					without[i] += step
+					without[i] += tick
 				}
 			}
 		}
