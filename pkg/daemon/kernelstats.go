@@ -21,19 +21,14 @@ func (d *Daemon) injectStats() console.InjectStats {
 func (d *Daemon) shaperStats() console.ShaperStats {
 	var s console.ShaperStats
 	s.Installs, s.Removes, s.Failures = d.kernel.installs.get(), d.kernel.removes.get(), d.kernel.failures.get()
-	all, err := d.shape.AllCounters()
+	c, now, err := d.shape.Totals()
 	if err != nil {
 		d.log.Warn("the kernel's counters could not be read", zap.Error(err))
 	}
-	s.Treatments = len(all)
-	for _, c := range all {
-		s.ConformPackets += c.Conform
-		s.ConformBytes += c.ConformBytes
-		s.ExceedPackets += c.Exceed
-		s.ExceedBytes += c.ExceedBytes
-		s.DroppedPackets += c.Dropped
-		s.DroppedBytes += c.DroppedBytes
-	}
+	s.Treatments = now
+	s.ConformPackets, s.ConformBytes = c.Conform, c.ConformBytes
+	s.ExceedPackets, s.ExceedBytes = c.Exceed, c.ExceedBytes
+	s.DroppedPackets, s.DroppedBytes = c.Dropped, c.DroppedBytes
 	for _, classes := range d.classes() {
 		for _, c := range classes {
 			if c.ID.Pooled() {

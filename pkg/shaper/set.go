@@ -100,6 +100,7 @@ func (s *Shaper) open(flows int) error {
 		return errors.Join(err, t.Close())
 	}
 	if s.table != nil {
+		t.Gone = s.table.Gone
 		err = s.table.Close()
 	} else if t.Adopted {
 		s.log.Info("adopted the treatments of an earlier process")

@@ -91,6 +91,26 @@ func (s *Shaper) AllCounters() (map[FlowID]Counters, error) {
 	return all, err
 }
 
+// Totals are what all treatments have counted since the Shaper is there, those that
+// ended included (of one that was adopted also what it had counted before), and how
+// many there are now. They never go down.
+func (s *Shaper) Totals() (sum Counters, now int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return sum, 0, ErrClosed
+	}
+	if s.table == nil {
+		return sum, 0, nil
+	}
+	sum = s.table.Gone
+	err = s.table.Each(func(e bpf.Entry) {
+		sum.Add(e.Counters)
+		now++
+	})
+	return sum, now, err
+}
+
 // Classes reads the HTB statistics of every shaped interface. Pooled classes
 // that no flow uses are left out.
 func (s *Shaper) Classes(ctx context.Context) (map[string][]ClassStats, error) {

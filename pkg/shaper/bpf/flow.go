@@ -147,6 +147,18 @@ type Counters struct {
 	Dropped, DroppedBytes uint64
 }
 
+// Add adds another's.
+func (c *Counters) Add(o Counters) {
+	c.Packets += o.Packets
+	c.Bytes += o.Bytes
+	c.Conform += o.Conform
+	c.ConformBytes += o.ConformBytes
+	c.Exceed += o.Exceed
+	c.ExceedBytes += o.ExceedBytes
+	c.Dropped += o.Dropped
+	c.DroppedBytes += o.DroppedBytes
+}
+
 func (f *treatmentFlow) counters() Counters {
 	return Counters{
 		Packets: f.Packets, Bytes: f.Bytes,

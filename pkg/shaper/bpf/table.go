@@ -50,6 +50,8 @@ type Table struct {
 	// The programs that change a flow, a group or a code point's row in place.
 	change, changeGroup, changeLevel *ebpf.Program
 
+	// Gone is what the rows that are not there any more had counted.
+	Gone  Counters
 	links map[string]*attachment
 	alive int // directory held locked, so that nobody sweeps it while its interfaces are gone; -1 if not
 	// Adopted tells that the table was found, not made.
@@ -266,7 +268,9 @@ func (t *Table) Take(ifindex int, k packet.FlowKey) (Counters, error) {
 	if err := t.flows.LookupAndDeleteWithFlags(raw(&key), raw(&v), ebpf.LookupLock); err != nil {
 		return Counters{}, explain("remove a treatment", err)
 	}
-	return v.counters(), t.counted(k, -1)
+	c := v.counters()
+	t.Gone.Add(c)
+	return c, t.counted(k, -1)
 }
 
 // Counters reads those of one treatment.
