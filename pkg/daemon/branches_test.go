@@ -77,9 +77,13 @@ func TestBranchesOfAFlow(t *testing.T) {
 type byPlace struct {
 	have    map[shaper.FlowID]plan.Treatment
 	counted map[shaper.FlowID]shaper.Counters
+	refuses string // an interface
 }
 
 func (k *byPlace) Install(_ context.Context, t plan.Treatment) (plan.ClassID, error) {
+	if t.Interface == k.refuses {
+		return 0, errFault
+	}
 	k.have[shaper.FlowID{Interface: t.Interface, Key: t.Key}] = t
 	return plan.FirstPooled, nil
 }
@@ -158,5 +162,38 @@ func TestBranchesReserveRFC2205Section1_2(t *testing.T) {
 	r.Release(2)
 	if b := at("lan0"); b.Reserve {
 		t.Errorf("released both: %+v", b)
+	}
+}
+
+// What the kernel would not change on one branch is tried again, whatever it does for
+// the others of the flow.
+func TestFailedBranchIsTriedAgain(t *testing.T) {
+	for _, refuses := range []string{"wan0", "lan0"} {
+		r := testControl(t)
+		k := &byPlace{have: map[shaper.FlowID]plan.Treatment{}}
+		r.kernel = k
+		session, filter := sessionOf(groupKey)
+		for id, out := range map[uint64]int{1: wan, 2: lan} {
+			if refusal := r.Reserve(softstate.Reserve{
+				ID: id, Session: session, Filters: []wire.Filter{filter}, Style: wire.FF, In: 7, Out: softstate.IfIndex(out), FlowSpec: spec(1e4), SenderTSpec: spec(1e4).TSpec,
+			}); refusal != nil {
+				t.Fatal(refusal)
+			}
+		}
+		failed := shaper.FlowID{Interface: refuses, Key: groupKey}
+		for _, at := range r.held { // as after a reload that wants something else
+			at.members[groupKey].put.Bucket++
+		}
+		k.refuses = refuses
+		r.reprogram(t.Context(), groupKey)
+		if !r.stale[failed] || r.debts() != 1 {
+			t.Errorf("%s: noted are %v", refuses, r.stale)
+		}
+		delete(k.have, failed)
+		k.refuses = ""
+		r.settleDebts(t.Context())
+		if !k.have[failed].Reserve || r.debts() != 0 {
+			t.Errorf("%s: not tried again: %v", refuses, r.stale)
+		}
 	}
 }

@@ -81,13 +81,12 @@ func (t *trafficControl) settleDebts(ctx context.Context) {
 		}
 		t.log.Debug("treatment still not brought back", zap.Stringer("flow", id.Key), zap.String("interface", id.Interface), zap.Error(err))
 	}
-	for key := range maps.Clone(t.stale) {
-		list := t.of(key)
-		if len(list) == 0 {
-			delete(t.stale, key)
+	for id := range maps.Clone(t.stale) {
+		r := t.byKey[place(id.Interface, id.Key)]
+		if r == nil || r.iface != id.Interface {
+			delete(t.stale, id)
+			continue
 		}
-		for _, r := range list {
-			t.reprogramOne(ctx, key, r)
-		}
+		t.reprogramOne(ctx, id.Key, r)
 	}
 }

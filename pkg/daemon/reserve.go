@@ -81,7 +81,7 @@ type trafficControl struct {
 	torn   map[uint64]*reservation          // taken back by a next hop a moment ago, see torn.go
 	left   map[shaper.FlowID]plan.Treatment // of an earlier process, not claimed yet
 	owed   map[shaper.FlowID]debt           // what the kernel would not take, see debt.go
-	stale  map[packet.FlowKey]bool          // what it would not change after a reload, or the end of cheating
+	stale  map[shaper.FlowID]bool           // what it would not change after a reload, or the end of cheating
 	inside insides                          // of left: what may have been in aggregates
 	uneven                                  // of multicast trees
 }
@@ -115,7 +115,7 @@ type member struct {
 func newTrafficControl() *trafficControl {
 	return &trafficControl{
 		held: map[uint64]*reservation{}, byKey: map[shaper.FlowID]*reservation{}, torn: map[uint64]*reservation{},
-		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, stale: map[packet.FlowKey]bool{}, uneven: newUneven(), inside: newInsides(),
+		left: map[shaper.FlowID]plan.Treatment{}, owed: map[shaper.FlowID]debt{}, stale: map[shaper.FlowID]bool{}, uneven: newUneven(), inside: newInsides(),
 		account: newAccounts(accounting.New(accounting.Limits{})),
 	}
 }

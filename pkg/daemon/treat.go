@@ -78,12 +78,12 @@ func (t *trafficControl) reprogram(ctx context.Context, key packet.FlowKey) {
 // reprogramOne is reprogram for one branch. t.mu is held.
 func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r *reservation) {
 	t.relevel(r)
-	m := r.members[key]
+	m, id := r.members[key], shaper.FlowID{Interface: r.iface, Key: key}
 	tr, p, shard := t.treatment(key, r)
 	m.started = m.started && shard >= 0
 	m.engaged = t.engaged(key, r, shard)
 	if tr == m.put {
-		delete(t.stale, key)
+		delete(t.stale, id)
 		// Other queues may be in force, and it may be in another one now.
 		if class := t.kernel.Class(r.iface, key); class != m.class {
 			m.class = class
@@ -93,13 +93,13 @@ func (t *trafficControl) reprogramOne(ctx context.Context, key packet.FlowKey, r
 	}
 	class, err := t.kernel.Install(ctx, tr)
 	if err != nil {
-		if !t.stale[key] {
+		if !t.stale[id] {
 			t.log.Warn("treatment not changed: the old one stays, and it is tried again", zap.Stringer("flow", key), zap.Error(err))
 		}
-		t.stale[key] = true
+		t.stale[id] = true
 		return
 	}
-	delete(t.stale, key)
+	delete(t.stale, id)
 	if m.put.Cheated && !tr.Cheated && !m.engaged && m.started {
 		// It is policed from now on: nothing more may be promised for the receiver.
 		m.started = false
