@@ -85,8 +85,10 @@ func levels(sls []config.ServiceLevel, choose inForce) (list []plan.Level) {
 	return list
 }
 
-// setPlan is Set that notes what was set. reloadMu is held.
+// setPlan is Set that notes what was set. After a failure nothing is noted, so that
+// followContracts tries again. reloadMu is held.
 func (d *Daemon) setPlan(ctx context.Context, p plan.Plan) error {
+	d.shaped = nil
 	err := d.shape.Set(ctx, p)
 	if err == nil {
 		d.shaped = p.Interfaces
@@ -106,7 +108,7 @@ func (d *Daemon) followContracts(ctx context.Context, now time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, 4*kernelTimeout)
 	defer cancel()
 	if err := d.setPlan(ctx, want); err != nil {
-		d.log.Error("the kernel still holds traffic to the contracts of before: it is tried again in a minute", zap.Error(err))
+		d.log.Error("interfaces are not shaped as they should be now: it is tried again within a minute", zap.Error(err))
 	}
 }
 

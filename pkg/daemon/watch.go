@@ -60,10 +60,34 @@ func (d *Daemon) linksChanged() {
 				zap.Stringer("ipv4", addrText(k.Addr4)), zap.Stringer("ipv6", addrText(k.Addr6)))
 		}
 	}
+	if remade(old, l) {
+		d.repair(c)
+	}
 	d.links.Store(l)
 	d.flows.configure(c.File, d.flows.current(), l.zones())
 	d.setLinks(l)
 	d.rsvp.SetInterfaces(l.rsvp())
+}
+
+// remade tells whether an interface is another one of the same name, which has none
+// of our queues and programs, or has another MTU, by which queues are made.
+func remade(old, l *links) bool {
+	for i := range l.list {
+		if was := old.named(l.list[i].Name); was != nil && (was.Index != l.list[i].Index || was.MTU != l.list[i].MTU) {
+			return true
+		}
+	}
+	return false
+}
+
+// repair has the shaper look at the interfaces again: what it finds missing it makes,
+// treatments included. reloadMu is held.
+func (d *Daemon) repair(c *config.Config) {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*kernelTimeout)
+	defer cancel()
+	if err := d.setPlan(ctx, wanted(c, d.flows.current(), len(d.cheat.handlers), time.Now())); err != nil {
+		d.log.Error("an interface that has changed is not shaped as configured: it is tried again within a minute", zap.Error(err))
+	}
 }
 
 // addrText is an address for the log, which may be none.
