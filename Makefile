@@ -16,13 +16,13 @@ build:
 # see docs/testing.md. The scenarios of the rig wait for most of their time. What
 # only computes has that time, and hardly any that a scenario wants: IDLE is the
 # scheduler's class for it.
-test: build tidy-check generate-check unit-race
+test: build tidy-check generate-check
 	$(MAKE) --no-print-directory -j 2 integration idle
 	$(MAKE) --no-print-directory bench-once
 
 IDLE = $(shell chrt -i 0 true 2>/dev/null && echo chrt -i 0 || echo nice -n 19)
 idle:
-	$(IDLE) $(MAKE) --no-print-directory lint unit-long fuzz-short
+	$(IDLE) $(MAKE) --no-print-directory unit-race lint unit-long fuzz-short
 
 # Packages that need root run one at a time, but for those that tools/root.sh
 # names. In ./integration some scenarios run side by side.
@@ -37,7 +37,7 @@ BENCHPKGS = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -
 unit: unit-race unit-long
 
 unit-race:
-	$(GO) test -race -short -shuffle=on -timeout 10m $(UNITPKGS)
+	$(GO) test -race -short -shuffle=on -timeout 20m $(UNITPKGS)
 
 # Beside the rig's scenarios it may take three times as long as alone.
 unit-long:
