@@ -13,7 +13,7 @@ import (
 // Calls come and go while messages are lost, the route to their receiver changes, and
 // the middle has no room or loses all it knows. What holds at any time is looked at
 // after each step (box.check); when all is quiet, every call is in place, in one
-// aggregate for each aggregator, and when the calls have ended nothing is left anywhere.
+// aggregate for each aggregator that has the priority of the most important, and when the calls have ended nothing is left anywhere.
 func TestSimulation(t *testing.T) {
 	for round := range 18 {
 		t.Run(fmt.Sprintf("round%d", round), func(t *testing.T) { simulate(t, round) })
@@ -24,6 +24,12 @@ func simulate(t *testing.T, round int) {
 	l := newLab(t)
 	styles := []wire.Style{wire.FF, wire.WF, wire.SE}
 	l.style = styles[round%len(styles)]
+	priorities := map[int]softstate.Priority{}
+	for n := range 8 {
+		setup := uint16(l.rng.IntN(5))
+		priorities[n] = softstate.Priority{Preempting: setup, Defending: setup + uint16(l.rng.IntN(3))}
+	}
+	l.important(priorities)
 	type caller struct {
 		b    *box
 		host int
@@ -82,6 +88,22 @@ func simulate(t *testing.T, round int) {
 	for _, v := range l.inMid() {
 		if EndToEnd(v.Session) || v.Session.Dst != l.via.addrs[ifIn] {
 			t.Errorf("round %d: the middle has %v of %v", round, v.Session, v.Sender)
+		}
+	}
+	for i, b := range hosts {
+		var want, got softstate.Priority
+		for c := range up {
+			if c.host == i {
+				want = higher(want, priorities[c.n])
+			}
+		}
+		for _, v := range l.inMid() {
+			if v.Sender.Src == b.addrs[ifIn] && v.Priority != nil {
+				got = higher(got, *v.Priority)
+			}
+		}
+		if got != want {
+			t.Errorf("round %d, %v: the aggregate of %s has %+v, and what rides in it %+v", round, l.style, b.name, got, want)
 		}
 	}
 	if n := len(l.inMid()); n > 2 {
