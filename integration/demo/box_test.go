@@ -27,6 +27,9 @@ func TestBoxConfigs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if p := c.Problems(); len(p) > 0 { // the report would fail by them
+			t.Errorf("box %d: %q", v.Number, p)
+		}
 		sender := v.Number == 1
 		if c.StateDir != v.StateDir {
 			t.Errorf("box %d: state_dir %q, want %q", v.Number, c.StateDir, v.StateDir)
@@ -66,6 +69,9 @@ func TestVoiceAdmitConfigs(t *testing.T) {
 		got, err := config.Parse(file, text)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if p := got.Problems(); len(p) > 0 { // the report would fail by them
+			t.Errorf("box %d: %q", c.number, p)
 		}
 		wan := got.Interface("wan0")
 		if wan.EFModel != c.want || (len(wan.SLS) == 2) != (c.number == 1) || got.Policies[0].Reserve.HasReceiver() != (c.number == 2) {
