@@ -21,7 +21,7 @@ var program string
 // Each has its own namespaces, directory and sockets. Without t.Parallel, and
 // before the others, run those that look at what is left on the whole machine or
 // measure delays and rates.
-const atOnce = "5"
+const atOnce = "4"
 
 func TestMain(m *testing.M) {
 	etcdtest.Member()
