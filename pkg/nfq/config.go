@@ -34,6 +34,9 @@ const (
 
 	// askTimeout is how long the kernel may take to answer a configuration.
 	askTimeout = 2 * time.Second
+	// answerTime is how long a packet may wait for the verdicts of those behind it,
+	// which are sent together.
+	answerTime = time.Millisecond
 	// drainTime bounds the reading at the end, should the rules that fill the
 	// queue still be there.
 	drainTime = 200 * time.Millisecond

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 )
 
@@ -83,14 +84,20 @@ func (p procFile) close() error {
 	return p.file.Close()
 }
 
+// A row has at most 80 bytes; procRoom is for more queues than anybody has. The text
+// is read fifty times a second for each cheat queue.
+const procRoom = 64 << 10
+
+var procText = sync.Pool{New: func() any { return new([procRoom]byte) }}
+
 // row reads the row of a queue; false if there is none.
 func (p procFile) row(num uint16) (KernelCounters, bool) {
 	if p.file == nil {
 		return KernelCounters{}, false
 	}
-	// A row has at most 80 bytes; 64 KiB are more queues than anybody has.
-	text := make([]byte, 64<<10)
-	n, err := p.file.ReadAt(text, 0)
+	text := procText.Get().(*[procRoom]byte)
+	defer procText.Put(text)
+	n, err := p.file.ReadAt(text[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return KernelCounters{}, false
 	}

@@ -45,7 +45,7 @@ type Packet struct {
 	ID                uint32 // the kernel's number within the queue
 	Queue             uint16
 	Hook              uint8 // NF_INET_PRE_ROUTING, ...
-	InIndex, OutIndex int   // interfaces, 0 if there is none
+	InIndex, OutIndex int   // interfaces, 0 if there is none; on a bridge its ports
 	Mark              uint32
 	// Data is the IP packet in the worker's buffer. It may be edited and cut
 	// to a part of itself before AcceptModified.

@@ -77,6 +77,7 @@ func parsePacket(body []byte, p *Packet, m *message) error {
 	m.kind = kindPacket
 	p.Queue = binary.BigEndian.Uint16(body[2:])
 	capLen, payload := -1, false
+	var port struct{ in, out int }
 	for a := body[nfgenLen:]; len(a) >= attrHeader; {
 		n := int(binary.NativeEndian.Uint16(a))
 		if n < attrHeader || n > len(a) {
@@ -104,6 +105,16 @@ func parsePacket(body []byte, p *Packet, m *message) error {
 				return errAttr
 			}
 			p.OutIndex = int(binary.BigEndian.Uint32(v))
+		case attrPhysInDev:
+			if len(v) < 4 {
+				return errAttr
+			}
+			port.in = int(binary.BigEndian.Uint32(v))
+		case attrPhysOutDev:
+			if len(v) < 4 {
+				return errAttr
+			}
+			port.out = int(binary.BigEndian.Uint32(v))
 		case attrCapLen:
 			if len(v) < 4 {
 				return errAttr
@@ -127,6 +138,14 @@ func parsePacket(body []byte, p *Packet, m *message) error {
 	}
 	if !m.hasID || !payload {
 		return errNoPacket
+	}
+	// On a bridge that br_netfilter serves the interface is the bridge; which of
+	// its ports it was stands beside it, in whatever order.
+	if port.in != 0 {
+		p.InIndex = port.in
+	}
+	if port.out != 0 {
+		p.OutIndex = port.out
 	}
 	p.OrigLen = len(p.Data)
 	if capLen > len(p.Data) {

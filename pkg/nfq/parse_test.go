@@ -2,6 +2,7 @@ package nfq
 
 import (
 	"bytes"
+	stdcmp "cmp"
 	"encoding/binary"
 	"testing"
 
@@ -70,6 +71,30 @@ func TestParsePacket(t *testing.T) {
 	}
 }
 
+// A packet of a bridge is known by the ports, wherever in the message they stand:
+// the kernel tells the bridge as the interface of both directions.
+func TestParseBridged(t *testing.T) {
+	payload, bridgeIn, bridgeOut := attribute{attrPayload, []byte("an IP packet")}, attribute{attrInDev, word(9)}, attribute{attrOutDev, word(9)}
+	in, out := attribute{attrPhysInDev, word(3)}, attribute{attrPhysOutDev, word(4)}
+	for name, tt := range map[string]struct {
+		attrs   []attribute
+		in, out int
+	}{
+		"forwarded":       {[]attribute{header(1, 2), bridgeIn, bridgeOut, in, out, payload}, 3, 4},
+		"in front":        {[]attribute{in, out, header(1, 2), bridgeIn, bridgeOut, payload}, 3, 4},
+		"behind":          {[]attribute{header(1, 2), bridgeOut, bridgeIn, payload, out, in}, 3, 4},
+		"prerouting":      {[]attribute{header(1, 0), bridgeIn, in, payload}, 3, 0},
+		"not of a bridge": {[]attribute{header(1, 2), bridgeIn, bridgeOut, payload}, 9, 9},
+		"zeroes":          {[]attribute{header(1, 2), bridgeIn, bridgeOut, {attrPhysInDev, word(0)}, {attrPhysOutDev, word(0)}, payload}, 9, 9},
+	} {
+		var p Packet
+		var m message
+		if _, err := parseMessage(packetMessage(101, tt.attrs...), &p, &m); err != nil || p.InIndex != tt.in || p.OutIndex != tt.out {
+			t.Errorf("%s: %v, in %d, out %d", name, err, p.InIndex, p.OutIndex)
+		}
+	}
+}
+
 // Every prefix of a message is an error, and the id is known as soon as its
 // attribute is whole: that packet still gets its verdict.
 func TestParsePrefixes(t *testing.T) {
@@ -99,6 +124,8 @@ func TestParseErrors(t *testing.T) {
 		"no header":          {packetMessage(1, attribute{attrPayload, []byte("x")}), errNoPacket, false, kindPacket},
 		"short header":       {packetMessage(1, attribute{attrPacketHdr, word(1)}), errAttr, false, kindPacket},
 		"short mark":         {packetMessage(1, header(5, 0), attribute{attrMark, []byte{1}}), errAttr, true, kindPacket},
+		"short port in":      {packetMessage(1, header(5, 0), attribute{attrPhysInDev, []byte{1}}), errAttr, true, kindPacket},
+		"short port out":     {packetMessage(1, header(5, 0), attribute{attrPhysOutDev, []byte{1}}), errAttr, true, kindPacket},
 		"attribute length 0": {netlinkMessage(msgPacket, make([]byte, 12)), errAttr, false, kindPacket},
 		"short error":        {netlinkMessage(2, []byte{1}), errShort, false, kindOther},
 		"not for us":         {netlinkMessage(3, nil), nil, false, kindOther},
@@ -160,6 +187,7 @@ func compare(t *testing.T, b []byte, p *Packet) {
 	}
 	ad.ByteOrder = binary.BigEndian
 	var id, capLen uint32
+	var in, out, physIn, physOut int
 	var data []byte
 	for ad.Next() {
 		switch v := ad.Bytes(); ad.Type() {
@@ -169,10 +197,21 @@ func compare(t *testing.T, b []byte, p *Packet) {
 			data = v
 		case attrCapLen:
 			capLen = binary.BigEndian.Uint32(v)
+		case attrInDev:
+			in = int(binary.BigEndian.Uint32(v))
+		case attrOutDev:
+			out = int(binary.BigEndian.Uint32(v))
+		case attrPhysInDev:
+			physIn = int(binary.BigEndian.Uint32(v))
+		case attrPhysOutDev:
+			physOut = int(binary.BigEndian.Uint32(v))
 		}
 	}
 	if ad.Err() != nil {
 		return
+	}
+	if in, out = stdcmp.Or(physIn, in), stdcmp.Or(physOut, out); in != p.InIndex || out != p.OutIndex {
+		t.Fatalf("other decoder: in %d, out %d; ours: %d, %d", in, out, p.InIndex, p.OutIndex)
 	}
 	if id != p.ID || !bytes.Equal(data, p.Data) || p.OrigLen != max(len(data), int(capLen)) {
 		t.Fatalf("other decoder: id %d, %d bytes of %d; ours: %d, %d of %d", id, len(data), capLen, p.ID, len(p.Data), p.OrigLen)

@@ -70,6 +70,7 @@ var queues = plan.Queue{
 func (l *lab) rules(t testing.TB) (q *nft.QueueTable) {
 	t.Helper()
 	must(t, l.Box.Do(func() (err error) { q, err = nft.Open(queues); return err }))
+	must(t, q.Beat())
 	var once sync.Once
 	stop := make(chan struct{})
 	var beats sync.WaitGroup

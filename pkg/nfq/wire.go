@@ -15,6 +15,8 @@ const (
 	attrMark       = 3
 	attrInDev      = 5
 	attrOutDev     = 6
+	attrPhysInDev  = 7
+	attrPhysOutDev = 8
 	attrPayload    = 10
 	attrCapLen     = 13
 	attrSkbInfo    = 14

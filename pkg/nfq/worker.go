@@ -20,6 +20,7 @@ type worker struct {
 	fds      [2]unix.PollFd
 	timeout  unix.Timespec
 	lastID   uint32
+	owedFrom time.Time // when the first packet was handled whose verdict is not sent
 	pause    time.Time // no timers before it: the handler's timer panicked
 	reported time.Time // last OnError
 	local    struct {  // counts of one group of packets
@@ -118,6 +119,17 @@ func (w *worker) one(err error) {
 
 func (w *worker) packet() {
 	p, c := &w.pkt, &w.local
+	now := time.Now()
+	switch {
+	case !w.out.hasID:
+		w.owedFrom = now
+	case now.Sub(w.owedFrom) > answerTime:
+		// A slow handler: those before this packet need not wait for it too, nor be
+		// lost should this process be killed.
+		w.publish()
+		w.flush()
+		w.owedFrom = now
+	}
 	c.packets++
 	c.bytes += uint64(p.OrigLen)
 	if p.GSO {
@@ -127,7 +139,7 @@ func (w *worker) packet() {
 		c.truncated++
 	}
 	whole := p.Data
-	v := w.handle(time.Now(), p)
+	v := w.handle(now, p)
 	if v == AcceptModified && (p.Truncated || !sendable(p.Data)) {
 		// A payload shorter than a header has crashed kernels (CVE-2022-36946),
 		// and the rest of a truncated packet would be lost for ever.
