@@ -50,7 +50,7 @@ func fragment4(pkt []byte, mtu int, id uint16) ([][]byte, error) {
 	if total != len(pkt) || n > total {
 		return nil, ErrPacket
 	}
-	if have := binary.BigEndian.Uint16(pkt[4:]); have != 0 {
+	if have := binary.BigEndian.Uint16(pkt[4:]); have != 0 || isFragment4(pkt) {
 		id = have
 	} else if id == 0 {
 		id = 1
@@ -83,6 +83,13 @@ func fragment4(pkt []byte, mtu int, id uint16) ([][]byte, error) {
 		data, offset = data[size:], offset+size
 	}
 	return parts, nil
+}
+
+// isFragment4 tells whether an IPv4 header is that of a fragment (RFC 791 section 3.1):
+// it has more fragments or an offset.
+func isFragment4(header []byte) bool {
+	const moreAndOffset = 0x3fff
+	return binary.BigEndian.Uint16(header[6:])&moreAndOffset != 0
 }
 
 // copiedOptions is an IPv4 header with those options alone that go into every

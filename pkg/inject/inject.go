@@ -1,6 +1,7 @@
 // Package inject sends IP packets of our own making: fake ACKs, retransmissions,
-// RSVP. They leave by raw sockets, pass the output and postrouting hooks only,
-// and carry a mark that keeps them out of our own queues.
+// RSVP. On a router they leave by raw sockets, pass the output and postrouting hooks
+// only, and carry a mark that keeps them out of our own queues. On a bridge they
+// leave as whole frames by a packet socket.
 package inject
 
 import (
@@ -19,25 +20,16 @@ type Config struct {
 	Mark uint32 // packet mark of everything that is sent
 }
 
-// Counters are what a Sender did.
-type Counters struct {
-	Packets, Bytes uint64 // sent; IP bytes
-	Errors         uint64 // not sent, for whatever reason
-	TooLong        uint64 // of these: longer than the path's MTU
-	NoBuffers      uint64 // of these: the kernel had no room, or the interface's queue
-	Fragmented     uint64 // of those sent: in fragments
-}
-
 // ErrPacket is returned for bytes that are no IP packet.
 var ErrPacket = errors.New("inject: not an IP packet")
 
 // Sender sends complete IP packets. It is safe for concurrent use and
 // allocates nothing.
 type Sender struct {
-	v4, v6                                                 int
-	mark                                                   uint32
-	fragmentID                                             atomic.Uint32
-	packets, bytes, errs, tooLong, outOfMemory, fragmented atomic.Uint64
+	v4, v6     int
+	mark       uint32
+	fragmentID atomic.Uint32
+	tally
 }
 
 // New opens the raw sockets in the calling thread's network namespace.
@@ -66,9 +58,9 @@ func open(family int, mark uint32) (int, error) {
 	// IPPROTO_RAW implies IP_HDRINCL and IPV6_HDRINCL: the header is ours, and
 	// the source address need not be.
 	if err := errors.Join(
-		wrap("SO_MARK", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark))),
-		wrap("SO_SNDBUF", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndBuf)),
-		wrap("options", setOptions(fd, family)),
+		wrap("raw socket: SO_MARK", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark))),
+		wrap("raw socket: SO_SNDBUF", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndBuf)),
+		wrap("raw socket: options", setOptions(fd, family)),
 	); err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
@@ -90,7 +82,7 @@ func wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("raw socket: %s: %w", what, err)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // Send sends a packet on the way that the kernel's routes give its destination.
@@ -104,14 +96,6 @@ func (s *Sender) Send(pkt []byte) error { return s.send(pkt, 0) }
 // SendVia sends a packet out of an interface, whatever the routes say. Over
 // IPv6 there must be some route out of that interface, else it is ENETUNREACH.
 func (s *Sender) SendVia(pkt []byte, ifindex int) error { return s.send(pkt, ifindex) }
-
-// Counters reads the counters.
-func (s *Sender) Counters() Counters {
-	return Counters{
-		Packets: s.packets.Load(), Bytes: s.bytes.Load(), Errors: s.errs.Load(),
-		TooLong: s.tooLong.Load(), NoBuffers: s.outOfMemory.Load(), Fragmented: s.fragmented.Load(),
-	}
-}
 
 // Close closes the sockets; nothing may be sent afterwards.
 func (s *Sender) Close() error {
@@ -130,17 +114,5 @@ func (s *Sender) send(pkt []byte, ifindex int) error {
 	if err == unix.EMSGSIZE { //nolint:errorlint // a bare errno of transmit
 		err = s.sendFragments(pkt, ifindex)
 	}
-	if err == nil {
-		s.packets.Add(1)
-		s.bytes.Add(uint64(len(pkt)))
-		return nil
-	}
-	s.errs.Add(1)
-	switch {
-	case errors.Is(err, unix.EMSGSIZE):
-		s.tooLong.Add(1)
-	case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EAGAIN):
-		s.outOfMemory.Add(1)
-	}
-	return err
+	return s.note(len(pkt), err)
 }
