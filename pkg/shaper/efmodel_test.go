@@ -1,6 +1,7 @@
 package shaper
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -102,6 +103,58 @@ func TestEFModelsRFC5865Section2_1(t *testing.T) {
 	}
 	if got := s.ports["qp0"].rates; got != rates {
 		t.Errorf("%d bytes/s are set aside for nobody", got-rates)
+	}
+}
+
+// A level of EF that is not bought any more takes its class along, which admitted
+// calls have waited in: they are in others before. A Set that fails on the way leaves
+// them where they were.
+func TestCommonQueueGoesLast(t *testing.T) {
+	n := newNet(t)
+	s := n.shaper(Options{})
+	n.check(s.Set(t.Context(), telephony(plan.EFPolicer)))
+	for _, f := range []plan.Treatment{voice, sender(1)} {
+		_, err := s.Install(t.Context(), f)
+		n.check(err)
+	}
+	without := telephony(plan.EFPolicer)
+	without.Interfaces[0].Levels = without.Interfaces[0].Levels[1:]
+	gone := false
+	look := func(op plan.Op) {
+		if op.Kind != plan.DelClass {
+			return
+		}
+		gone = gone || op.Class.ID == plan.Common
+		for key, id := range classesOf(t, s) {
+			if id == op.Class.ID {
+				t.Errorf("class %s goes, and %s is in it", id, key)
+			}
+		}
+	}
+	before := pictureOf(t, s)
+	for steps := 0; ; steps++ {
+		failed := s.faults(t, steps, steps%2 == 0)
+		fault := s.before
+		s.before = func(op plan.Op) error { look(op); return fault(op) }
+		err := s.Set(t.Context(), without)
+		s.before, s.beforeRow = nil, nil
+		if err == nil {
+			if failed() || !gone {
+				t.Errorf("step %d failed: %t; the class has gone: %t", steps, failed(), gone)
+			}
+			break
+		}
+		if !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(before, pictureOf(t, s)); d != "" {
+			t.Fatalf("step %d (%v):\n%s", steps, err, d)
+		}
+	}
+	for key, id := range classesOf(t, s) {
+		if !id.Pooled() {
+			t.Errorf("%s is in class %s", key, id)
+		}
 	}
 }
 

@@ -236,3 +236,97 @@ func TestEveryFailureOfFilling(t *testing.T) {
 	}
 	n.check(s.Set(t.Context(), plan20))
 }
+
+// The first plan of a process that fails leaves the programs of the one before as they
+// were, whatever they did: those of a bridge are back before a router.
+func TestProgramsOfAnEarlierProcessAreBack(t *testing.T) {
+	n := newNet(t)
+	before := plan20
+	before.Frames = 1000
+	before.Interfaces = slices.Clone(before.Interfaces)
+	before.Interfaces[0].PCP.Set(46, 5)
+	first, err := New(Options{})
+	n.check(err)
+	n.check(first.Set(t.Context(), before))
+	index := first.ports["qp0"].facts.Index
+	programs := func() [2][]uint32 {
+		return [2][]uint32{attachedAt(t, index, bpf.Egress), attachedAt(t, index, bpf.Ingress)}
+	}
+	were := programs()
+	if len(were[0]) != 1 || len(were[1]) != 2 {
+		t.Fatalf("programs %v", were)
+	}
+	n.check(first.Close(false))
+	s := n.shaper(Options{})
+	after := plan20 // learns nothing
+	for step := 0; ; step++ {
+		failed := s.faults(t, step, false)
+		err := s.Set(t.Context(), after)
+		if !failed() {
+			n.check(err)
+			break
+		}
+		if !errors.Is(err, errInjected) {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		now := programs()
+		for i := range now {
+			slices.Sort(now[i])
+			slices.Sort(were[i])
+		}
+		if d := cmp.Diff(were, now); d != "" {
+			t.Errorf("step %d: %s", step, d)
+		}
+	}
+	if now := programs(); len(now[0]) != 1 || len(now[1]) != 1 || now[0][0] == were[0][0] {
+		t.Errorf("in the end programs %v, and before %v", now, were)
+	}
+}
+
+// A plan that fails with a table of another size leaves programs that work with the
+// table that stays.
+func TestUndoOfAnotherSizeTreats(t *testing.T) {
+	n := newNet(t)
+	s := n.shaper(Options{})
+	n.check(s.Set(t.Context(), plan20))
+	_, err := s.Install(t.Context(), voice)
+	n.check(err)
+	in := n.listenUDP("10.9.0.2:5004")
+	out := n.dialUDP("10.9.0.1:4000", "10.9.0.2:5004")
+	counted := uint64(0)
+	treated := func(when string) {
+		t.Helper()
+		_, err := out.Write(make([]byte, 100))
+		n.check(err)
+		_, err = in.Read(make([]byte, 1000))
+		n.check(err)
+		counted++
+		if c, err := s.Counters("qp0", voice.Key); err != nil || c.Packets != counted {
+			t.Errorf("%s: %d packets counted, want %d, %v", when, c.Packets, counted, err)
+		}
+	}
+	treated("at first")
+	larger := plan20
+	larger.Flows *= 2
+	// Refused before the first step.
+	impossible := larger
+	impossible.Interfaces = slices.Clone(impossible.Interfaces)
+	impossible.Interfaces[0].Capacity = 10_000
+	if err := s.Set(t.Context(), impossible); !errors.Is(err, ErrCapacity) {
+		t.Errorf("room for 10 kB/s beside 10 kB/s: %v", err)
+	}
+	treated("after a refusal")
+	for step := 0; ; step++ {
+		failed := s.faults(t, step, false)
+		err := s.Set(t.Context(), larger)
+		if !failed() {
+			n.check(err)
+			break
+		}
+		if !errors.Is(err, errInjected) {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		treated(fmt.Sprintf("after step %d", step))
+	}
+	treated("in the end")
+}

@@ -173,12 +173,8 @@ func (s *Shaper) refit(ctx context.Context, p *port, g *group) {
 	if !g.class.Pooled() {
 		return
 	}
-	old := p.classes[g.class]
-	c := plan.FlowClass(p.Interface, p.facts, g.whole(), g.class)
-	if err := s.applyAll(ctx, map[string]plan.Facts{p.Name: p.facts}, plan.DiffClass(p.Name, old, true, c)); err != nil {
-		// It still has its rate; the next Set repairs it.
+	if _, err := s.alter(ctx, p, plan.FlowClass(p.Interface, p.facts, g.whole(), g.class), true); err != nil {
+		// It has what it had; the next Set repairs it.
 		s.log.Warn("the class of a group of treatments stays as it was", zap.Stringer("class", g.class), zap.Error(err))
-		return
 	}
-	p.classes[g.class] = c
 }

@@ -53,10 +53,16 @@ func (s *Shaper) Install(ctx context.Context, t plan.Treatment) (plan.ClassID, e
 			s.leave(ctx, p, was, f.Class)
 		}
 	}
-	if p.ByDSCP && t.Reserve && t.Mark && p.Capacity > 0 {
-		return p.ClassOf(t.DSCP), nil
+	return p.classOf(f), nil
+}
+
+// classOf is the class that a flow's packets wait in: its own, or where they are told
+// apart by DSCP alone that of its level.
+func (p *port) classOf(f *flow) plan.ClassID {
+	if p.ByDSCP && f.Reserve && f.Mark && p.Capacity > 0 {
+		return p.ClassOf(f.DSCP)
 	}
-	return f.Class, nil
+	return f.Class
 }
 
 // place gets ready what a flow needs before it is treated: its class, and its
@@ -90,14 +96,14 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 	// The levels first: they make room for a class, and have nothing of what is
 	// not there any more.
 	reserved := p.after(f, was)
-	own := p.own(whole)
+	levels, own := p.leveled(reserved), p.own(whole)
 	if !had.class.Pooled() && !had.class.SharedBy() {
 		had = held{}
 	}
-	if err := p.roomFor(whole, had, own, reserved); err != nil {
+	if err := p.roomFor(whole, had, own, levels); err != nil {
 		return nil, err
 	}
-	back, err := s.regulate(ctx, p, reserved)
+	back, err := s.regulate(ctx, p, reserved, levels)
 	if err != nil {
 		return nil, err
 	}
@@ -127,13 +133,13 @@ func (s *Shaper) place(ctx context.Context, p *port, f, was *flow) (undo func() 
 
 // roomFor is room for a treatment, in place of what it has; own: with a class of its
 // own, or a part of one.
-func (p *port) roomFor(whole plan.Treatment, had held, own bool, reserved plan.Sums) error {
+func (p *port) roomFor(whole plan.Treatment, had held, own bool, levels plan.Port) error {
 	before, rate := p.rate(had), uint64(0)
 	if own {
 		rate = plan.FlowClass(p.Interface, p.facts, whole, had.class).Rate
 	}
 	p.rates -= before
-	err := p.room(rate, reserved)
+	err := p.room(rate, levels)
 	p.rates += before
 	return err
 }
@@ -142,7 +148,7 @@ func (p *port) roomFor(whole plan.Treatment, had held, own bool, reserved plan.S
 // an idle one, a new one, or a part of one that others share. The function it
 // returns puts things back.
 func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatment, had held) (undo func() error, err error) {
-	var held uint64
+	var rate uint64 // that it has so far
 	id := had.class
 	if id.SharedBy() {
 		if f.group != nil && len(f.group.members) > 0 {
@@ -151,7 +157,7 @@ func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatme
 		id = 0 // one of its own, if there is one by now
 	}
 	if id != 0 {
-		held = p.classes[id].Rate
+		rate = p.classes[id].Rate
 	}
 	c := plan.FlowClass(p.Interface, p.facts, whole, id)
 	if id == 0 {
@@ -161,29 +167,39 @@ func (s *Shaper) class(ctx context.Context, p *port, f *flow, whole plan.Treatme
 		}
 		c.ID = id
 	}
-	old, there := p.classes[id]
-	if there && c.Leaf.Kind == old.Leaf.Kind && held == 0 {
+	if old, there := p.classes[id]; there && c.Leaf.Kind == old.Leaf.Kind && rate == 0 {
 		// A queue that is longer than needed is no reason for another request.
 		if !whole.RealTime {
 			c.Leaf.Limit = max(c.Leaf.Limit, old.Leaf.Limit)
 		}
 	}
-	facts := map[string]plan.Facts{p.Name: p.facts}
-	put := func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		return s.restore(ctx, facts, p, c, old, there, held > 0)
-	}
-	if err := s.applyAll(ctx, facts, plan.DiffClass(p.Name, old, there, c)); err != nil {
-		return nil, errors.Join(err, put())
+	put, err := s.alter(ctx, p, c, rate > 0)
+	if err != nil {
+		return nil, err
 	}
 	f.Class = id
-	p.classes[id] = c
-	p.rates += c.Rate - held
+	p.rates += c.Rate - rate
 	return func() error {
-		p.rates -= c.Rate - held
+		p.rates -= c.Rate - rate
 		return put()
 	}, nil
+}
+
+// alter makes a class in the kernel and in the books. used: somebody is in the class
+// that was there. The function it returns puts that back.
+func (s *Shaper) alter(ctx context.Context, p *port, c plan.Class, used bool) (undo func() error, err error) {
+	old, there := p.classes[c.ID]
+	facts := map[string]plan.Facts{p.Name: p.facts}
+	undo = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		return s.restore(ctx, facts, p, c, old, there, used)
+	}
+	if err := s.applyAll(ctx, facts, plan.DiffClass(p.Name, old, there, c)); err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	p.classes[c.ID] = c
+	return undo, nil
 }
 
 // restore brings a class back to what it was, in the kernel and in the books.

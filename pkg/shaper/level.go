@@ -119,11 +119,10 @@ func (p *port) after(f, was *flow) plan.Sums {
 	return sums
 }
 
-// regulate makes the service levels those for what is reserved. The function it
-// returns puts them back.
-func (s *Shaper) regulate(ctx context.Context, p *port, reserved plan.Sums) (undo func() error, err error) {
+// regulate makes the service levels those for what is reserved, which leveled says.
+// The function it returns puts them back.
+func (s *Shaper) regulate(ctx context.Context, p *port, reserved plan.Sums, next plan.Port) (undo func() error, err error) {
 	old, was := p.levels, p.reserved
-	next := p.leveled(reserved)
 	facts := map[string]plan.Facts{p.Name: p.facts}
 	undo = func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
@@ -164,7 +163,7 @@ func levelClasses(list []plan.Class) (out []plan.Class) {
 // relax is regulate for what has ended, which cannot be undone: the levels keep
 // what they had if it fails.
 func (s *Shaper) relax(ctx context.Context, p *port, reserved plan.Sums) {
-	if _, err := s.regulate(ctx, p, reserved); err != nil {
+	if _, err := s.regulate(ctx, p, reserved, p.leveled(reserved)); err != nil {
 		p.reserved = reserved
 		s.log.Warn("the service levels stay as they were until the next change", zap.String("interface", p.Name), zap.Error(err))
 	}
@@ -190,7 +189,7 @@ func (s *Shaper) forget(ctx context.Context) error {
 		}
 		was := p.found
 		p.found = nil
-		if _, err := s.regulate(ctx, p, p.reserved); err != nil {
+		if _, err := s.regulate(ctx, p, p.reserved, p.leveled(p.reserved)); err != nil {
 			p.found = was
 			errs = append(errs, err)
 		}

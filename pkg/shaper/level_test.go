@@ -36,7 +36,8 @@ func levelRows(t testing.TB, s *Shaper) []plan.Row {
 	if err := s.table.EachLevel(func(l bpf.Level) { rows = append(rows, l.Row) }); err != nil {
 		t.Fatal(err)
 	}
-	return plan.Sorted(rows)
+	slices.SortFunc(rows, plan.Row.Compare)
+	return rows
 }
 
 // levelClass reads the class of a service level.
@@ -255,6 +256,14 @@ func TestByDSCP(t *testing.T) {
 	if c, want := levelClass(t, s, af31), plan.DefaultFacts.HTBRate(1_000_000, 0); c.Rate != want {
 		t.Errorf("the class of af31 has %d bytes/s, want %d", c.Rate, want)
 	}
+	// What is shown is what was installed, after a reload too.
+	if id := s.Class("qp0", data.Key); id != plan.LevelClass(bulk) {
+		t.Errorf("a flow is in class %s", id)
+	}
+	n.check(s.Set(t.Context(), sold(true)))
+	if id := s.Class("qp0", data.Key); id != plan.LevelClass(bulk) {
+		t.Errorf("after a reload a flow is in class %s", id)
+	}
 	// A mark by policy is none here.
 	static := plan.Treatment{Key: voice.Key, Interface: "qp0", Mark: true, DSCP: af31}
 	static.Key.DstPort++
@@ -299,10 +308,25 @@ func TestByDSCP(t *testing.T) {
 		t.Error(d)
 	}
 
-	// Flows get rows and classes where the operator wants them told apart.
+	// Flows get rows and classes where the operator wants them told apart, before
+	// those of their DSCP go.
 	_, err = s.Install(t.Context(), data)
 	n.check(err)
+	gone := 0
+	s.before = func(op plan.Op) error {
+		if op.Kind.Last() {
+			gone++
+			if id := classesOf(t, s)[data.Key]; !id.Pooled() {
+				t.Errorf("%q while the flow is in class %q", op, id)
+			}
+		}
+		return nil
+	}
 	n.check(s.Set(t.Context(), sold(false)))
+	s.before = nil
+	if gone == 0 {
+		t.Error("the row and the class of a DSCP that is not bought stay")
+	}
 	if _, err := s.Counters("qp0", data.Key); err != nil {
 		t.Error(err)
 	}

@@ -2,7 +2,6 @@ package shaper
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -50,7 +49,7 @@ func (s *Shaper) next(p plan.Plan, facts map[string]plan.Facts, have plan.State)
 		}
 		port.reserved = port.sums()
 		port.levels = port.leveled(port.reserved)
-		if err := port.room(0, port.reserved); err != nil {
+		if err := port.room(0, port.levels); err != nil {
 			return nil, err
 		}
 	}
@@ -217,12 +216,12 @@ func (p *port) free(pool int) (plan.ClassID, error) {
 }
 
 // room refuses a rate that the root class could not keep beside the others, with
-// what is then reserved by service level.
-func (p *port) room(rate uint64, reserved plan.Sums) error {
+// the service levels as they are then.
+func (p *port) room(rate uint64, next plan.Port) error {
 	if p.Capacity == 0 {
 		return nil
 	}
-	levels := levelRates(p.leveled(reserved))
+	levels := levelRates(next)
 	switch used := p.rates + levels; {
 	case used+rate <= p.root:
 		return nil
@@ -287,130 +286,4 @@ func assigned(ports map[string]*port) []plan.Assigned {
 		}
 	}
 	return list
-}
-
-// fill makes the table of treatments agree with the ports. Groups come before
-// the flows that name them, and go after them.
-func (s *Shaper) fill(ports map[string]*port) error {
-	stray, err := s.fillGroups(ports)
-	if err != nil {
-		return err
-	}
-	if err := s.fillFlows(ports); err != nil {
-		return err
-	}
-	if err := s.sweepRows(ports); err != nil {
-		return err
-	}
-	for _, number := range stray {
-		if err := s.table.DeleteGroup(number); err != nil && !errors.Is(err, ErrNoFlow) {
-			return err
-		}
-	}
-	return nil
-}
-
-// fillGroups returns the groups that nobody has.
-func (s *Shaper) fillGroups(ports map[string]*port) (stray []uint32, err error) {
-	is := map[uint32]bpf.Group{}
-	if err := s.table.EachGroup(func(g bpf.Group) { is[g.Number] = g }); err != nil {
-		return nil, err
-	}
-	for _, p := range ports {
-		if p.ByDSCP {
-			continue
-		}
-		for _, g := range p.groups {
-			have, ok := is[g.number]
-			delete(is, g.number)
-			want := bpf.Group{Ifindex: p.facts.Index, Number: g.number, Treatment: g.spec}
-			if have == want {
-				continue
-			}
-			if ok && (have.Ifindex != want.Ifindex || have.Treatment.Group != g.spec.Group) {
-				// Its interface was made again: the name must go with it.
-				if err := s.table.DeleteGroup(g.number); err != nil {
-					return nil, err
-				}
-			}
-			if err := s.row("fill the group "+g.spec.Group.String(), func() error {
-				return s.table.PutGroup(p.facts.Index, g.number, g.spec)
-			}); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for number := range is {
-		stray = append(stray, number)
-	}
-	return stray, nil
-}
-
-func (s *Shaper) fillFlows(ports map[string]*port) error {
-	type id struct {
-		index int
-		key   packet.FlowKey
-	}
-	is := map[id]bpf.Entry{}
-	err := s.table.Each(func(e bpf.Entry) { is[id{e.Ifindex, e.Treatment.Key}] = e })
-	if err != nil {
-		return err
-	}
-	for _, p := range ports {
-		if p.ByDSCP {
-			continue
-		}
-		for key, f := range p.flows {
-			i := id{p.facts.Index, key}
-			e, ok := is[i]
-			delete(is, i)
-			e.Treatment.Interface = p.Name
-			if ok && e.Class == f.Class && e.Excess == p.excess() && e.Treatment == f.treatment() && e.Number == f.number() {
-				continue
-			}
-			if err := s.row("fill "+key.String(), func() error {
-				return s.table.Put(p.facts.Index, f.treatment(), f.Class, p.excess(), f.number())
-			}); err != nil {
-				return err
-			}
-		}
-	}
-	for i := range is {
-		err := s.table.Delete(i.index, i.key)
-		if err != nil && !errors.Is(err, ErrNoFlow) {
-			return err
-		}
-	}
-	return nil
-}
-
-// excess is the class of what exceeds a TSpec.
-func (p *port) excess() plan.ClassID {
-	if p.Capacity == 0 {
-		return 0
-	}
-	return plan.BestEffort
-}
-
-// sweepRows removes the rows of interfaces that are gone.
-func (s *Shaper) sweepRows(ports map[string]*port) error {
-	here := map[int]bool{}
-	for _, p := range ports {
-		here[p.facts.Index] = true
-	}
-	list, err := s.rows()
-	if err != nil {
-		return err
-	}
-	for index, levels := range list {
-		for _, l := range levels {
-			if here[index] {
-				continue
-			}
-			if err := s.table.DeleteRow(index, l.Row); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

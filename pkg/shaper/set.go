@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -21,7 +22,9 @@ const undoTimeout = 10 * time.Second
 // missing, and reads again. Treatments in force stay, but for those on
 // interfaces that the plan does not name. If a step fails, the steps before
 // it are undone and the former plan stays in force. Setting the same plan again
-// repairs what others changed, and does nothing if nobody did.
+// repairs what others changed, and does nothing if nobody did. An interface that was
+// managed before and is missing now is passed over, and its treatments are kept in the
+// books, until it has come back and Set is called again (see Missing).
 func (s *Shaper) Set(ctx context.Context, p plan.Plan) error {
 	p = p.WithDefaults()
 	if err := p.Validate(); err != nil {
@@ -32,13 +35,22 @@ func (s *Shaper) Set(ctx context.Context, p plan.Plan) error {
 	if s.closed {
 		return ErrClosed
 	}
-	facts, err := s.facts(ctx, p)
+	facts, gone, err := s.facts(ctx, p)
 	if err != nil {
 		return err
 	}
-	if err := s.open(p.Flows); err != nil {
+	if err := s.open(p); err != nil {
 		return err
 	}
+	if err := s.bring(ctx, facts, gone, p); err != nil {
+		return errors.Join(err, s.keepTable(ctx, facts))
+	}
+	return s.table.Settle()
+}
+
+// bring is Set with the table that the plan wants; gone is what was known of the
+// interfaces that are missing.
+func (s *Shaper) bring(ctx context.Context, facts, gone map[string]plan.Facts, p plan.Plan) error {
 	if err := s.table.Prune(); err != nil {
 		return err
 	}
@@ -49,30 +61,63 @@ func (s *Shaper) Set(ctx context.Context, p plan.Plan) error {
 	if err != nil {
 		return err
 	}
-	next, err := s.next(p, facts, have)
+	known := maps.Clone(facts)
+	maps.Copy(known, gone)
+	next, err := s.next(p, known, have)
 	if err != nil {
 		return err
 	}
-	if err := s.change(ctx, facts, have, p, next); err != nil {
+	here := p
+	here.Interfaces = slices.DeleteFunc(slices.Clone(p.Interfaces), func(itf plan.Interface) bool { _, missing := gone[itf.Name]; return missing })
+	if err := s.change(ctx, facts, have, here, next); err != nil {
 		return err
 	}
 	s.plan, s.ports, s.set = p, next, true
+	s.gone = slices.Sorted(maps.Keys(gone))
 	return nil
 }
 
-// facts reads what the kernel says of the interfaces of the plan, which must
-// exist, and of those managed so far, which need not.
-func (s *Shaper) facts(ctx context.Context, p plan.Plan) (map[string]plan.Facts, error) {
-	facts := map[string]plan.Facts{}
+// Missing are the interfaces that the last Set has passed over.
+func (s *Shaper) Missing() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.gone)
+}
+
+// keepTable goes back to a table of the former size, where a plan with another one was
+// refused before anything was changed: the programs have it still.
+func (s *Shaper) keepTable(ctx context.Context, facts map[string]plan.Facts) error {
+	if !s.set || s.table.Sized(s.plan.Flows, s.plan.Frames) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	have, err := s.read(ctx, facts)
+	if err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return s.undo(ctx, facts, have)
+}
+
+// facts reads what the kernel says of the interfaces of the plan, which must exist or
+// have been managed so far, and of others managed so far. Of those of the plan that are
+// gone it returns what was known.
+func (s *Shaper) facts(ctx context.Context, p plan.Plan) (facts, gone map[string]plan.Facts, err error) {
+	facts, gone = map[string]plan.Facts{}, map[string]plan.Facts{}
 	for _, itf := range p.Interfaces {
 		f, err := s.conn.Facts(ctx, itf.Name)
+		if _, missing := errors.AsType[*MissingInterfaceError](err); missing && s.ports[itf.Name] != nil {
+			gone[itf.Name] = s.ports[itf.Name].facts
+			continue
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		facts[itf.Name] = f
 	}
 	for name := range s.ports {
-		if _, ok := facts[name]; ok {
+		_, known := facts[name]
+		if _, missing := gone[name]; known || missing {
 			continue
 		}
 		f, err := s.conn.Facts(ctx, name)
@@ -80,25 +125,26 @@ func (s *Shaper) facts(ctx context.Context, p plan.Plan) (map[string]plan.Facts,
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		facts[name] = f
 	}
-	return facts, nil
+	return facts, gone, nil
 }
 
 // open opens the table, again where the plan wants another size.
-func (s *Shaper) open(flows int) error {
-	if s.table != nil && s.plan.Flows == flows {
+func (s *Shaper) open(p plan.Plan) error {
+	if s.table != nil && s.table.Sized(p.Flows, p.Frames) {
 		return nil
 	}
-	t, err := bpf.Open(s.options.PinDir, flows)
+	t, err := bpf.Open(s.options.PinDir, p.Flows, p.Frames)
 	if err != nil {
 		return err
 	}
 	if err := t.Renew(s.options.OnCrash); err != nil {
 		return errors.Join(err, t.Close())
 	}
+	s.frames.Use(t)
 	if s.table != nil {
 		t.Gone = s.table.Gone
 		err = s.table.Close()
@@ -144,6 +190,7 @@ func (s *Shaper) read(ctx context.Context, facts map[string]plan.Facts) (plan.St
 		}
 		p.Egress = s.table.State(bpf.Egress, f.Index)
 		p.Ingress = s.table.State(bpf.Ingress, f.Index)
+		p.Learn = s.table.State(bpf.Learn, f.Index)
 		for _, l := range levels[f.Index] {
 			p.Rows = append(p.Rows, l.Row)
 		}
@@ -155,7 +202,8 @@ func (s *Shaper) read(ctx context.Context, facts map[string]plan.Facts) (plan.St
 // change leads from have to the next ports' state, and back if that fails.
 func (s *Shaper) change(ctx context.Context, facts map[string]plan.Facts, have plan.State, p plan.Plan, next map[string]*port) error {
 	want := wanted(p, next)
-	err := s.applyAll(ctx, facts, plan.Diff(have, want))
+	first, last := inTurn(plan.Diff(have, want))
+	err := s.applyAll(ctx, facts, first)
 	if err == nil {
 		err = s.verify(ctx, facts, want)
 	}
@@ -163,11 +211,28 @@ func (s *Shaper) change(ctx context.Context, facts map[string]plan.Facts, have p
 		err = s.fill(next)
 	}
 	if err == nil {
+		err = s.applyAll(ctx, facts, last)
+	}
+	if err == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	return errors.Join(err, s.undo(ctx, facts, have))
+}
+
+// inTurn parts the operations that come before the treatments change from those that
+// come after: while these are written no row leads to a class that is gone, and no
+// flow has lost what its DSCP had before it has its own.
+func inTurn(ops []plan.Op) (first, last []plan.Op) {
+	for _, op := range ops {
+		if op.Kind.Last() {
+			last = append(last, op)
+		} else {
+			first = append(first, op)
+		}
+	}
+	return first, last
 }
 
 func (s *Shaper) applyAll(ctx context.Context, facts map[string]plan.Facts, ops []plan.Op) error {
@@ -189,9 +254,13 @@ func (s *Shaper) apply(ctx context.Context, facts map[string]plan.Facts, op plan
 	index := facts[op.Interface].Index
 	switch op.Kind {
 	case plan.AttachEgress:
-		return s.table.Attach(bpf.Egress, index, op.Program)
+		return s.attach(bpf.Egress, index, op.Program)
 	case plan.AttachIngress:
-		return s.table.Attach(bpf.Ingress, index, op.Program)
+		return s.attach(bpf.Ingress, index, op.Program)
+	case plan.AttachLearn:
+		return s.attach(bpf.Learn, index, op.Program)
+	case plan.DetachLearn:
+		return s.table.Detach(bpf.Learn, index)
 	case plan.DetachEgress:
 		return s.table.Detach(bpf.Egress, index)
 	case plan.DetachIngress:
@@ -205,20 +274,41 @@ func (s *Shaper) apply(ctx context.Context, facts map[string]plan.Facts, op plan
 	}
 }
 
-// verify reads back: a kernel that rounds or ignores must not go unnoticed.
+// attach hangs our program at an interface, or, where things are put back, the one that
+// an earlier process had there.
+func (s *Shaper) attach(d bpf.Direction, index int, p plan.Program) error {
+	if !p.Current {
+		return s.table.PutBack(d, index)
+	}
+	return s.table.Attach(d, index, p)
+}
+
+// verify reads back: a kernel that rounds or ignores must not go unnoticed. What is to
+// go is still there.
 func (s *Shaper) verify(ctx context.Context, facts map[string]plan.Facts, want plan.State) error {
 	now, err := s.read(ctx, facts)
 	if err != nil {
 		return err
 	}
-	if ops := plan.Diff(now, want); len(ops) > 0 {
-		return fmt.Errorf("the kernel took every step, but is not in the wanted state: it lacks %q", ops[0])
+	if first, _ := inTurn(plan.Diff(now, want)); len(first) > 0 {
+		return fmt.Errorf("the kernel took every step, but is not in the wanted state: it lacks %q", first[0])
 	}
 	return nil
 }
 
 // undo puts back what was, from wherever the failure left it.
 func (s *Shaper) undo(ctx context.Context, facts map[string]plan.Facts, was plan.State) error {
+	if s.set {
+		// Ours, of the former plan: whatever table they were with.
+		if err := s.open(s.plan); err != nil {
+			return fmt.Errorf("undo: %w", err)
+		}
+		want := wanted(s.plan, s.ports)
+		for i := range was.Ports {
+			w, p := want.Port(was.Ports[i].Name), &was.Ports[i]
+			p.Egress, p.Ingress, p.Learn = w.Egress, w.Ingress, w.Learn
+		}
+	}
 	now, err := s.read(ctx, facts)
 	if err != nil {
 		return fmt.Errorf("undo: %w", err)
@@ -232,21 +322,15 @@ func (s *Shaper) undo(ctx context.Context, facts map[string]plan.Facts, was plan
 			}
 		}
 	}
-	for _, op := range ops {
-		if op.Program.Attached && !op.Program.Current {
-			// Loaded by an earlier process: ours does the same.
-			op.Program.Current, op.Program.Header = true, facts[op.Interface].Header
-			if op.Kind == plan.AttachEgress && was.Port(op.Interface).Root {
-				op.Program.Control = plan.Control
-			}
-			op.Program.ByDSCP = slices.ContainsFunc(was.Port(op.Interface).Rows, func(r plan.Row) bool {
-				return r.Arriving == (op.Kind == plan.AttachIngress)
-			})
-		}
+	first, last := inTurn(ops)
+	for _, op := range first {
 		err = errors.Join(err, s.apply(ctx, facts, op))
 	}
 	if err == nil && s.set {
 		err = s.fill(s.ports)
+	}
+	for _, op := range last {
+		err = errors.Join(err, s.apply(ctx, facts, op))
 	}
 	if err != nil {
 		return fmt.Errorf("undo: %w", err)

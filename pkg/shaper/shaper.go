@@ -38,10 +38,12 @@ type Shaper struct {
 	log     *zap.Logger
 	conn    *tc.Conn
 	table   *bpf.Table // nil before the first Set
+	frames  *bpf.Frames
 	owner   *ownership
 	plan    plan.Plan
 	set     bool // a Set has succeeded: ports is what is in force
 	ports   map[string]*port
+	gone    []string // interfaces of the plan that the last Set has not found
 	// lastGroup is the number that a group was given last.
 	lastGroup uint32
 	stop      chan struct{}
@@ -94,7 +96,7 @@ func New(o Options) (*Shaper, error) {
 	if err != nil {
 		return nil, errors.Join(err, owner.release())
 	}
-	s := &Shaper{options: o, log: o.Log, conn: conn, owner: owner, ports: map[string]*port{}, stop: make(chan struct{})}
+	s := &Shaper{options: o, log: o.Log, conn: conn, owner: owner, ports: map[string]*port{}, frames: bpf.NewFrames(), stop: make(chan struct{})}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
@@ -136,6 +138,7 @@ func (s *Shaper) Close(clean bool) error {
 	}
 	s.closed = true
 	close(s.stop)
+	s.frames.Use(nil)
 	var errs []error
 	switch {
 	case s.table == nil:

@@ -3,8 +3,10 @@ package shaper
 import (
 	"errors"
 	"math"
+	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,6 +92,95 @@ func TestSetRepairs(t *testing.T) {
 	}
 	if _, ok := got.Port("qp0").Class(id); !ok {
 		t.Error("the class of a flow in force was not made again")
+	}
+}
+
+// An interface that has gone keeps no other one from being set up again, and gets back
+// what it had when it comes. One that never was there is refused.
+func TestSetPassesOverWhatIsGone(t *testing.T) {
+	n := newNet(t)
+	names := []string{"qp0", "qp2", "qp4"}
+	n.pair("qp2")
+	n.pair("qp4")
+	s := n.shaper(Options{})
+	p := plan.Plan{Flows: 1000, Frames: 1000}
+	on := func(name string) plan.Treatment { tr := voice; tr.Interface = name; return tr }
+	for _, name := range names {
+		p.Interfaces = append(p.Interfaces, plan.Interface{Name: name, Capacity: 1_000_000, ResetDSCP: true})
+	}
+	n.check(s.Set(t.Context(), p))
+	for _, name := range names {
+		_, err := s.Install(t.Context(), on(name))
+		n.check(err)
+	}
+	before := state(t, s, names...)
+	pull := func(name string) {
+		t.Helper()
+		link, err := netlink.LinkByName(name)
+		n.check(err)
+		n.check(netlink.LinkDel(link))
+	}
+	pull("qp2")
+	pull("qp4")
+	n.pair("qp4")
+	n.check(s.Set(t.Context(), p))
+	if got := s.Missing(); !slices.Equal(got, []string{"qp2"}) {
+		t.Errorf("missing: %q", got)
+	}
+	if d := cmp.Diff([]plan.Port{before.Port("qp0"), before.Port("qp4")}, state(t, s, "qp0", "qp4").Ports); d != "" {
+		t.Error(d)
+	}
+	if c, err := s.Counters("qp4", voice.Key); err != nil {
+		t.Errorf("on the one that is back: %+v, %v", c, err)
+	}
+	if tr, ok := s.Treatment("qp2", voice.Key); !ok || tr != on("qp2") {
+		t.Errorf("of the one that is gone: %+v, %v", tr, ok)
+	}
+	s.before = func(op plan.Op) error { t.Errorf("a second Set does %q", op); return nil }
+	s.beforeRow = func(what string) error { t.Errorf("a second Set does %q", what); return nil }
+	n.check(s.Set(t.Context(), p))
+	s.before, s.beforeRow = nil, nil
+
+	less, more := p, p
+	less.Interfaces, more.Interfaces = slices.Clone(p.Interfaces), append(slices.Clone(p.Interfaces), plan.Interface{Name: "qp9"})
+	less.Interfaces[1].Capacity = 10_000
+	if err := s.Set(t.Context(), less); !errors.Is(err, ErrCapacity) {
+		t.Errorf("a capacity below the reservations of one that is gone: %v", err)
+	}
+	var missing *MissingInterfaceError
+	if err := s.Set(t.Context(), more); !errors.As(err, &missing) || missing.Name != "qp9" {
+		t.Errorf("one that never was there: %v", err)
+	}
+
+	// A step that fails meanwhile is undone.
+	shaped := p
+	shaped.Interfaces = slices.Clone(p.Interfaces)
+	shaped.Interfaces[2].Capacity = 2_000_000
+	was := state(t, s, "qp0", "qp4")
+	fail := failAt(1)
+	s.before = func(op plan.Op) error { return fail(op) }
+	if err := s.Set(t.Context(), shaped); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
+	s.before = nil
+	if d := cmp.Diff(was, state(t, s, "qp0", "qp4")); d != "" {
+		t.Error(d)
+	}
+
+	n.pair("qp2")
+	n.check(s.Set(t.Context(), p))
+	if d := cmp.Diff(before, state(t, s, names...)); d != "" || len(s.Missing()) > 0 {
+		t.Errorf("missing: %q, %s", s.Missing(), d)
+	}
+	if _, err := s.Counters("qp2", voice.Key); err != nil {
+		t.Error(err)
+	}
+	pull("qp2")
+	without := p
+	without.Interfaces = []plan.Interface{p.Interfaces[0], p.Interfaces[2]}
+	n.check(s.Set(t.Context(), without))
+	if _, ok := s.Treatment("qp2", voice.Key); ok || len(s.Missing()) > 0 {
+		t.Errorf("out of the plan: %v, missing %q", ok, s.Missing())
 	}
 }
 
@@ -400,5 +491,77 @@ func TestCloseKeeps(t *testing.T) {
 	n.check(s.Set(t.Context(), plan20))
 	if len(s.Adopted()) != 1 {
 		t.Error("the treatment did not outlive Close(false)")
+	}
+}
+
+// Frames are learned where the plan says so, on all its interfaces; the reader stays
+// the same over another size and over a plan that fails.
+func TestFramesAreLearnedByPlan(t *testing.T) {
+	n := newNet(t)
+	s := n.shaper(Options{})
+	frames := s.Frames()
+	learning, router := plan20, plan20
+	learning.Frames = 1000
+	key := packet.MakeKey(packet.ProtoUDP, netip.MustParseAddrPort("10.9.0.2:4000"), netip.MustParseAddrPort("10.9.0.1:5004"))
+	pair := key.PairKey()
+	known := func() bool {
+		var f packet.Frame
+		return frames.Frame(&pair, &f)
+	}
+	hear := func() {
+		t.Helper()
+		here, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IP{10, 9, 0, 1}, Port: 5004})
+		n.check(err)
+		n.at(func() error {
+			c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IP{10, 9, 0, 2}, Port: 4000}, &net.UDPAddr{IP: net.IP{10, 9, 0, 1}, Port: 5004})
+			if err != nil {
+				return err
+			}
+			_, err = c.Write([]byte{1})
+			return errors.Join(err, c.Close())
+		})
+		n.check(here.SetReadDeadline(time.Now().Add(10 * time.Second)))
+		_, err = here.Read(make([]byte, 10))
+		n.check(errors.Join(err, here.Close()))
+	}
+	if hear(); known() {
+		t.Error("known before there was a plan")
+	}
+	n.check(s.Set(t.Context(), router))
+	if hear(); known() {
+		t.Error("known to a router")
+	}
+	n.check(s.Set(t.Context(), learning))
+	if hear(); !known() {
+		t.Error("not learned")
+	}
+	// Twice the size keeps what there is, and one that fails the former one.
+	larger := learning
+	larger.Frames *= 2
+	s.before = func(op plan.Op) error {
+		if op.Kind == plan.AttachLearn {
+			return errInjected
+		}
+		return nil
+	}
+	if err := s.Set(t.Context(), larger); !errors.Is(err, errInjected) {
+		t.Errorf("want the injected error: %v", err)
+	}
+	s.before = nil
+	if !known() || !s.table.Sized(plan20.Flows, 1000) {
+		t.Error("a plan that failed left other frames")
+	}
+	n.check(s.Set(t.Context(), larger))
+	if !known() || !s.table.Sized(plan20.Flows, 2000) {
+		t.Error("another size lost what was known")
+	}
+	s.before = func(op plan.Op) error { t.Errorf("a second Set does %q", op); return nil }
+	n.check(s.Set(t.Context(), larger))
+	s.before = nil
+	n.check(s.Set(t.Context(), router))
+	link, err := netlink.LinkByName("qp0")
+	n.check(err)
+	if ids := attachedAt(t, link.Attrs().Index, bpf.Ingress); known() || len(ids) != 1 {
+		t.Errorf("a router again: known %v, %d programs at the ingress, want that of plan20", known(), len(ids))
 	}
 }

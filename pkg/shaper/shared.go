@@ -2,7 +2,6 @@ package shaper
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -54,18 +53,10 @@ func (s *Shaper) join(ctx context.Context, p *port, f *flow, whole plan.Treatmen
 // load makes a shared class one for a load, and counts that.
 func (s *Shaper) load(ctx context.Context, p *port, id plan.ClassID, now plan.Load) (undo func() error, err error) {
 	was := p.loads[id]
-	old, there := p.classes[id]
-	c := plan.SharedClass(p.Interface, p.facts, id, now)
-	facts := map[string]plan.Facts{p.Name: p.facts}
-	put := func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		return s.restore(ctx, facts, p, c, old, there, true)
+	put, err := s.alter(ctx, p, plan.SharedClass(p.Interface, p.facts, id, now), true)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.applyAll(ctx, facts, plan.DiffClass(p.Name, old, there, c)); err != nil {
-		return nil, errors.Join(err, put())
-	}
-	p.classes[id] = c
 	p.count(id, now)
 	return func() error {
 		p.count(id, was)

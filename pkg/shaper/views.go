@@ -16,11 +16,18 @@ type Counters = bpf.Counters
 // ClassStats are the figures of one HTB class.
 type ClassStats = tc.ClassStats
 
+// Frames reads how frames look that come in on a bridge.
+type Frames = bpf.Frames
+
 // FlowID names a treatment.
 type FlowID struct {
 	Interface string
 	Key       packet.FlowKey
 }
+
+// Frames is the reader of what was learned of frames, the same one as long as the
+// Shaper is there. It knows nothing before Set, or where the plan has none learned.
+func (s *Shaper) Frames() *Frames { return s.frames }
 
 // Counters reads those of one treatment.
 func (s *Shaper) Counters(iface string, key packet.FlowKey) (Counters, error) {
@@ -176,12 +183,12 @@ func (s *Shaper) Treatment(iface string, key packet.FlowKey) (plan.Treatment, bo
 	return plan.Treatment{}, false
 }
 
-// Class is the class that a flow is in, 0 if none: Set may have moved it.
+// Class is what Install returned for a flow; Set may have moved it since.
 func (s *Shaper) Class(iface string, key packet.FlowKey) plan.ClassID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.ports[iface]; p != nil && p.flows[key] != nil {
-		return p.flows[key].Class
+		return p.classOf(p.flows[key])
 	}
 	return 0
 }

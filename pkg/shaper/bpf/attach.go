@@ -24,6 +24,7 @@ type Direction string
 const (
 	Egress  Direction = "egress"
 	Ingress Direction = "ingress"
+	Learn   Direction = "learn" // at the ingress, too, but another program
 )
 
 // attachment is a program at an interface.
@@ -31,6 +32,16 @@ type attachment struct {
 	link  link.Link
 	prog  *ebpf.Program // nil if an earlier process loaded it
 	state plan.Program
+}
+
+// linkPin tells whether a pin is that of one of our links.
+func linkPin(name string) bool {
+	for _, d := range []Direction{Egress, Ingress, Learn} {
+		if strings.HasPrefix(name, string(d)+"-") {
+			return true
+		}
+	}
+	return false
 }
 
 func pinName(d Direction, ifindex int) string { return fmt.Sprintf("%s-%d", d, ifindex) }
@@ -47,7 +58,7 @@ func (t *Table) adoptLinks() error {
 		if mapPin(name) {
 			continue
 		}
-		if !strings.HasPrefix(name, string(Egress)) && !strings.HasPrefix(name, string(Ingress)) {
+		if !linkPin(name) {
 			// A map of another layout: the links that used it are updated
 			// to the new programs, or go, below.
 			if err := os.Remove(pin); err != nil {
@@ -66,8 +77,25 @@ func (t *Table) adoptLinks() error {
 			continue
 		}
 		t.links[name] = &attachment{link: l, state: plan.Program{Attached: true}}
+		prog, err := programOf(l)
+		switch {
+		case errors.Is(err, unix.EPERM): // see PutBack
+		case err != nil:
+			return explain("adopt the program "+name, err)
+		default:
+			t.found[name] = prog
+		}
 	}
 	return nil
+}
+
+// programOf opens the program that hangs at a link.
+func programOf(l link.Link) (*ebpf.Program, error) {
+	info, err := l.Info()
+	if err != nil {
+		return nil, err
+	}
+	return ebpf.NewProgramFromID(info.Program)
 }
 
 // attached returns the index of the interface that a link is at, 0 if none.
@@ -95,17 +123,46 @@ func (t *Table) State(d Direction, ifindex int) plan.Program {
 // Where one of ours hangs already it is replaced in one step: no packet passes
 // without.
 func (t *Table) Attach(d Direction, ifindex int, want plan.Program) error {
-	name := pinName(d, ifindex)
 	prog, err := t.loadFor(d, want)
 	if err != nil {
 		return err
 	}
+	return t.hang(d, ifindex, prog, want)
+}
+
+// PutBack hangs the program at an interface again that was found there. The kernel
+// hands it out to processes with CAP_SYS_ADMIN only; to others ours stays, which works
+// with the same table.
+func (t *Table) PutBack(d Direction, ifindex int) error {
+	found := t.found[pinName(d, ifindex)]
+	if found == nil {
+		return nil
+	}
+	prog, err := found.Clone()
+	if err != nil {
+		return explain("put back the program "+pinName(d, ifindex), err)
+	}
+	return t.hang(d, ifindex, prog, plan.Program{Attached: true})
+}
+
+// Settle lets go of the programs that were found: they will not be put back.
+func (t *Table) Settle() error {
+	var errs []error
+	for _, p := range t.found {
+		errs = append(errs, p.Close())
+	}
+	clear(t.found)
+	return errors.Join(errs...)
+}
+
+func (t *Table) hang(d Direction, ifindex int, prog *ebpf.Program, state plan.Program) error {
+	name := pinName(d, ifindex)
 	if a := t.links[name]; a != nil && attached(a.link) != 0 {
 		if err := a.link.Update(prog); err != nil {
 			return errors.Join(explain("replace the program "+name, err), prog.Close())
 		}
 		old := a.prog
-		a.prog, a.state = prog, want
+		a.prog, a.state = prog, state
 		if old != nil {
 			return old.Close()
 		}
@@ -121,7 +178,7 @@ func (t *Table) Attach(d Direction, ifindex int, want plan.Program) error {
 	if err := l.Pin(filepath.Join(t.dir, name)); err != nil {
 		return errors.Join(explain("pin the link "+name, err), l.Close(), prog.Close())
 	}
-	t.links[name] = &attachment{link: l, prog: prog, state: want}
+	t.links[name] = &attachment{link: l, prog: prog, state: state}
 	return nil
 }
 
@@ -134,16 +191,18 @@ func attachType(d Direction) ebpf.AttachType {
 
 // loadFor loads the program with an interface's constants.
 func (t *Table) loadFor(d Direction, want plan.Program) (*ebpf.Program, error) {
-	name := treatmentProgIngress
-	if d == Egress {
-		name = treatmentProgEgress
-	}
+	name := map[Direction]string{Egress: treatmentProgEgress, Ingress: treatmentProgIngress, Learn: treatmentProgLearn}[d]
 	byDSCP := uint32(0)
 	if want.ByDSCP {
 		byDSCP = 1
 	}
-	for constant, value := range map[string]uint32{
+	prioritized := uint32(0)
+	if want.PCP != (plan.PCP{}) {
+		prioritized = 1
+	}
+	for constant, value := range map[string]any{
 		treatmentVarLinkHeader: want.Header, treatmentVarControlClass: uint32(want.Control), treatmentVarByDscp: byDSCP,
+		treatmentVarPrioritized: prioritized, treatmentVarPriorities: want.PCP,
 	} {
 		if err := t.spec.Variables[constant].Set(value); err != nil {
 			return nil, fmt.Errorf("set a constant of the program: %w", err)

@@ -23,12 +23,13 @@ func (t *Table) Close() error {
 		errs = append(errs, a.close())
 	}
 	t.links = map[string]*attachment{}
+	errs = append(errs, t.Settle())
 	for _, p := range []*ebpf.Program{t.change, t.changeGroup, t.changeLevel} {
 		if p != nil {
 			errs = append(errs, p.Close())
 		}
 	}
-	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease, t.partial, t.dscps, t.fragments} {
+	for _, m := range []*ebpf.Map{t.flows, t.groups, t.lease, t.partial, t.dscps, t.fragments, t.frames} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}

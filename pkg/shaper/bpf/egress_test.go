@@ -159,23 +159,6 @@ func TestIPv6ExtensionHeaders(t *testing.T) {
 	}
 }
 
-func TestVLANTags(t *testing.T) {
-	h := newHarness(t)
-	h.put(plan.Treatment{Key: key4, Mark: true, DSCP: 10}, mine)
-	b := frame(key4, 0, 100)
-	// The run strips the first tag into the socket buffer as the stack does,
-	// so one in the frame needs two here.
-	tagged := append(bytes.Clone(b[:12]), 0x81, 0, 0, 7)
-	tagged = append(tagged, b[12:]...)
-	r := h.send(tagged, 0)
-	if r.priority != uint32(mine) {
-		t.Errorf("a tagged frame was missed: priority %#x", r.priority)
-	}
-	if v, err := packet.Parse(r.frame[18:]); err != nil || v.DSCP() != 10 {
-		t.Errorf("a tagged frame was not marked: %v", err)
-	}
-}
-
 func TestChangeKeepsCountersAndLevels(t *testing.T) {
 	h := newHarness(t)
 	tr := plan.Treatment{Key: key4, Rate: 1, Bucket: 1000, Police: true}

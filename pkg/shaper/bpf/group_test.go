@@ -288,7 +288,7 @@ func TestGroupsAreAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, flows := range []int{1000, 2000} {
-		table, err := Open(h.dir, flows)
+		table, err := Open(h.dir, flows, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -167,6 +168,23 @@ func TestArrivingRows(t *testing.T) {
 		b := frame(key4, af31<<2, 200)[:34+n]
 		if got := h.send(b, 0); got.verdict != next {
 			t.Errorf("%d bytes: verdict %d", len(b), got.verdict)
+		}
+	}
+}
+
+// What ends within its IP header is no packet, and arrives as it came.
+func TestArrivingPiecesStay(t *testing.T) {
+	h := newHarness(t)
+	h.byDSCP(Ingress)
+	for k, whole := range map[packet.FlowKey]int{key4: 18 + 20, key6: 18 + 40} {
+		for n := 19; n <= whole; n++ {
+			// With a tag, or the kernel takes no such frame for a test.
+			b := frame(k, af31<<2, 200)
+			in := slices.Concat(b[:12], []byte{0x81, 0, 0, 7}, b[12:])[:n]
+			got := h.send(bytes.Clone(in), 0)
+			if got.verdict != next || bytes.Equal(got.frame, in) != (n < whole) {
+				t.Errorf("%s, %d bytes: verdict %d, % x of % x", k, n, got.verdict, got.frame, in)
+			}
 		}
 	}
 }

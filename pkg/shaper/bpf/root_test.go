@@ -54,7 +54,7 @@ func pinDir(t testing.TB) string {
 
 func openTable(t testing.TB, dir string, flows int) *Table {
 	t.Helper()
-	table, err := Open(dir, flows)
+	table, err := Open(dir, flows, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

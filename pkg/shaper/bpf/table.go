@@ -26,11 +26,13 @@ const (
 	leasePin   = "lease-" + layout
 	partialPin = "partial-" + layout
 	dscpsPin   = "dscps-" + layout
+	framesPin  = "frames-" + layout
 )
 
 // mapPin tells whether a pin is that of one of our maps.
 func mapPin(name string) bool {
-	return name == flowsPin || name == groupsPin || name == leasePin || name == partialPin || name == dscpsPin
+	return name == flowsPin || name == groupsPin || name == leasePin || name == partialPin || name == dscpsPin ||
+		name == framesPin
 }
 
 // Table is the kernel's table of treatments and the programs that obey it.
@@ -46,6 +48,7 @@ type Table struct {
 	// Of the packets that are passing, so that it is not pinned: who adopts the table
 	// begins with another, as its programs replace the old ones.
 	fragments *ebpf.Map
+	frames    *ebpf.Map  // nil where no frames are learned
 	rows      [kinds]int // that name less than the five-tuple
 	// The programs that change a flow, a group or a code point's row in place.
 	change, changeGroup, changeLevel *ebpf.Program
@@ -53,14 +56,16 @@ type Table struct {
 	// Gone is what the rows that are not there any more had counted.
 	Gone  Counters
 	links map[string]*attachment
-	alive int // directory held locked, so that nobody sweeps it while its interfaces are gone; -1 if not
+	found map[string]*ebpf.Program // at the links that were adopted, until Settle
+	alive int                      // directory held locked, so that nobody sweeps it while its interfaces are gone; -1 if not
 	// Adopted tells that the table was found, not made.
 	Adopted bool
 }
 
 // Open makes the table for this many flows in the pin directory, or adopts
-// what an earlier process left there. A table of another size is copied.
-func Open(dir string, flows int) (_ *Table, err error) {
+// what an earlier process left there. A table of another size is copied. So is that
+// of frames, which is only there for programs that learn them: 0 is none.
+func Open(dir string, flows, frames int) (_ *Table, err error) {
 	unlock, err := lockPins()
 	if err != nil {
 		return nil, err
@@ -73,7 +78,7 @@ func Open(dir string, flows int) (_ *Table, err error) {
 		return nil, err
 	}
 	_, statErr := os.Stat(dir)
-	t, err := open(dir, flows)
+	t, err := open(dir, flows, frames)
 	if err != nil {
 		if errors.Is(statErr, fs.ErrNotExist) { // leave nothing that was not there
 			err = errors.Join(err, removePins(dir))
@@ -83,7 +88,7 @@ func Open(dir string, flows int) (_ *Table, err error) {
 	return t, nil
 }
 
-func open(dir string, flows int) (*Table, error) {
+func open(dir string, flows, frames int) (*Table, error) {
 	spec, err := loadTreatment()
 	if err != nil {
 		return nil, fmt.Errorf("the embedded eBPF object: %w", err)
@@ -94,7 +99,8 @@ func open(dir string, flows int) (*Table, error) {
 	for _, name := range []string{treatmentMapFlows, treatmentMapGroups} {
 		spec.Maps[name].MaxEntries = uint32(flows)
 	}
-	t := &Table{dir: dir, spec: spec, links: map[string]*attachment{}, alive: -1}
+	spec.Maps[treatmentMapFrames].MaxEntries = uint32(frames)
+	t := &Table{dir: dir, spec: spec, links: map[string]*attachment{}, found: map[string]*ebpf.Program{}, alive: -1}
 	for _, step := range []func() error{t.hold, t.openMaps, t.loadChange, t.adoptLinks} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, t.Close())
@@ -131,7 +137,25 @@ func (t *Table) openMaps() error {
 	if t.fragments, err = ebpf.NewMap(t.spec.Maps[treatmentMapFragments]); err != nil {
 		return explain("make the map of fragments", err)
 	}
+	if err := t.openFrames(); err != nil {
+		return err
+	}
 	return t.countPartial()
+}
+
+// Sized tells whether the table is one for this many flows and frames.
+func (t *Table) Sized(flows, frames int) bool {
+	return t.spec.Maps[treatmentMapFlows].MaxEntries == uint32(flows) && t.spec.Maps[treatmentMapFrames].MaxEntries == uint32(frames)
+}
+
+func (t *Table) openFrames() error {
+	spec := t.spec.Maps[treatmentMapFrames]
+	if spec.MaxEntries == 0 {
+		return t.unpin(framesPin) // an earlier process may have had some
+	}
+	var err error
+	t.frames, _, err = openMap(spec, filepath.Join(t.dir, framesPin), copyFrames)
+	return err
 }
 
 // openMap takes the pinned map if it is like spec, and makes it if not: filled
@@ -218,12 +242,16 @@ func (t *Table) load(name string) (*ebpf.Program, error) {
 			delete(spec.Programs, other)
 		}
 	}
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{
-			treatmentMapFlows: t.flows, treatmentMapGroups: t.groups, treatmentMapLease: t.lease, treatmentMapPartial: t.partial,
-			treatmentMapDscps: t.dscps, treatmentMapFragments: t.fragments,
-		},
-	})
+	maps := map[string]*ebpf.Map{
+		treatmentMapFlows: t.flows, treatmentMapGroups: t.groups, treatmentMapLease: t.lease, treatmentMapPartial: t.partial,
+		treatmentMapDscps: t.dscps, treatmentMapFragments: t.fragments,
+	}
+	if t.frames != nil {
+		maps[treatmentMapFrames] = t.frames
+	} else {
+		delete(spec.Maps, treatmentMapFrames)
+	}
+	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
 		return nil, explain("load the eBPF program "+name, err)
 	}

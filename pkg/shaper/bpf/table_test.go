@@ -16,7 +16,21 @@ import (
 
 // raw gives the kernel the values' memory, so there may be no gap in them.
 func TestValuesHaveNoPadding(t *testing.T) {
-	for _, v := range []any{treatmentFlowKey{}, treatmentFlow{}, treatmentSpec{}, treatmentChangeArgs{}, treatmentGroup{}, treatmentGroupArgs{}, treatmentLevels{}, treatmentFragmentKey{}} {
+	for _, v := range []any{
+		treatmentFlowKey{},
+		treatmentFlow{},
+		treatmentSpec{},
+		treatmentChangeArgs{},
+		treatmentGroup{},
+		treatmentGroupArgs{},
+		treatmentLevels{},
+		treatmentFragmentKey{},
+		treatmentLevelKey{},
+		treatmentLevel{},
+		treatmentLevelArgs{},
+		treatmentFrameKey{},
+		treatmentFrame{},
+	} {
 		typ := reflect.TypeOf(v)
 		end := uintptr(0)
 		for f := range typ.Fields() {
@@ -37,7 +51,7 @@ func TestValuesHaveNoPadding(t *testing.T) {
 func TestTableIsCopiedToAnotherSize(t *testing.T) {
 	ifindex := newNamespace(t)
 	dir := pinDir(t)
-	small, err := Open(dir, 10)
+	small, err := Open(dir, 10, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,18 +10,7 @@
 //
 // Built at development time, see generate.go; the object is committed.
 
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
-
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "parse.h"
 
 #define TCX_NEXT (-1) // let the programs of others see the packet too
 #define TCX_DROP 2
@@ -38,20 +27,6 @@
 // The other bits from 8 on are user space's own notes and mean nothing here.
 
 #define ANY_DSCP 63
-
-// Matches packet.FlowKey with the interface added. Ports in network order,
-// IPv4 addresses in their IPv4-mapped form. Of flows that RFC 2207 names the
-// SPI stands in the place of both ports. A source port of 0, or both, are any:
-// see partial.
-struct flow_key {
-	__u8 src[16];
-	__u8 dst[16];
-	__be16 sport;
-	__be16 dport;
-	__u32 ifindex;
-	__u8 proto;
-	__u8 label[3]; // IPv6 flow label that stands for the source port, 0: none
-};
 
 // Depths and levels are in bytes * 10^9, so that rate * nanoseconds adds to
 // them without a division or a rounding error. A peak of 0 is none. An
@@ -196,165 +171,8 @@ struct {
 } fragments SEC(".maps");
 
 // Set per interface when the program is loaded.
-volatile const __u32 link_header = ETH_HLEN; // bytes before the IP header, or before a VLAN tag
 volatile const __u32 control_class = 0;
 volatile const __u32 by_dscp = 0; // the table of code points has rows for this interface
-
-// What a packet is, as far as the treatment needs to know.
-struct packet {
-	struct flow_key key;
-	__u32 l3;     // offset of the IP header
-	__u32 l4;     // offset of the transport header
-	__u8 v4;
-	__u8 tos;
-	__u8 hops;
-	__u8 later;   // a fragment without a transport header
-	__u8 first;   // the one that has it, and others follow
-	__u8 icmp6;   // its type
-	__u8 ipsec;   // protocol of the first IPsec header, 0: none
-	__u8 label[3]; // IPv6 flow label
-	__u8 pad[2];
-	__be32 spi;   // of that header
-	__be32 id;    // of a fragment
-};
-
-// security notes the SPI of the outermost IPsec header.
-ALWAYS_INLINE void security(struct __sk_buff *skb, struct packet *p, __u8 proto, __u32 off)
-{
-	if (p->ipsec || p->later)
-		return;
-	// RFC 4303 section 2: ESP begins with it; RFC 4302 section 2: AH has it
-	// behind next header, length and reserved bytes.
-	if (bpf_skb_load_bytes(skb, off + (proto == IPPROTO_AH ? 4 : 0), &p->spi, sizeof(p->spi)))
-		return;
-	p->ipsec = proto;
-}
-
-// start returns the offset of the IP header and its EtherType behind up to
-// two VLAN tags.
-ALWAYS_INLINE __u32 start(struct __sk_buff *skb, __be16 *type)
-{
-	__u32 off = link_header;
-
-	*type = skb->protocol;
-	for (int i = 0; i < 2; i++) {
-		__be16 tag[2];
-
-		if (*type != bpf_htons(ETH_P_8021Q) && *type != bpf_htons(ETH_P_8021AD))
-			break;
-		if (bpf_skb_load_bytes(skb, off, tag, sizeof(tag)))
-			break;
-		*type = tag[1];
-		off += 4;
-	}
-	return off;
-}
-
-ALWAYS_INLINE int parse4(struct __sk_buff *skb, struct packet *p)
-{
-	struct iphdr ip;
-
-	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
-		return -1;
-	if (ip.ihl < 5)
-		return -1;
-	*(__be32 *)(p->key.src + 12) = ip.saddr;
-	*(__be32 *)(p->key.dst + 12) = ip.daddr;
-	*(__be16 *)(p->key.src + 10) = 0xffff;
-	*(__be16 *)(p->key.dst + 10) = 0xffff;
-	p->key.proto = ip.protocol;
-	p->tos = ip.tos;
-	p->v4 = 1;
-	p->l4 = p->l3 + ip.ihl * 4;
-	p->later = (ip.frag_off & bpf_htons(0x1fff)) != 0;
-	p->first = ip.frag_off & bpf_htons(0x2000) && !p->later;
-	p->id = ip.id;
-	return 0;
-}
-
-ALWAYS_INLINE int parse6(struct __sk_buff *skb, struct packet *p)
-{
-	struct ipv6hdr ip;
-	__u32 off = p->l3 + sizeof(ip);
-	__u8 next;
-
-	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
-		return -1;
-	__builtin_memcpy(p->key.src, &ip.saddr, 16);
-	__builtin_memcpy(p->key.dst, &ip.daddr, 16);
-	p->tos = ip.priority << 4 | ip.flow_lbl[0] >> 4;
-	p->hops = ip.hop_limit;
-	p->label[0] = ip.flow_lbl[0] & 15;
-	p->label[1] = ip.flow_lbl[1];
-	p->label[2] = ip.flow_lbl[2];
-	next = ip.nexthdr;
-	// RFC 8200 section 4.1. More headers than this is no traffic that
-	// anybody reserves for.
-	for (int i = 0; i < 6; i++) {
-		__u8 h[4];
-		__u32 len;
-
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH)
-			break;
-		if (bpf_skb_load_bytes(skb, off, h, sizeof(h)))
-			return -1;
-		len = 8 + h[1] * 8;
-		if (next == IPPROTO_FRAGMENT) {
-			len = 8;
-			if ((h[2] << 8 | h[3]) & 0xfff8)
-				p->later = 1;
-			else
-				p->first = h[3] & 1;
-			if (bpf_skb_load_bytes(skb, off + 4, &p->id, sizeof(p->id)))
-				return -1;
-		}
-		if (next == IPPROTO_AH) {
-			len = (h[1] + 2) * 4;
-			security(skb, p, next, off);
-		}
-		next = h[0];
-		off += len;
-		if (p->later)
-			break;
-	}
-	p->key.proto = next;
-	p->l4 = off;
-	if (next == IPPROTO_ICMPV6 && !p->later)
-		return bpf_skb_load_bytes(skb, off, &p->icmp6, 1);
-	return 0;
-}
-
-// ported tells protocols whose header begins with two ports.
-ALWAYS_INLINE int ported(__u8 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_DCCP ||
-	       proto == IPPROTO_SCTP || proto == IPPROTO_UDPLITE;
-}
-
-ALWAYS_INLINE int parse(struct __sk_buff *skb, __be16 type, struct packet *p)
-{
-	__be16 ports[2];
-	int err;
-
-	if (type == bpf_htons(ETH_P_IP))
-		err = parse4(skb, p);
-	else if (type == bpf_htons(ETH_P_IPV6))
-		err = parse6(skb, p);
-	else
-		return -1;
-	if (err)
-		return err;
-	if (!p->later && ported(p->key.proto)) {
-		if (bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports)))
-			return -1;
-		p->key.sport = ports[0];
-		p->key.dport = ports[1];
-	}
-	if (p->key.proto == IPPROTO_ESP || p->key.proto == IPPROTO_AH)
-		security(skb, p, p->key.proto, p->l4);
-	return 0;
-}
 
 // find looks for the flow that a packet is of: for IPsec by the SPI first (RFC
 // 2207 section 4.1), else by the five-tuple, then by less and less of it. It leaves
@@ -403,36 +221,60 @@ ALWAYS_INLINE struct flow *find(struct packet *p, struct flow_key *k)
 	return bpf_map_lookup_elem(&flows, k);
 }
 
+// name_fragment tells which packet a fragment is of.
+ALWAYS_INLINE void name_fragment(struct packet *p, struct fragment_key *k)
+{
+	__builtin_memset(k, 0, sizeof(*k));
+	__builtin_memcpy(k->src, p->key.src, sizeof(k->src));
+	__builtin_memcpy(k->dst, p->key.dst, sizeof(k->dst));
+	k->ifindex = p->key.ifindex;
+	k->id = p->id;
+	if (p->v4)
+		k->proto = p->key.proto;
+}
+
+// continued looks for the flow of a later fragment, by what the first one noted.
+ALWAYS_INLINE struct flow *continued(struct packet *p)
+{
+	struct fragment_key whole;
+	struct flow_key k, *known;
+
+	name_fragment(p, &whole);
+	known = bpf_map_lookup_elem(&fragments, &whole);
+	if (!known)
+		return 0;
+	k = *known;
+	return bpf_map_lookup_elem(&flows, &k);
+}
+
+// note keeps the row of a first fragment for those that follow.
+ALWAYS_INLINE void note(struct packet *p, struct flow *f, struct flow_key *k)
+{
+	struct fragment_key whole;
+
+	name_fragment(p, &whole);
+	if (f)
+		bpf_map_update_elem(&fragments, &whole, k, BPF_ANY);
+	else
+		bpf_map_delete_elem(&fragments, &whole);
+}
+
 // flow_of is find for packets in fragments too: the later ones are of the flow that
 // the first one was of. Where that is not known only a row without ports can be theirs.
+// A packet that is whole pays two comparisons for it.
 ALWAYS_INLINE struct flow *flow_of(struct packet *p)
 {
-	struct flow_key k, *known;
-	struct fragment_key fk = {};
+	struct flow_key k;
 	struct flow *f;
 
-	if (p->first || p->later) {
-		__builtin_memcpy(fk.src, p->key.src, sizeof(fk.src));
-		__builtin_memcpy(fk.dst, p->key.dst, sizeof(fk.dst));
-		fk.ifindex = p->key.ifindex;
-		fk.id = p->id;
-		if (p->v4)
-			fk.proto = p->key.proto;
-	}
 	if (p->later) {
-		known = bpf_map_lookup_elem(&fragments, &fk);
-		if (known) {
-			k = *known;
-			f = bpf_map_lookup_elem(&flows, &k);
-			if (f)
-				return f;
-		}
+		f = continued(p);
+		if (f)
+			return f;
 	}
 	f = find(p, &k);
-	if (p->first && f)
-		bpf_map_update_elem(&fragments, &fk, &k, BPF_ANY);
-	else if (p->first)
-		bpf_map_delete_elem(&fragments, &fk);
+	if (p->first)
+		note(p, f, &k);
 	return f;
 }
 
@@ -450,6 +292,25 @@ ALWAYS_INLINE int control(struct __sk_buff *skb, struct packet *p)
 	return skb->ingress_ifindex == 0 && p->tos >> 2 == DSCP_CS6;
 }
 
+// link_control is control for frames that carry no IP: ARP, and what switches say to
+// each other.
+ALWAYS_INLINE int link_control(struct __sk_buff *skb, __be16 type)
+{
+	__u8 to[ETH_ALEN];
+
+	if (type == bpf_htons(ETH_P_ARP) || type == bpf_htons(ETH_P_LLDP) || type == bpf_htons(ETH_P_SLOW) ||
+	    type == bpf_htons(ETH_P_PAE))
+		return 1;
+	if (link_header < ETH_HLEN || bpf_skb_load_bytes(skb, 0, to, sizeof(to)))
+		return 0;
+	// The group addresses of IEEE 802.1Q for spanning trees, link aggregation and
+	// registration, with those of IS-IS (ISO 10589) among them. And those of Cisco,
+	// whose spanning trees are one for each VLAN.
+	if (to[0] == 1 && to[1] == 0x80 && to[2] == 0xc2 && !to[3] && !to[4])
+		return to[5] <= 0x2f;
+	return to[0] == 1 && !to[1] && to[2] == 0x0c && to[3] == 0xcc && to[4] == 0xcc && (to[5] | 1) == 0xcd;
+}
+
 // size is what a packet, or the packets that a super-packet becomes, amount to.
 struct size {
 	__u64 packets;
@@ -458,9 +319,9 @@ struct size {
 	__u32 largest; // IP bytes
 };
 
-ALWAYS_INLINE void measure(struct __sk_buff *skb, struct packet *p, struct spec *s, struct size *z)
+ALWAYS_INLINE void measure(struct __sk_buff *skb, struct packet *p, __u32 m, struct size *z)
 {
-	__u32 len = skb->len - p->l3, m = s->min_unit;
+	__u32 len = skb->len - p->l3;
 	__u32 gso = skb->gso_size, header, payload, last;
 
 	z->packets = 1;
@@ -672,6 +533,8 @@ ALWAYS_INLINE void mark(struct __sk_buff *skb, struct packet *p, __u8 dscp)
 	bpf_skb_store_bytes(skb, p->l3, word, 2, BPF_F_RECOMPUTE_CSUM);
 }
 
+#include "priority.h"
+
 // treat does with a packet what the row of its flow says, and tells in dscp what
 // it leaves with, and whether its reservation covers it.
 ALWAYS_INLINE int treat(struct __sk_buff *skb, struct packet *p, struct flow *f, struct size *z, __u64 now,
@@ -686,7 +549,7 @@ ALWAYS_INLINE int treat(struct __sk_buff *skb, struct packet *p, struct flow *f,
 		g = bpf_map_lookup_elem(&groups, &number);
 	if (g) {
 		// One lock after the other: the kernel lets nobody hold two.
-		measure(skb, p, &g->spec, z);
+		measure(skb, p, g->spec.min_unit, z);
 		flags = f->spec.flags;
 		bpf_spin_lock(&g->lock);
 		if (flags & FLOW_POLICE)
@@ -695,7 +558,7 @@ ALWAYS_INLINE int treat(struct __sk_buff *skb, struct packet *p, struct flow *f,
 			charge(&g->spec, &g->levels, z, now);
 		bpf_spin_unlock(&g->lock);
 	} else {
-		measure(skb, p, &f->spec, z);
+		measure(skb, p, f->spec.min_unit, z);
 	}
 	bpf_spin_lock(&f->lock);
 	flags = f->spec.flags;
@@ -735,82 +598,99 @@ ALWAYS_INLINE int treat(struct __sk_buff *skb, struct packet *p, struct flow *f,
 	return TCX_NEXT;
 }
 
-SEC("tc")
-int egress(struct __sk_buff *skb)
+// network_control sends a packet to the small class that the network lives on.
+ALWAYS_INLINE void network_control(struct __sk_buff *skb)
 {
-	struct packet p = {};
-	struct spec bare = {};
+	if (control_class)
+		skb->priority = control_class;
+}
+
+// serve does with an IP packet what its flow's row, or that of its DSCP, says, and
+// tells what it leaves with.
+ALWAYS_INLINE int serve(struct __sk_buff *skb, struct packet *p, __u32 *dscp)
+{
 	struct size z;
 	struct level *l = 0;
-	__be16 type;
-	__u32 zero = 0, dscp, reserved = 0;
-	__u64 now, *valid;
+	__u32 zero = 0, reserved = 0;
+	__u64 now = 0, *valid;
+	struct flow *f = flow_of(p);
 
-	p.l3 = start(skb, &type);
-	if (type == bpf_htons(ETH_P_ARP)) {
-		if (control_class)
-			skb->priority = control_class;
-		return TCX_NEXT;
-	}
-	if (parse(skb, type, &p))
-		return TCX_NEXT;
-	if (control(skb, &p)) {
-		if (control_class)
-			skb->priority = control_class;
-		return TCX_NEXT;
-	}
-	p.key.ifindex = skb->ifindex;
-	dscp = p.tos >> 2;
-	struct flow *f = flow_of(&p);
-	if (!f && !by_dscp)
-		return TCX_NEXT;
-	now = bpf_ktime_get_ns();
 	if (f) {
+		now = bpf_ktime_get_ns();
 		valid = bpf_map_lookup_elem(&lease, &zero);
 		if (!valid || now > *valid)
 			f = 0;
 	}
-	if (f && treat(skb, &p, f, &z, now, &dscp, &reserved) == TCX_DROP)
+	if (f && treat(skb, p, f, &z, now, dscp, &reserved) == TCX_DROP)
 		return TCX_DROP;
 	if (by_dscp)
-		l = find_level(skb, dscp, 0);
+		l = find_level(skb, *dscp, 0);
+	if (!f && !l)
+		return TCX_NEXT;
 	if (l) {
-		if (!f)
-			measure(skb, &p, &bare, &z);
+		// What neither a reservation nor a contract is about is spared the clock.
+		if (!f) {
+			now = bpf_ktime_get_ns();
+			measure(skb, p, 0, &z);
+		}
 		if (reserved) {
 			bpf_spin_lock(&l->lock);
 			if (l->spec.flags & FLOW_POLICE)
 				owe(&l->spec, &l->levels, z.bytes, now);
 			bpf_spin_unlock(&l->lock);
-		} else if (condition(skb, l, &z, now, &dscp) == TCX_DROP) {
+		} else if (condition(skb, l, &z, now, dscp) == TCX_DROP) {
 			return TCX_DROP;
 		}
 	}
-	mark(skb, &p, dscp);
+	mark(skb, p, *dscp);
 	return TCX_NEXT;
 }
 
+SEC("tc")
+int egress(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct tags tags;
+	__be16 type;
+	__u32 dscp;
+
+	p.l3 = start(skb, &type, &tags);
+	if (parse(skb, type, &p)) {
+		if (link_control(skb, type))
+			network_control(skb);
+		return TCX_NEXT;
+	}
+	p.key.ifindex = skb->ifindex;
+	dscp = p.tos >> 2;
+	if (control(skb, &p))
+		network_control(skb);
+	else if (serve(skb, &p, &dscp) == TCX_DROP)
+		return TCX_DROP;
+	return prioritize(skb, &tags, dscp);
+}
+
 // ingress keeps the markings of hosts that are not trusted within the contract,
-// and takes them away where there is none.
+// and takes them away where there is none. What ends within its IP header is no packet:
+// it goes on as it came.
 SEC("tc")
 int ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
-	struct spec bare = {};
 	struct size z;
 	struct level *l;
+	struct tags tags;
 	__be16 type;
 	__u32 dscp = 0;
 
-	p.l3 = start(skb, &type);
+	p.l3 = start(skb, &type, &tags);
 	if (type == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, p.l3 + 1, &p.tos, 1))
+		if (skb->len < p.l3 + sizeof(struct iphdr) || bpf_skb_load_bytes(skb, p.l3 + 1, &p.tos, 1))
 			return TCX_NEXT;
 		p.v4 = 1;
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
 		__u8 word[2];
 
-		if (bpf_skb_load_bytes(skb, p.l3, word, 2))
+		if (skb->len < p.l3 + sizeof(struct ipv6hdr) || bpf_skb_load_bytes(skb, p.l3, word, 2))
 			return TCX_NEXT;
 		p.tos = word[0] << 4 | word[1] >> 4;
 	} else {
@@ -820,7 +700,7 @@ int ingress(struct __sk_buff *skb)
 		l = find_level(skb, p.tos >> 2, 1);
 		if (l && !parse(skb, type, &p)) {
 			dscp = p.tos >> 2;
-			measure(skb, &p, &bare, &z);
+			measure(skb, &p, 0, &z);
 			if (condition(skb, l, &z, bpf_ktime_get_ns(), &dscp) == TCX_DROP)
 				return TCX_DROP;
 		}
@@ -828,6 +708,8 @@ int ingress(struct __sk_buff *skb)
 	mark(skb, &p, dscp);
 	return TCX_NEXT;
 }
+
+#include "frames.h"
 
 struct change_args {
 	struct flow_key key;

@@ -60,6 +60,31 @@ type treatmentFragmentKey struct {
 	Pad     [3]uint8
 }
 
+type treatmentFrame struct {
+	_       structs.HostLayout
+	Seen    uint64
+	Ifindex uint32
+	Moves   uint32
+	Dst     [6]uint8
+	Src     [6]uint8
+	Tag     [2]struct {
+		_    structs.HostLayout
+		Tpid uint16
+		Tci  uint16
+	}
+	Check uint32
+}
+
+type treatmentFrameKey struct {
+	_     structs.HostLayout
+	Src   [16]uint8
+	Dst   [16]uint8
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+}
+
 type treatmentGroup struct {
 	_    structs.HostLayout
 	Spec treatmentSpec
@@ -142,6 +167,7 @@ const (
 	treatmentMapDscps        = "dscps"
 	treatmentMapFlows        = "flows"
 	treatmentMapFragments    = "fragments"
+	treatmentMapFrames       = "frames"
 	treatmentMapGroups       = "groups"
 	treatmentMapLease        = "lease"
 	treatmentMapPartial      = "partial"
@@ -150,9 +176,12 @@ const (
 	treatmentProgChangeLevel = "change_level"
 	treatmentProgEgress      = "egress"
 	treatmentProgIngress     = "ingress"
+	treatmentProgLearn       = "learn"
 	treatmentVarByDscp       = "by_dscp"
 	treatmentVarControlClass = "control_class"
 	treatmentVarLinkHeader   = "link_header"
+	treatmentVarPriorities   = "priorities"
+	treatmentVarPrioritized  = "prioritized"
 )
 
 // loadTreatment returns the embedded CollectionSpec for treatment.
@@ -202,6 +231,7 @@ type treatmentProgramSpecs struct {
 	ChangeLevel *ebpf.ProgramSpec `ebpf:"change_level"`
 	Egress      *ebpf.ProgramSpec `ebpf:"egress"`
 	Ingress     *ebpf.ProgramSpec `ebpf:"ingress"`
+	Learn       *ebpf.ProgramSpec `ebpf:"learn"`
 }
 
 // treatmentMapSpecs contains maps before they are loaded into the kernel.
@@ -211,6 +241,7 @@ type treatmentMapSpecs struct {
 	Dscps     *ebpf.MapSpec `ebpf:"dscps"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
+	Frames    *ebpf.MapSpec `ebpf:"frames"`
 	Groups    *ebpf.MapSpec `ebpf:"groups"`
 	Lease     *ebpf.MapSpec `ebpf:"lease"`
 	Partial   *ebpf.MapSpec `ebpf:"partial"`
@@ -223,6 +254,8 @@ type treatmentVariableSpecs struct {
 	ByDscp       *ebpf.VariableSpec `ebpf:"by_dscp"`
 	ControlClass *ebpf.VariableSpec `ebpf:"control_class"`
 	LinkHeader   *ebpf.VariableSpec `ebpf:"link_header"`
+	Priorities   *ebpf.VariableSpec `ebpf:"priorities"`
+	Prioritized  *ebpf.VariableSpec `ebpf:"prioritized"`
 }
 
 // treatmentObjects contains all objects after they have been loaded into the kernel.
@@ -248,6 +281,7 @@ type treatmentMaps struct {
 	Dscps     *ebpf.Map `ebpf:"dscps"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
+	Frames    *ebpf.Map `ebpf:"frames"`
 	Groups    *ebpf.Map `ebpf:"groups"`
 	Lease     *ebpf.Map `ebpf:"lease"`
 	Partial   *ebpf.Map `ebpf:"partial"`
@@ -258,6 +292,7 @@ func (m *treatmentMaps) Close() error {
 		m.Dscps,
 		m.Flows,
 		m.Fragments,
+		m.Frames,
 		m.Groups,
 		m.Lease,
 		m.Partial,
@@ -271,6 +306,8 @@ type treatmentVariables struct {
 	ByDscp       *ebpf.Variable `ebpf:"by_dscp"`
 	ControlClass *ebpf.Variable `ebpf:"control_class"`
 	LinkHeader   *ebpf.Variable `ebpf:"link_header"`
+	Priorities   *ebpf.Variable `ebpf:"priorities"`
+	Prioritized  *ebpf.Variable `ebpf:"prioritized"`
 }
 
 // treatmentPrograms contains all programs after they have been loaded into the kernel.
@@ -282,6 +319,7 @@ type treatmentPrograms struct {
 	ChangeLevel *ebpf.Program `ebpf:"change_level"`
 	Egress      *ebpf.Program `ebpf:"egress"`
 	Ingress     *ebpf.Program `ebpf:"ingress"`
+	Learn       *ebpf.Program `ebpf:"learn"`
 }
 
 func (p *treatmentPrograms) Close() error {
@@ -291,6 +329,7 @@ func (p *treatmentPrograms) Close() error {
 		p.ChangeLevel,
 		p.Egress,
 		p.Ingress,
+		p.Learn,
 	)
 }
 

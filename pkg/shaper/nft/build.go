@@ -51,7 +51,7 @@ func (b *builder) sets() error {
 	b.alive = &nftables.Set{
 		Table: b.table, Name: "alive", KeyType: nftables.TypeInteger, HasTimeout: true, Timeout: aliveTime,
 	}
-	if err := b.conn.AddSet(b.alive, []nftables.SetElement{{Key: aliveKey}}); err != nil {
+	if err := b.conn.AddSet(b.alive, nil); err != nil { // the first beat is the caller's
 		return fmt.Errorf("set alive: %w", err)
 	}
 	b.settled = &nftables.Set{

@@ -286,6 +286,34 @@ func TestMarkedPacketsAreOurs(t *testing.T) {
 	}
 }
 
+// A flow whose time is renewed stays settled, and one that is not there is settled.
+func TestRenew(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	want := testQueue
+	want.SettledTimeout = time.Second
+	q := l.open(t, want)
+	q.beating(t)
+	one, other := l.sockets(t, srcAddr, dstAddr, 7000), l.sockets(t, srcAddr6, dstAddr6, 7000)
+	must(t, q.Settle(one.key))
+	c := &counts{q: q}
+	c.since(t)
+	for range 6 {
+		must(t, q.Renew(one.key, other.key))
+		one.send(t)
+		other.send(t)
+		time.Sleep(250 * time.Millisecond)
+	}
+	if got := c.since(t); got["first"] != 0 {
+		t.Errorf("renewed: %v", got)
+	}
+	time.Sleep(1200 * time.Millisecond)
+	one.send(t)
+	if got := c.since(t); got["first"] != 1 {
+		t.Errorf("after the timeout: %v", got)
+	}
+}
+
 // A flow that is settled can be looked at again; one that is not, or no more, is
 // no error, and nothing else is touched.
 func TestUnsettle(t *testing.T) {

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -180,6 +181,42 @@ func (q *QueueTable) Unsettle(keys ...packet.FlowKey) error {
 	}
 	for part := range slices.Chunk(keys, maxTransaction/2) {
 		if err := q.elements(remove, func(b *builder) *nftables.Set { return b.settled }, part); err != nil {
+			return fmt.Errorf("queue table: settled: %w", err)
+		}
+	}
+	return nil
+}
+
+// UnsettleAll is Unsettle for all flows that there are.
+func (q *QueueTable) UnsettleAll() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return ErrClosed
+	}
+	for _, b := range q.tables {
+		q.conn.FlushSet(b.settled)
+	}
+	if err := q.conn.commit(); err != nil {
+		return fmt.Errorf("queue table: settled: %w", err)
+	}
+	return nil
+}
+
+// Renew begins the settled timeout of flows anew, without a moment in which they
+// are not settled, and settles those that are not.
+func (q *QueueTable) Renew(keys ...packet.FlowKey) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.conn == nil {
+		return ErrClosed
+	}
+	// Adding what is there does not touch its time, see also Unsettle.
+	renew := func(set *nftables.Set, list []nftables.SetElement) error {
+		return errors.Join(q.conn.SetAddElements(set, list), q.conn.SetDeleteElements(set, list), q.conn.SetAddElements(set, list))
+	}
+	for part := range slices.Chunk(keys, maxTransaction/3) {
+		if err := q.elements(renew, func(b *builder) *nftables.Set { return b.settled }, part); err != nil {
 			return fmt.Errorf("queue table: settled: %w", err)
 		}
 	}

@@ -34,7 +34,7 @@ type QueueTable struct {
 }
 
 // Open makes the tables in the calling thread's network namespace. They work
-// for one second from then on unless Beat is called.
+// from the first Beat on, for one second after each.
 func Open(want plan.Queue) (*QueueTable, error) {
 	want = want.WithDefaults()
 	if err := want.Validate(); err != nil {
@@ -124,7 +124,7 @@ func (q *QueueTable) whose(family nftables.TableFamily, err error) error {
 func (q *QueueTable) Native() bool { return q.native }
 
 // SetPrefilters replaces the policies' rules in one transaction: each packet
-// meets either the old ones or the new ones. Settled flows are asked for again.
+// meets either the old ones or the new ones. Flows that are settled stay so.
 func (q *QueueTable) SetPrefilters(filters []plan.Prefilter) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -148,7 +148,6 @@ func (q *QueueTable) replacePrefilters(filters []plan.Prefilter) error {
 	defer building.Unlock()
 	for _, b := range q.tables {
 		q.conn.FlushChain(b.policy)
-		q.conn.FlushSet(b.settled)
 		if err := b.prefilters(filters); err != nil {
 			return err
 		}

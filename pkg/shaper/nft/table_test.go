@@ -36,6 +36,7 @@ func (l *lab) open(t testing.TB, want plan.Queue) (q *QueueTable) {
 	t.Helper()
 	must(t, l.Box.Do(func() (err error) { q, err = Open(want); return err }))
 	t.Cleanup(func() { must(t, q.Close()) })
+	must(t, q.Beat())
 	return q
 }
 
@@ -280,8 +281,13 @@ func TestPrefiltersAreReplacedWithoutAGap(t *testing.T) {
 	c := &counts{q: q}
 	c.since(t)
 	s.send(t)
+	if got := c.since(t); len(got) != 0 {
+		t.Errorf("a settled flow is asked for again: %v", got)
+	}
+	must(t, q.UnsettleAll())
+	s.send(t)
 	if got := c.since(t); got["first"] != 1 {
-		t.Errorf("a settled flow is not asked for again: %v", got)
+		t.Errorf("a flow that is settled no more is not asked for: %v", got)
 	}
 	// Under traffic every packet meets a rule, the old one or the new one: the
 	// queue's listener drops all, so that what slips through arrives.
@@ -311,6 +317,25 @@ func TestPrefiltersAreReplacedWithoutAGap(t *testing.T) {
 	must(t, q.SetPrefilters([]plan.Prefilter{{To: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}}}))
 	s6 := l.sockets(t, srcAddr6, dstAddr6, 7000)
 	s6.send(t)
+}
+
+// Before the first beat all packets pass: what is settled before it never waits.
+func TestRulesWaitForTheFirstBeat(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var q *QueueTable
+	must(t, l.Box.Do(func() (err error) { q, err = Open(testQueue); return err }))
+	t.Cleanup(func() { must(t, q.Close()) })
+	s, c := l.sockets(t, srcAddr, dstAddr, 7000), &counts{q: q}
+	s.send(t)
+	if got := c.since(t); len(got) != 0 {
+		t.Errorf("before it: %v", got)
+	}
+	must(t, q.Beat())
+	s.send(t)
+	if got := c.since(t); got["first"] != 1 {
+		t.Errorf("after it: %v", got)
+	}
 }
 
 func TestGuardOpensWithoutBeat(t *testing.T) {
@@ -378,7 +403,7 @@ func TestCloseRemovesOnlyOurs(t *testing.T) {
 	if diff := cmp.Diff([]string{"somebody"}, l.tables(t)); diff != "" {
 		t.Error(diff)
 	}
-	for _, err := range []error{q.Beat(), q.Settle(), q.Unsettle(), q.Watch(), q.Unwatch(), q.AddCheated(0), q.RemoveCheated(0), q.SetPrefilters(nil)} {
+	for _, err := range []error{q.Beat(), q.Settle(), q.Unsettle(), q.UnsettleAll(), q.Renew(), q.Watch(), q.Unwatch(), q.AddCheated(0), q.RemoveCheated(0), q.SetPrefilters(nil)} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}

@@ -5,21 +5,27 @@ type Kind uint8
 
 // The kinds of operations, in the order in which Diff uses them.
 const (
-	DetachIngress Kind = iota + 1
+	DetachLearn Kind = iota + 1
+	DetachIngress
 	DetachEgress
-	DelRow
 	DelRoot
 	AddRoot
 	AddClass
 	ChangeClass
-	DelClass
 	AddLeaf
 	ChangeLeaf
 	DelLeaf
 	PutRow        // make, or change in place
 	AttachEgress  // or replace in place
 	AttachIngress // or replace in place
+	AttachLearn   // or replace in place
+	DelRow
+	DelClass
 )
+
+// Last tells whether the operation takes away what packets may still be led to by
+// the treatments in force: it has to wait until these have changed.
+func (k Kind) Last() bool { return k == DelRow || k == DelClass }
 
 // Op is one step on one interface. Each is one or two requests to the kernel,
 // which does it or refuses it whole.
@@ -66,33 +72,44 @@ func diffPort(h, w Port) []Op {
 		ops = append(ops, Op{Kind: kind, Interface: w.Name, Class: c, Program: p})
 	}
 	// Programs go before the classes that they name, and come after them.
+	if h.Learn.Attached && !w.Learn.Attached {
+		add(DetachLearn, Class{}, Program{})
+	}
 	if h.Ingress.Attached && !w.Ingress.Attached {
 		add(DetachIngress, Class{}, Program{})
 	}
 	if h.Egress.Attached && !w.Egress.Attached {
 		add(DetachEgress, Class{}, Program{})
 	}
-	for _, r := range h.Rows {
-		if _, ok := w.row(r); !ok {
-			ops = append(ops, Op{Kind: DelRow, Interface: w.Name, Row: r})
-		}
+	if h.Root != w.Root {
+		h.Classes = nil
 	}
 	switch {
 	case h.Root && !w.Root:
 		add(DelRoot, Class{}, Program{})
-	case w.Root:
-		if !h.Root {
-			add(AddRoot, Class{}, Program{})
-			h.Classes = nil
-		}
-		ops = append(ops, diffClasses(h, w)...)
+	case w.Root && !h.Root:
+		add(AddRoot, Class{}, Program{})
 	}
-	ops = append(ops, diffRows(h, w)...)
+	ops = append(ops, putClasses(h, w)...)
+	ops = append(ops, putRows(h, w)...)
 	if w.Egress.Attached && h.Egress != w.Egress {
 		add(AttachEgress, Class{}, w.Egress)
 	}
 	if w.Ingress.Attached && h.Ingress != w.Ingress {
 		add(AttachIngress, Class{}, w.Ingress)
+	}
+	if w.Learn.Attached && h.Learn != w.Learn {
+		add(AttachLearn, Class{}, w.Learn)
+	}
+	for _, r := range h.Rows {
+		if _, ok := w.row(r); !ok {
+			ops = append(ops, Op{Kind: DelRow, Interface: w.Name, Row: r})
+		}
+	}
+	for _, c := range h.Classes {
+		if _, ok := w.Class(c.ID); !ok && !c.ID.Pooled() && !c.ID.SharedBy() {
+			add(DelClass, c, Program{})
+		}
 	}
 	return ops
 }
@@ -100,12 +117,13 @@ func diffPort(h, w Port) []Op {
 // DiffLevels is Diff for the rows and the classes of service levels alone.
 func DiffLevels(have, want Port) []Op {
 	have.Root = want.Root
-	have.Egress, have.Ingress, want.Egress, want.Ingress = Program{}, Program{}, Program{}, Program{}
+	have.Egress, have.Ingress, have.Learn = Program{}, Program{}, Program{}
+	want.Egress, want.Ingress, want.Learn = Program{}, Program{}, Program{}
 	return diffPort(have, want)
 }
 
-// diffRows are the rows to be put, after the classes that they name.
-func diffRows(h, w Port) []Op {
+// putRows are the rows to be put, after the classes that they name.
+func putRows(h, w Port) []Op {
 	var ops []Op
 	for _, r := range w.Rows {
 		if was, ok := h.row(r); !ok || was != r {
@@ -115,16 +133,12 @@ func diffRows(h, w Port) []Op {
 	return ops
 }
 
-func diffClasses(h, w Port) []Op {
+// putClasses are the classes to be made or changed.
+func putClasses(h, w Port) []Op {
 	var ops []Op
 	for _, c := range w.Classes {
 		was, ok := h.Class(c.ID)
 		ops = append(ops, DiffClass(w.Name, was, ok, c)...)
-	}
-	for _, c := range h.Classes {
-		if _, ok := w.Class(c.ID); !ok && !c.ID.Pooled() && !c.ID.SharedBy() {
-			ops = append(ops, Op{Kind: DelClass, Interface: w.Name, Class: c})
-		}
 	}
 	return ops
 }

@@ -23,8 +23,12 @@ func Want(p Plan, facts map[string]Facts, flows []Assigned) State {
 		port := Port{Name: itf.Name}
 		port.Egress = Program{Attached: true, Current: true, Header: f.Header}
 		port.Egress.ByDSCP = itf.ByDSCP || len(itf.Levels) > 0
+		port.Egress.PCP = itf.PCP
 		if itf.ResetDSCP || itf.Policed {
 			port.Ingress = Program{Attached: true, Current: true, Header: f.Header, ByDSCP: itf.Policed}
+		}
+		if p.Frames > 0 && f.Ethernet {
+			port.Learn = Program{Attached: true, Current: true, Header: f.Header}
 		}
 		reserved := Sums{}
 		for _, flow := range flows {

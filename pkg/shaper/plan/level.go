@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 
@@ -29,66 +28,6 @@ type Level struct {
 	// RealTime levels go before other provisioned traffic, in a short queue.
 	RealTime bool
 }
-
-// Sum is what the reserved flows with one DSCP have on an interface, in whole
-// bytes, so that what is added can be taken off again.
-type Sum struct {
-	Flows         int
-	Rate, Bucket  uint64 // of their TSpecs
-	Class         uint64 // rate of their classes, in IP bytes
-	RealTimeFlows int
-	// Joined is the part of Class, and JoinedBucket that of Bucket, of flows that
-	// wait in the common queue, see EFModel.
-	Joined, JoinedBucket uint64
-}
-
-// Sums are those of an interface, by DSCP.
-type Sums map[uint8]Sum
-
-// Count counts a reserved flow, or what flows share, in (1) or out (-1).
-func (itf Interface) Count(s Sums, t Treatment, n int) {
-	if !t.Reserve || !t.Mark {
-		return
-	}
-	sum := s[t.DSCP]
-	class := t.Share
-	if class == 0 {
-		class = t.Rate / max(1, itf.Overbooking)
-	}
-	sum.Flows += n
-	sum.Rate += whole(t.Rate) * uint64(n)
-	sum.Bucket += whole(t.Bucket) * uint64(n)
-	sum.Class += whole(class) * uint64(n)
-	if itf.Joins(t) {
-		sum.Joined += whole(class) * uint64(n)
-		sum.JoinedBucket += whole(t.Bucket) * uint64(n)
-	}
-	if t.RealTime {
-		sum.RealTimeFlows += n
-	}
-	if s[t.DSCP] = sum; sum.Flows == 0 {
-		delete(s, t.DSCP)
-	}
-}
-
-// Provided is what the levels of an interface have in the kernel, as Sums that
-// they would have it for.
-func Provided(is Port) Sums {
-	s := Sums{}
-	for _, r := range is.Rows {
-		if r.Arriving || !r.Policed {
-			continue
-		}
-		sum := Sum{Flows: 1, Rate: r.Rate, Bucket: r.Burst, Class: r.Rate}
-		if c, ok := is.Class(r.Class); ok && c.Prio < prioReserved {
-			sum.RealTimeFlows = 1
-		}
-		s[r.DSCP] = sum
-	}
-	return s
-}
-
-func whole(v float64) uint64 { return uint64(math.Ceil(max(v, 0))) }
 
 // levels are those in force: of an interface that is classified by DSCP alone
 // every DSCP that is reserved for is one, and has what is reserved at least (RFC
@@ -217,47 +156,6 @@ func (l Level) police(r *Row) {
 	if !l.Drop {
 		r.Excess = l.Excess
 	}
-}
-
-// validateLevels refuses levels that the kernel could not keep.
-func (itf Interface) validateLevels() error {
-	sum, err := itf.validLevels(itf.Levels)
-	if err == nil {
-		_, err = itf.validLevels(itf.Arriving)
-	}
-	if err != nil {
-		return err
-	}
-	if itf.BestEffort != 0 && !within(itf.BestEffort, minBestEffortShare, maxBestEffortShare) {
-		return fmt.Errorf("interface %s: best effort has a share of %g: not in %g to %g", itf.Name, itf.BestEffort, minBestEffortShare, maxBestEffortShare)
-	}
-	if room := float64(itf.Capacity) * (1 - controlShare - itf.BestEffortShare()); itf.Capacity > 0 && sum > room {
-		return fmt.Errorf("interface %s: its service levels have %.0f bytes/s together, and %.0f are there beside control traffic and best effort", itf.Name, sum, room)
-	}
-	return nil
-}
-
-// validLevels returns the sum of their rates.
-func (itf Interface) validLevels(list []Level) (sum float64, err error) {
-	seen := map[uint8]bool{}
-	for _, l := range list {
-		name := dscp.Name(l.DSCP)
-		switch {
-		case l.DSCP > dscp.Max || l.Excess > dscp.Max || l.Queue > dscp.Max:
-			return 0, fmt.Errorf("interface %s: service level %d: no such DSCP", itf.Name, l.DSCP)
-		case seen[l.DSCP]:
-			return 0, fmt.Errorf("interface %s: service level %s is there twice", itf.Name, name)
-		case float64(l.Rate) > MaxRate || float64(l.Burst) > MaxBucket:
-			return 0, fmt.Errorf("interface %s: service level %s: rate %d or burst %d is too large", itf.Name, name, l.Rate, l.Burst)
-		case l.Rate > 0 && l.Burst == 0 && !l.Free:
-			return 0, fmt.Errorf("interface %s: service level %s has no burst: nothing would conform", itf.Name, name)
-		}
-		seen[l.DSCP] = true
-		// Its class stays, even where all of its rate is reserved by flows that have
-		// classes of their own.
-		sum += float64(l.Rate) + minRate
-	}
-	return sum, nil
 }
 
 // BestEffortShare is the share of capacity that best effort always has.

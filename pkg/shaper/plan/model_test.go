@@ -52,7 +52,9 @@ func (k kernel) apply(op Op) error {
 		p.Classes[at] = op.Class
 		p.Classes[at].Leaf = leaf
 	case DelClass:
-		if at < 0 {
+		// No row leads there any more.
+		named := slices.ContainsFunc(p.Rows, func(r Row) bool { return r.Class == op.Class.ID || r.ExcessClass == op.Class.ID })
+		if at < 0 || named {
 			return need(false)
 		}
 		p.Classes = slices.Delete(p.Classes, at, at+1)
@@ -81,6 +83,12 @@ func (k kernel) apply(op Op) error {
 		p.Egress = op.Program
 	case AttachIngress:
 		p.Ingress = op.Program
+	case AttachLearn:
+		p.Learn = op.Program
+	case DetachLearn:
+		err := need(p.Learn.Attached)
+		p.Learn = Program{}
+		return err
 	case DetachEgress:
 		err := need(p.Egress.Attached)
 		p.Egress = Program{}
@@ -96,7 +104,7 @@ func (k kernel) apply(op Op) error {
 func (k kernel) state() State {
 	var s State
 	for _, p := range k {
-		s.Ports = append(s.Ports, Port{Name: p.Name, Root: p.Root, Classes: slices.Clone(p.Classes), Rows: slices.Clone(p.Rows), Egress: p.Egress, Ingress: p.Ingress})
+		s.Ports = append(s.Ports, Port{Name: p.Name, Root: p.Root, Classes: slices.Clone(p.Classes), Rows: slices.Clone(p.Rows), Egress: p.Egress, Ingress: p.Ingress, Learn: p.Learn})
 	}
 	return s.sorted()
 }
@@ -109,6 +117,7 @@ func drawState(t *rapid.T) State {
 	var p Plan
 	facts := map[string]Facts{}
 	var flows []Assigned
+	p.Frames = rapid.IntRange(0, 1).Draw(t, "frames")
 	for _, name := range []string{"lan0", "wan0", "wan1"} {
 		if !rapid.Bool().Draw(t, name) {
 			continue
@@ -118,10 +127,13 @@ func drawState(t *rapid.T) State {
 			itf.Capacity = rapid.Uint64Range(minCapacity, 1e10).Draw(t, "capacity")
 		}
 		itf.EF = rapid.SampledFrom([]EFModel{EFPolicer, EFPriority}).Draw(t, "EF")
+		if rapid.Bool().Draw(t, "priorities") {
+			itf.PCP.Set(rapid.Uint8Range(0, dscp.Max).Draw(t, "of DSCP"), rapid.Uint8Range(0, 7).Draw(t, "PCP"))
+		}
 		itf.Policed, itf.ByDSCP = rapid.Bool().Draw(t, "policed"), rapid.Bool().Draw(t, "by DSCP")
 		itf.Levels, itf.Arriving = drawLevels(t, itf.Capacity, bestEffortShare), drawLevels(t, 1e6, bestEffortShare)
 		p.Interfaces = append(p.Interfaces, itf)
-		facts[name] = Facts{MTU: rapid.SampledFrom([]uint32{1280, 1500, 9000}).Draw(t, "MTU"), Header: 14, FQCodel: rapid.Bool().Draw(t, "fq_codel")}
+		facts[name] = Facts{MTU: rapid.SampledFrom([]uint32{1280, 1500, 9000}).Draw(t, "MTU"), Header: 14, Ethernet: rapid.Bool().Draw(t, "Ethernet"), FQCodel: rapid.Bool().Draw(t, "fq_codel")}
 		for i := range rapid.IntRange(0, 3).Draw(t, "flows") {
 			flow := Assigned{Class: FirstPooled + ClassID(i), Treatment: Treatment{
 				Key: flowKey(i), Interface: name, Mark: true, DSCP: rapid.SampledFrom([]uint8{dscp.AF31, dscp.VoiceAdmit, dscp.EF}).Draw(t, "DSCP"), Rate: rapid.Float64Range(1, 1e9).Draw(t, "rate"), Bucket: rapid.Float64Range(0, 1e6).Draw(t, "bucket"),

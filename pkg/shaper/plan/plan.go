@@ -47,6 +47,8 @@ type Interface struct {
 	// class and no policer of their own there, but their levels what all of them
 	// need (RFC 2998 section 4.2, an aggregate data plane).
 	ByDSCP bool
+	// PCP are the priorities that VLAN tags leave with.
+	PCP PCP
 }
 
 // Plan is what the configuration asks of the kernel.
@@ -55,6 +57,9 @@ type Plan struct {
 	Queue      Queue
 	Flows      int // treatments the table holds, 0 is DefaultFlows
 	Pool       int // classes for reserved flows per interface, 0 is DefaultPool
+	// Frames is how many connections and pairs of addresses (each direction is one)
+	// are remembered with what their frames look like, as a bridge has to; 0: none.
+	Frames int
 }
 
 // WithDefaults fills in what is zero.
@@ -88,6 +93,9 @@ func (p Plan) Validate() error {
 	}
 	if p.Flows < 0 || p.Flows > 1<<24 {
 		return fmt.Errorf("%d flows: not in 1 to %d", p.Flows, 1<<24)
+	}
+	if p.Frames < 0 || p.Frames > 1<<24 {
+		return fmt.Errorf("%d frames: not in 0 to %d", p.Frames, 1<<24)
 	}
 	if p.Pool < 0 || uint32(p.Pool) > maxPool {
 		return fmt.Errorf("a pool of %d classes: not in 1 to %d", p.Pool, maxPool)

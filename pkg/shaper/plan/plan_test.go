@@ -37,6 +37,49 @@ func TestPlanText(t *testing.T) {
 		{Name: "wan1", Capacity: 1_250_000, ByDSCP: true},
 	}}
 	golden(t, "testdata/border.golden", border.String())
+	bridge := Plan{Frames: 1000, Interfaces: []Interface{{Name: "in0", ResetDSCP: true}, {Name: "out0", Capacity: 2_375_000}}}
+	bridge.Interfaces[1].PCP.Set(dscp.EF, 5)
+	bridge.Interfaces[1].PCP.Set(dscp.AF31, 0)
+	golden(t, "testdata/bridge.golden", bridge.String())
+}
+
+// A plan that has frames learned has a program for that at every Ethernet interface,
+// trusted or not, and none elsewhere; it goes by itself.
+func TestPlanLearnsFrames(t *testing.T) {
+	p := Plan{Interfaces: []Interface{{Name: "in0", ResetDSCP: true}, {Name: "out0"}, {Name: "tun0"}}}
+	facts := map[string]Facts{"tun0": {MTU: 1400}}
+	router := Want(p, facts, nil)
+	p.Frames = 1000
+	bridge := Want(p, facts, nil)
+	text := func(from, to State) (list []string) {
+		for _, op := range Diff(from, to) {
+			list = append(list, op.String())
+		}
+		return list
+	}
+	for _, c := range []struct {
+		from, to State
+		want     []string
+	}{
+		{router, bridge, []string{"bpf attach dev in0 tcx/ingress: frames learned", "bpf attach dev out0 tcx/ingress: frames learned"}},
+		{bridge, router, []string{"bpf detach dev in0 tcx/ingress: frames learned", "bpf detach dev out0 tcx/ingress: frames learned"}},
+		{bridge, bridge, nil},
+	} {
+		if d := cmp.Diff(c.want, text(c.from, c.to)); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+// Other priorities are another program, in one step, and nothing else.
+func TestPlanChangesPCP(t *testing.T) {
+	p := Plan{Interfaces: []Interface{{Name: "out0", Capacity: 2_375_000}}}
+	before := Want(p, nil, nil)
+	p.Interfaces[0].PCP.Set(dscp.EF, 7)
+	ops := Diff(before, Want(p, nil, nil))
+	if len(ops) != 1 || ops[0].Kind != AttachEgress || ops[0].Program.PCP != p.Interfaces[0].PCP {
+		t.Errorf("%v", ops)
+	}
 }
 
 // golden compares with a file.
@@ -148,6 +191,8 @@ func TestValidate(t *testing.T) {
 		"tiny capacity":  {Interfaces: []Interface{{Name: "a", Capacity: 10}}},
 		"negative flows": {Flows: -1},
 		"large pool":     {Pool: 70000},
+		"few frames":     {Frames: -1},
+		"many frames":    {Frames: 1<<24 + 1},
 	} {
 		if p.WithDefaults().Validate() == nil {
 			t.Errorf("%s is taken", name)

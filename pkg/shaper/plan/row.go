@@ -25,12 +25,6 @@ type Row struct {
 	ExcessClass ClassID
 }
 
-// Sorted puts rows into the order that they have in a State.
-func Sorted(rows []Row) []Row {
-	sortRows(rows)
-	return rows
-}
-
 // sortRows puts rows into the order that they have in a State.
 func sortRows(rows []Row) {
 	slices.SortFunc(rows, Row.Compare)

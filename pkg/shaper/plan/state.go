@@ -17,6 +17,7 @@ type Port struct {
 	Rows    []Row // sorted
 	Egress  Program
 	Ingress Program
+	Learn   Program // at the ingress as well: keeps how frames look
 }
 
 // Program is the state of one of our eBPF programs.
@@ -28,6 +29,7 @@ type Program struct {
 	Header  uint32  // bytes before the IP header
 	Control ClassID // class of control traffic; egress only
 	ByDSCP  bool    // the table of code points has rows for it
+	PCP     PCP     // egress only
 }
 
 // Port returns the port of a name, or an empty one.

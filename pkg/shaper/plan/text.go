@@ -34,6 +34,9 @@ func (o Op) String() string {
 		if o.Program.ByDSCP {
 			s += ", then by DSCP"
 		}
+		if o.Program.PCP != (PCP{}) {
+			s += ", pcp " + o.Program.PCP.String()
+		}
 		return s
 	case AttachIngress:
 		if o.Program.ByDSCP {
@@ -44,6 +47,10 @@ func (o Op) String() string {
 		return fmt.Sprintf("bpf row put dev %s %s", dev, o.Row.text())
 	case DelRow:
 		return fmt.Sprintf("bpf row del dev %s %s", dev, o.Row.subject())
+	case AttachLearn:
+		return fmt.Sprintf("bpf attach dev %s tcx/ingress: frames learned", dev)
+	case DetachLearn:
+		return fmt.Sprintf("bpf detach dev %s tcx/ingress: frames learned", dev)
 	case DetachEgress:
 		return fmt.Sprintf("bpf detach dev %s tcx/egress", dev)
 	case DetachIngress:

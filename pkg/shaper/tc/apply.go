@@ -47,9 +47,9 @@ func (c *Conn) apply(ctx context.Context, ifindex int, op plan.Op) error {
 	leaf := at(uint32(cl.ID.Leaf()), uint32(cl.ID))
 	switch op.Kind {
 	case plan.AddRoot:
-		return c.do(ctx, unix.RTM_NEWQDISC, createAnew, at(uint32(plan.RootQdisc), handleRoot), kind("htb"), htbRoot())
+		return c.addRoot(ctx, ifindex, at(uint32(plan.RootQdisc), handleRoot))
 	case plan.DelRoot:
-		return c.do(ctx, unix.RTM_DELQDISC, 0, at(uint32(plan.RootQdisc), handleRoot))
+		return c.delRoot(ctx, ifindex, at(uint32(plan.RootQdisc), handleRoot))
 	case plan.AddClass:
 		return c.do(ctx, unix.RTM_NEWTCLASS, createAnew, class, kind("htb"), htbClass(cl))
 	case plan.ChangeClass:

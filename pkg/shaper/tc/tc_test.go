@@ -121,3 +121,40 @@ func TestProbe(t *testing.T) {
 	}
 	t.Logf("fq_codel: %t", HasFQCodel())
 }
+
+// An interface's transmit queue length is what it was when the queues go, by whatever
+// process: the kernel makes 1000 of 0, and leaves it so.
+func TestQueueLengthComesBack(t *testing.T) {
+	c := newNamespace(t)
+	f, err := c.Facts(t.Context(), "qp0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: f.Index}}
+	for _, tt := range []struct{ before, meanwhile, want int }{
+		{0, -1, 0}, {kernelQueueLen, -1, kernelQueueLen}, {500, -1, 500}, {0, 700, 700}, {500, 0, 0},
+	} {
+		if err := netlink.LinkSetTxQLen(link, tt.before); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Apply(t.Context(), f.Index, plan.Op{Kind: plan.AddRoot, Interface: "qp0"}); err != nil {
+			t.Fatal(err)
+		}
+		if tt.meanwhile >= 0 {
+			if err := netlink.LinkSetTxQLen(link, tt.meanwhile); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next, err := Open() // another process
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := next.Apply(t.Context(), f.Index, plan.Op{Kind: plan.DelRoot, Interface: "qp0"}); err != nil {
+			t.Fatal(err)
+		}
+		next.Close()
+		if got, err := c.queueLen(t.Context(), f.Index); err != nil || got != tt.want {
+			t.Errorf("%+v: it is %d, %v", tt, got, err)
+		}
+	}
+}
