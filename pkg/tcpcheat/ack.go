@@ -5,6 +5,7 @@ import "github.com/qosproxy/qosproxy/pkg/packet"
 // fromReceiver handles a segment of the receiver.
 func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions, meta Meta) Action {
 	h := &c.rcv
+	c.elsewhere, c.unsure = 0, false
 	h.from(v, t, o)
 	end := t.Seq().Add(t.SegLen())
 	h.show(e.now, t.Seq(), end)
@@ -17,6 +18,9 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 		return Accept
 	}
 	ack := t.Ack()
+	if c.blind && ack.After(c.src.max) {
+		c.src.max = ack
+	}
 	if ack.After(c.src.max) {
 		// It acknowledges what never passed here. Either packets went by
 		// unseen, and later ones will show it, or it is not to be believed.
@@ -45,6 +49,9 @@ func (e *Engine) fromReceiver(c *conn, v packet.View, t packet.TCP, o *packet.TC
 	switch {
 	case c.ch == nil && c.near == nil:
 		c.given(ack, win)
+		if news {
+			e.discard(c, ack)
+		}
 		return Accept
 	case c.ch == nil:
 		return e.nearAck(c, &seen)
@@ -157,7 +164,7 @@ func (e *Engine) watchHole(c *conn, o *packet.TCPOptions, news, dup bool) {
 		gap = ch.dupAcks >= 3
 	}
 	switch {
-	case !gap || ch.hole:
+	case !gap || ch.hole || now < ch.predict.freshAt:
 	case !ch.holeSeen:
 		ch.holeSeen, ch.holeSince = true, now
 	case now-ch.holeSince < max(c.rttRcv.min/4, minReorder) || !c.passed.After(c.rcv.ack):

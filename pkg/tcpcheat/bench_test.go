@@ -19,7 +19,10 @@ type stream struct {
 }
 
 func newStream(t testing.TB, mode Mode, n int) *stream {
-	l := newLab(t)
+	return streamOf(newLab(t), mode, n)
+}
+
+func streamOf(l *lab, mode Mode, n int) *stream {
 	l.start(Params{Mode: mode, Predict: true, Rate: 1e10, Bucket: 1e8})
 	s := &stream{l: l, n: n, off: l.sisn.Add(1), lag: 64}
 	s.data = packet.AppendTCP(nil, &packet.Segment{Key: l.key, TTL: 64, DF: true, Ack: l.risn.Add(1), Flags: ack, Options: l.opts(), Payload: make([]byte, n)})

@@ -39,7 +39,7 @@ func (h *host) show(now instant, seq, end packet.Seq) {
 
 // contradictedAt is when a claim that stands ends the cheating.
 func (c *conn) contradictedAt() instant {
-	at := never
+	at := c.elsewhereAt()
 	for _, h := range [2]*host{&c.src, &c.rcv} {
 		if h.claimAt != 0 {
 			at = min(at, h.claimDue)
@@ -51,6 +51,10 @@ func (c *conn) contradictedAt() instant {
 // contradicted lets a connection alone whose ends speak of what was never seen.
 // What is in hand is delivered first, and if that cannot be, both are told.
 func (e *Engine) contradicted(c *conn) {
+	if e.now >= c.elsewhereAt() {
+		e.deaf(c)
+		return
+	}
 	c.src.claimAt, c.rcv.claimAt = 0, 0
 	e.leave(c, ErrNeverSent)
 }

@@ -28,6 +28,7 @@ type host struct {
 	mss       uint16     // as offered in its SYN
 	shift     int8       // of its window field; -1: no option in its SYN
 	ttl, tos  uint8      // ECN bits cleared
+	port      int32      // of a bridge that it is behind; 0: unknown, or there is no bridge
 	claim     packet.Seq // acknowledged by the peer, and not seen from this host
 	claimAt   instant    // since then; 0: no such thing
 	claimDue  instant    // until then it may show to be true
@@ -67,14 +68,23 @@ type conn struct {
 	echoAt         instant
 	echoing        bool
 
+	elsewhere  instant // since then the source hears the receiver by another way; 0: no such thing
+	unsure     bool    // for so long that nothing more is promised for the receiver
 	ask        asking
 	serial     uint64  // of the connection, from the first time that its source is asked
 	early      []early // sent before the reservation and not acknowledged
 	earlyBytes int
-	tooMuch    bool // more than is kept
+	waited     time.Duration // the longest that it took until one of them was
+	tooMuch    bool          // more than is kept
 
-	want *Params // what Start asked for before the connection was established
+	place  int     // of its promises in the record, plus one; 0: none
+	recall *recall // of a connection that an earlier process has cheated
 
+	want *Params // what Start asked for before the connection could be treated
+
+	blind   bool    // its source is not seen any more
+	handled uint64  // packets
+	counted uint64  // as of the last look for the busiest
 	last    instant // of any packet
 	doubted instant // of the last reset that did not fit
 	due     instant // in the heap
@@ -106,6 +116,10 @@ type cheat struct {
 	pend     pending
 	bucket   bucket
 	stop     packet.Seq // while draining: acknowledge no further
+	blind    bool       // while draining: the receiver is not heard any more
+	proven   bool       // and lacks nothing of what was acknowledged for it
+	rounds   int        // of sending again what it may lack
+	roundAt  instant    // the next, or the end
 	why      string     // while draining: reason for the state afterwards
 
 	ackNow    bool // an acknowledgement is owed without delay

@@ -2,6 +2,7 @@ package tcpcheat
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
 )
@@ -19,7 +20,8 @@ const maxEarly = 64 << 10
 type early struct {
 	seq   packet.Seq
 	ts    uint32
-	at    instant // when its source sent it last
+	first instant // when its source sent it first
+	at    instant // and last
 	again bool    // and that was not the first time
 	newTS bool    // its last copy has another TSval than the one before
 	data  []byte
@@ -38,7 +40,6 @@ func (e *Engine) remember(c *conn, seq packet.Seq, data []byte, ts uint32) {
 	if c.tooMuch || len(data) == 0 {
 		return
 	}
-	e.discard(c, c.rcv.ack)
 	for i := range c.early {
 		if k := &c.early[i]; k.seq == seq && len(k.data) == len(data) {
 			k.newTS = k.ts != ts // sent again by its source
@@ -54,16 +55,18 @@ func (e *Engine) remember(c *conn, seq packet.Seq, data []byte, ts uint32) {
 		e.forgetEarly(c)
 		return
 	}
-	c.early = append(c.early, early{seq: seq, ts: ts, at: e.now, data: append([]byte(nil), data...)})
+	c.early = append(c.early, early{seq: seq, ts: ts, first: e.now, at: e.now, data: append([]byte(nil), data...)})
 	c.earlyBytes += len(data)
 	e.early += len(data)
 }
 
-// discard forgets what the receiver has acknowledged.
+// discard forgets what the receiver has acknowledged, and notes how long that took, with
+// all that was lost meanwhile.
 func (e *Engine) discard(c *conn, acked packet.Seq) {
 	kept := c.early[:0]
 	for _, k := range c.early {
 		if k.seq.Add(len(k.data)).AtMost(acked) {
+			c.waited = max(c.waited, e.now-k.first)
 			c.earlyBytes -= len(k.data)
 			e.early -= len(k.data)
 			continue
@@ -79,10 +82,17 @@ func (e *Engine) forgetEarly(c *conn) {
 	c.early, c.earlyBytes = nil, 0
 }
 
+// longWait is a silence that a person notices, and oldNews how old what the receiver
+// says can be at most.
+const (
+	longWait = time.Second
+	oldNews  = 5 * time.Second
+)
+
 // takeOver has a flow that begins to be cheated answer for what is on its way
-// already, if all of it was kept. It is sent again only if it is lost: in
-// reliable mode by the loss recovery, for which it counts as sent when its source
-// sent it, in realtime by rescue.
+// already, if all of it was kept. It is sent again only if it is lost, or if there is
+// no time to find out: in reliable mode by the loss recovery, for which it counts as
+// sent when its source sent it, in realtime by rescue.
 func (e *Engine) takeOver(c *conn) {
 	e.discard(c, c.rcv.ack)
 	ch := c.ch
@@ -95,8 +105,23 @@ func (e *Engine) takeOver(c *conn) {
 		e.arrive(c, ch.header, k.seq, k.data, k.ts)
 		ch.flight.sentBefore(k)
 	}
+	if len(c.early) == 0 {
+		return
+	}
+	proof, hurry := c.hurry(e.now)
+	c.waited = 0 // what comes after this cheating is judged anew
 	switch {
-	case len(c.early) == 0:
+	case ch.Mode == Reliable && hurry:
+		for i := ch.flight.head; i != ch.flight.tail; i++ {
+			ch.flight.setLost(i)
+		}
+		ch.rto.copied = ch.flight.end()
+		ch.predict.excuse(e.now+proof, ch.flight.lost)
+		e.forgetEarly(c)
+	case hurry:
+		before := c.stats.Retransmits
+		e.rescue(c)
+		ch.predict.excuse(e.now+proof, int(c.stats.Retransmits-before))
 	case ch.Mode == Reliable:
 		// RFC 6298 section 5 and RFC 8985 section 7.2 count from when they were
 		// sent. What is overdue by now is due at once.
@@ -107,19 +132,44 @@ func (e *Engine) takeOver(c *conn) {
 	}
 }
 
+// hurry tells how long the proof takes of what is lost of what is on its way, and
+// whether that is too long: then it is sent once more at once, and now under the
+// reservation. Until a hole is filled the receiver takes no more than the window
+// that it has offered, and what the source sends beyond is discarded: all that the
+// reserved rate brings in that time would have to be sent again. The copies are maxEarly
+// at most, each time that cheating begins.
+func (c *conn) hurry(now instant) (proof time.Duration, yes bool) {
+	proof = min(max(c.rttRcv.timeout(), c.waited, now-c.early[0].first), oldNews)
+	return proof, proof >= longWait && c.ch.Rate*proof.Seconds() > float64(c.edge.Diff(c.rcv.ack))
+}
+
 // ours tells whether all that is on its way was kept.
 func (c *conn) ours() bool {
-	edge := c.rcv.ack
+	segments := 0
+	edge, whole := c.once(func(_ packet.Seq, data []byte) { segments += (len(data) + c.ch.mss - 1) / c.ch.mss })
+	if c.ch.Mode == Realtime && segments > maxBurst {
+		return false // more than may be sent at once, if need be
+	}
+	return whole && edge == c.src.max && !c.tooMuch
+}
+
+// once calls each with what is kept and not acknowledged, no byte twice: of what its
+// source repeated in other pieces there are several copies. It returns where that ends,
+// and false if a hole is before it: that is for the two ends to repair.
+func (c *conn) once(each func(seq packet.Seq, data []byte)) (edge packet.Seq, whole bool) {
+	edge = c.rcv.ack
 	for _, k := range c.early {
-		if k.seq.After(edge) {
-			return false // a hole: the two ends repair it
+		end := k.seq.Add(len(k.data))
+		if end.AtMost(edge) {
+			continue
 		}
-		edge = packet.MaxSeq(edge, k.seq.Add(len(k.data)))
+		if k.seq.After(edge) {
+			return edge, false
+		}
+		each(edge, k.data[edge.Diff(k.seq):])
+		edge = end
 	}
-	if c.ch.Mode == Realtime && len(c.early)+edge.Diff(c.rcv.ack)/c.ch.mss > maxBurst {
-		return false // too many small ones to be sent at once, if need be
-	}
-	return edge == c.src.max && !c.tooMuch
+	return edge, true
 }
 
 // sentBefore gives the records of an early segment the time at which it was sent.
@@ -145,12 +195,7 @@ func (f *flight) sentBefore(k *early) {
 // again.
 func (e *Engine) rescue(c *conn) {
 	c.ch.early.due = e.now + min(c.rttRcv.timeout()<<c.ch.early.tries, maxRTO)
-	for _, k := range c.early {
-		if d := c.rcv.ack.Diff(k.seq); d > 0 {
-			k.seq, k.data = c.rcv.ack, k.data[d:]
-		}
-		e.sendData(c, k.seq, k.data)
-	}
+	c.once(func(seq packet.Seq, data []byte) { e.sendData(c, seq, data) })
 }
 
 // overdue is the timeout of RFC 6298 section 5 for them.

@@ -1,6 +1,10 @@
 package tcpcheat
 
-import "github.com/qosproxy/qosproxy/pkg/packet"
+import (
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/packet"
+)
 
 // vet is vet for segments after the handshake; RFC 7323 section 3.2 wants
 // timestamps on all of them once negotiated.
@@ -18,7 +22,7 @@ func (c *conn) vet(t packet.TCP, o *packet.TCPOptions, ok bool) error {
 // first.
 func (e *Engine) leave(c *conn, why error) {
 	switch c.state {
-	case LeftAlone, Draining, Closed:
+	case LeftAlone, Draining, Closed, Recalled: // what is promised is looked after whatever comes
 		return
 	case Cheated:
 		c.left = why
@@ -35,6 +39,46 @@ func (e *Engine) leave(c *conn, why error) {
 	c.state, c.reason = LeftAlone, why.Error()
 	e.event(c, EventLeftAlone, c.reason)
 	e.schedule(c)
+}
+
+// Leave lets a connection alone for a reason of the caller's, as if it had been
+// found in its packets.
+func (e *Engine) Leave(now time.Time, key packet.FlowKey, why error) {
+	e.tick(now)
+	if c := e.find(key); c != nil {
+		e.leave(c, why)
+		e.pump(c)
+	}
+}
+
+// strayed lets a connection alone that does not go from one port of a bridge to
+// another: it is routed in between and comes by twice, or its stations have moved,
+// or there are two of the same name. True if the packet is not to be looked at: it
+// may not be one of this connection.
+func (e *Engine) strayed(c *conn, h, peer *host, port int) bool {
+	switch {
+	case port == 0, c.state == LeftAlone, c.state == Draining, c.state == Closed, c.state == Recalled:
+		return false
+	case h.port == 0 && peer.port == int32(port):
+		e.leave(c, ErrOnePort)
+		return true
+	case h.port == 0:
+		h.port = int32(port)
+		return false
+	case h.port == int32(port):
+		return false
+	}
+	e.leave(c, ErrTwoPorts)
+	return true
+}
+
+// lastWords notes the end of a connection that is let alone, until nobody has its
+// packets come here any more: who looks after it then has not seen them.
+func (c *conn) lastWords(h *host, t packet.TCP) {
+	if t.Has(packet.FlagRST) {
+		c.src.finSeen, c.rcv.finSeen = true, true
+	}
+	h.finSeen = h.finSeen || t.Has(packet.FlagFIN)
 }
 
 // fragment lets a connection alone whose packets come in fragments: what is in
@@ -78,6 +122,7 @@ func (e *Engine) handBack(c *conn) {
 
 // release gives back what cheating took.
 func (e *Engine) release(c *conn) {
+	e.unplace(c)
 	e.forgetEarly(c)
 	if c.near != nil {
 		c.stats.Mode, c.near = c.near.Mode, nil
@@ -166,6 +211,7 @@ func (e *Engine) end(c *conn, kind EventKind, why string) {
 	e.release(c)
 	c.state, c.reason = Closed, why
 	e.event(c, kind, why)
+	c.recall = nil
 	e.schedule(c)
 }
 

@@ -20,6 +20,7 @@ const (
 type Meta struct {
 	CsumNotReady bool // the checksum field holds half a sum
 	GSO          bool // a super-packet
+	In           int  // port of a bridge that it came in by; 0: a router's are of no matter
 }
 
 // Engine watches and cheats the connections of one worker. It is not safe for
@@ -40,6 +41,10 @@ type Engine struct {
 	totals Totals
 
 	stripECN bool
+
+	recorder Recorder // nil: promises are not kept
+	since    time.Time
+	promise  Promise // scratch, for it
 
 	odd bool // the packet being handled has what forbids cheating
 
@@ -136,12 +141,13 @@ func (e *Engine) Start(now time.Time, key packet.FlowKey, p Params) error {
 	switch c.state {
 	case Expected, Opening:
 		// The reservation came before the end of the handshake, whose SYN-ACK
-		// may be seconds away on a congested reverse path.
+		// may be seconds away on a congested reverse path; or before the first
+		// packet that comes here, of a connection that is followed from the middle.
 		c.want = &p
 		return nil
 	case LeftAlone:
 		return c.why()
-	case Draining:
+	case Draining, Recalled:
 		return ErrDraining
 	case Closed:
 		return ErrClosing
@@ -171,6 +177,12 @@ func (e *Engine) begin(c *conn, p Params) {
 		c.reason = c.near.what()
 	}
 	if p.Mode.cheats() {
+		if !e.place(c, p.Mode) {
+			e.endNear(c)
+			c.state = Watched
+			e.leave(c, ErrUnrecorded)
+			return
+		}
 		e.cheat(c, p)
 	}
 	e.event(c, EventStarted, "")
@@ -229,7 +241,7 @@ func (e *Engine) cheat(c *conn, p Params) {
 	ch.hold.base, ch.flight.start = c.rcv.ack, c.rcv.ack
 	ch.flight.extend(c.src.max, ch.mss, sent{at: e.now, flags: sentAbsent})
 	ch.rto.detectAt, ch.rto.base = never, e.now
-	ch.rto.top = c.src.max
+	ch.rto.top, ch.rto.copied = c.src.max, c.rcv.ack
 	ch.active = !ch.next.Before(ch.base)
 	c.ch = ch
 }
@@ -280,6 +292,10 @@ func (e *Engine) Abort(now time.Time) {
 	e.tick(now)
 	for _, c := range e.conns {
 		switch {
+		case c.recall != nil && c.recall.endAt != 0:
+			e.broken(c)
+		case c.recall != nil:
+			// It is not known that it is broken: the next process will find out.
 		case c.near != nil && c.ch == nil:
 			e.giveBack(c, reasonStopped)
 		case c.ch == nil:
@@ -315,13 +331,17 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 		return Accept
 	}
 	c.last = e.now
+	c.handled++
 	t := v.TCP()
 	o, ok := packet.ParseOptions(t.Options())
 	h, peer := &c.src, &c.rcv
 	if key != c.key {
 		h, peer = peer, h
 	}
-	if c.treated() && !meta.CsumNotReady && !v.TCPChecksumOK() {
+	if e.strayed(c, h, peer, meta.In) {
+		return Accept
+	}
+	if (c.treated() || c.recall != nil) && !meta.CsumNotReady && !v.TCPChecksumOK() {
 		c.stats.BadChecksums++ // its receiver will discard it: nothing in it is to be believed
 		return Accept
 	}
@@ -349,8 +369,13 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 			return Accept
 		}
 		e.pickUp(c, h == &c.src, t, &o)
-	case LeftAlone, Closed:
+	case Closed:
 		return Accept
+	case LeftAlone:
+		c.lastWords(h, t)
+		return Accept
+	case Recalled:
+		return e.overhear(c, h, v, t, &o)
 	default:
 	}
 	if t.Has(packet.FlagRST) {
@@ -360,7 +385,11 @@ func (e *Engine) Handle(now time.Time, v packet.View, meta Meta) Action {
 	if e.odd = err != nil; e.odd {
 		e.leave(c, err)
 	}
+	if c.oneWay(h, t) {
+		e.leave(c, ErrOneWay)
+	}
 	e.third(c, h)
+	e.awaited(c)
 	e.lookAt(c, h, t.Seq(), t.Payload())
 	if c.state == LeftAlone || c.state == Opening {
 		return Accept

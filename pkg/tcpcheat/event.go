@@ -43,6 +43,11 @@ type Event struct {
 	Kind   EventKind
 	Reason string
 	Final  Stats
+	// Fins are those that were seen: the source's and the receiver's.
+	Fins [2]bool
+	// Recalled: the connection was an earlier process's. Healed: its receiver has got
+	// what that one had promised.
+	Recalled, Healed bool
 }
 
 // maxEvents bounds what waits for a shell that does not take it.
@@ -50,7 +55,10 @@ const maxEvents = 64 << 10
 
 func (e *Engine) event(c *conn, kind EventKind, why string) {
 	if len(e.events) < maxEvents {
-		e.events = append(e.events, Event{Key: c.key, Kind: kind, Reason: why, Final: c.snapshot()})
+		e.events = append(e.events, Event{
+			Key: c.key, Kind: kind, Reason: why, Final: c.snapshot(), Fins: [2]bool{c.src.finSeen, c.rcv.finSeen},
+			Recalled: c.recall != nil, Healed: c.recall != nil && c.recall.healed,
+		})
 	}
 }
 

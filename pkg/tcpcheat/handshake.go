@@ -45,8 +45,10 @@ func (e *Engine) syn(c *conn, h, peer *host, v packet.View, t packet.TCP, o *pac
 		e.leave(c, ErrSimultaneous)
 		return
 	}
-	if h.syn || peer.syn {
-		e.renew(c) // a SYN with a new ISN: what was known is of another connection
+	if h.syn || peer.syn || c.midway {
+		// A SYN with a new ISN, or after data whose SYN was not seen: what was known is
+		// of another connection.
+		e.renew(c)
 	}
 	c.state = Opening
 	c.opener = h
@@ -131,9 +133,31 @@ func (e *Engine) third(c *conn, h *host) {
 	if c.state == Opening && h == c.opener && c.src.syn && c.rcv.syn {
 		c.state = Watched
 		c.leg(h != &c.src).sample(e.now - c.synAt)
-		if c.want != nil {
-			e.begin(c, *c.want)
-			c.want = nil
-		}
 	}
+}
+
+// oneWay tells whether a segment answers a SYN-ACK that did not come by here: what
+// the peer says takes another way.
+func (c *conn) oneWay(h *host, t packet.TCP) bool {
+	peer := &c.rcv
+	if h == peer {
+		peer = &c.src
+	}
+	return c.state == Opening && h == c.opener && !peer.syn && t.Has(packet.FlagACK) && t.Seq() == h.isn.Add(1)
+}
+
+// awaited begins what [Engine.Start] asked for before the connection could be
+// treated, now that it can: its handshake is complete, or it is followed from the
+// middle.
+func (e *Engine) awaited(c *conn) {
+	p := c.want
+	if p == nil || c.state != Watched {
+		return
+	}
+	c.want = nil
+	if c.midway && p.Mode.cheats() {
+		e.leave(c, ErrNoHandshake)
+		return
+	}
+	e.begin(c, *p)
 }

@@ -121,3 +121,67 @@ func TestNearBesideCheating(t *testing.T) {
 		t.Errorf("after Stop: %v, mode %v", st.State, st.Mode)
 	}
 }
+
+// A reservation may be in place before the first packet of a connection in the
+// middle has come to the engine: that packet is on its way from the queue of first
+// packets, and RESV was faster, or there was a PATH before it.
+func TestStartBeforeTheFirstPacketInTheMiddle(t *testing.T) {
+	thinned := Params{Rate: 1e5, Bucket: 6000, Thin: true}
+	for name, p := range map[string]Params{"paced": smallPace, "thinned": thinned} {
+		for _, fromSource := range []bool{true, false} {
+			l := newLab(t)
+			if err := errors.Join(l.e.WatchNear(l.now, l.key), l.e.Start(l.now, l.key, p)); err != nil {
+				t.Fatal(err)
+			}
+			if fromSource {
+				l.src(ack, 0, 1448, l.opts())
+			} else {
+				l.rcv(ack, 0, 60000, 0, 0, l.opts())
+			}
+			ev := l.e.TakeEvents()
+			if st := l.stats(); st.State != Cheated || len(ev) != 1 || ev[0].Kind != EventStarted {
+				t.Errorf("%s, from source %t: %v %q, events %+v", name, fromSource, st.State, st.Reason, ev)
+			}
+		}
+	}
+
+	// What is taken back before that packet is not begun.
+	l := newLab(t)
+	if err := errors.Join(l.e.WatchNear(l.now, l.key), l.e.Start(l.now, l.key, smallPace)); err != nil {
+		t.Fatal(err)
+	}
+	l.e.Stop(l.now, l.key)
+	l.src(ack, 0, 1448, l.opts())
+	if st := l.stats(); st.State != Watched {
+		t.Errorf("stopped before: %v", st.State)
+	}
+
+	// From the middle nobody can be spoken for.
+	l = newLab(t)
+	if err := errors.Join(l.e.WatchNear(l.now, l.key), l.e.Start(l.now, l.key, labParams)); err != nil {
+		t.Fatal(err)
+	}
+	l.src(ack, 0, 1448, l.opts())
+	if st := l.stats(); st.State != LeftAlone || st.Reason != ErrNoHandshake.Error() {
+		t.Errorf("to be cheated: %v %q", st.State, st.Reason)
+	}
+}
+
+// The ports of a connection whose handshake was not seen may be used anew: what was
+// known is not the new connection's, whose handshake is.
+func TestPortsOfAConnectionInTheMiddleAreUsedAnew(t *testing.T) {
+	l := midway(t, smallPace)
+	l.rcv(ack, 1448, 60000, 0, 0, l.opts())
+	l.take()
+	l.e.TakeEvents()
+	l.sisn, l.risn = 1000, 2000
+	l.open()
+	c := l.e.find(l.key)
+	ev := l.e.TakeEvents()
+	if len(ev) != 1 || ev[0].Kind != EventReplaced || c.state != Watched || c.midway || c.treated() {
+		t.Errorf("events %+v, %v, midway %t, treated %t", ev, c.state, c.midway, c.treated())
+	}
+	if err := l.e.Start(l.now, l.key, smallPace); err != nil || l.stats().State != Cheated {
+		t.Errorf("%v, %v", l.stats().State, err)
+	}
+}

@@ -9,6 +9,10 @@ import (
 // pump does for a connection what time and state allow, after each packet and
 // at each deadline.
 func (e *Engine) pump(c *conn) {
+	if c.recall != nil {
+		e.lookAfter(c)
+		return
+	}
 	if e.now >= c.contradictedAt() {
 		e.contradicted(c)
 	}
@@ -25,6 +29,7 @@ func (e *Engine) pump(c *conn) {
 	}
 	ch := c.ch
 	waiting := false
+	c.blindly(e.now)
 	if ch.active {
 		waiting = e.progress(c)
 		e.due(c)
@@ -44,11 +49,12 @@ func (e *Engine) pump(c *conn) {
 	case e.now >= c.giveUpAt(e.lim.NoProgress):
 		e.abort(c, reasonNoProgress)
 		return
-	case c.state == Draining && c.drained():
+	case c.state == Draining && c.drained(e.now):
 		e.handBack(c)
 		return
 	}
 	e.wake(c, waiting)
+	e.put(c)
 }
 
 // progress spends the tokens there are, lost segments first; true if one of
@@ -83,7 +89,7 @@ func (e *Engine) repair(c *conn) bool {
 // One that answers with a closed window is not gone (section 3.8.6.1).
 func (c *conn) giveUpAt(limit time.Duration) instant {
 	ch := c.ch
-	if !ch.active || !c.waits() {
+	if !ch.active || ch.blind || !c.waits() {
 		return never
 	}
 	since := max(ch.progress, ch.waiting)
@@ -117,6 +123,9 @@ func (e *Engine) wake(c *conn, waiting bool) {
 		if ch.Mode == Reliable {
 			at = min(at, ch.rto.detectAt, c.timeoutAt(), c.tailAt())
 		}
+	}
+	if ch.blind {
+		at = min(at, ch.roundAt)
 	}
 	if c.near != nil {
 		at = min(at, e.nearAt(c))
@@ -166,7 +175,10 @@ func (e *Engine) silent(c *conn) {
 }
 
 // drained tells whether the two ends agree again.
-func (c *conn) drained() bool {
+func (c *conn) drained(now instant) bool {
+	if c.ch.blind {
+		return c.done(now)
+	}
 	return c.rcv.ack.AtLeast(c.passed) && (c.passed.AtLeast(c.ch.stop) || !c.ch.active)
 }
 

@@ -22,9 +22,18 @@ var (
 	ErrSYNData      = errors.New("data in the SYN")
 	ErrContradicted = errors.New("SYN-ACK contradicts the SYN")
 	ErrTimestamps   = errors.New("timestamps negotiated but missing")
+	ErrOverload     = errors.New("the box was overloaded")
 	ErrFragment     = errors.New("IP fragments")
 	ErrChanged      = errors.New("data changed on retransmission")
 	ErrNeverSent    = errors.New("an end acknowledges what was never sent")
+	ErrOneWay       = errors.New("only one direction of it passes this box")
+	ErrTwoPorts     = errors.New("its packets come in by more than one port of the bridge")
+	ErrOnePort      = errors.New("both its ends are behind the same port of the bridge")
+	ErrUnrecorded   = errors.New("no room to record what is promised on its receiver's behalf")
+	ErrNothingOpen  = errors.New("the receiver has everything that was promised")
+	ErrReused       = errors.New("another connection has its ports")
+	ErrRecalled     = errors.New("cheated by an earlier process")
+	ErrUnheard      = errors.New("an earlier process promised what its receiver may not have got, and that does not answer here")
 )
 
 // Reasons of flows that were given back, stopped or reset.
@@ -39,6 +48,9 @@ const (
 	reasonDoubted    = "reset, and silence after it"
 	reasonIdle       = "idle"
 	reasonForgotten  = "forgotten"
+	reasonRecalled   = "an earlier process promised what the receiver may not have got"
+	reasonHealed     = "an earlier process cheated it, and its receiver has got everything"
+	reasonBroken     = "an earlier process promised what the receiver never got"
 )
 
 // ErrDraining says that an earlier reservation's data is still being delivered.

@@ -41,6 +41,7 @@ func (e *Engine) reallyAcked(c *conn, ack packet.Seq, o *packet.TCPOptions) {
 	r.base, r.dupAcks = e.now, 0
 	ch.tail.base = e.now
 	r.top = packet.MaxSeq(r.top, ack)
+	r.copied = packet.MaxSeq(r.copied, ack.Add(-1<<30)) // it stays near in sequence space
 	if ack.AtLeast(r.recover) {
 		r.goBack = false
 	}
@@ -165,7 +166,7 @@ func (e *Engine) again(c *conn, i uint64) {
 // beyond, the receiver had room.
 func (c *conn) mayResend(i uint64) bool {
 	f := &c.ch.flight
-	return i == f.head || f.at(i).end.AtMost(packet.MaxSeq(c.edge, c.ch.rto.top))
+	return i == f.head || c.ch.blind || f.at(i).end.AtMost(packet.MaxSeq(c.edge, c.ch.rto.top))
 }
 
 // sendCopy sends held bytes once more.

@@ -36,6 +36,7 @@ type retransmit struct {
 	// The window is not widened again before this is acknowledged.
 	widened   bool
 	widenedTo packet.Seq
+	copied    packet.Seq // end of what was sent twice without a claim that it was lost
 }
 
 const (
@@ -124,11 +125,12 @@ func (c *conn) take(now instant, ack packet.Seq, o *packet.TCPOptions) bool {
 
 // late answers a D-SACK (RFC 2883): the receiver had it already, so it was late
 // and not lost. The reordering window grows, once per round trip (RFC 8985
-// section 6.2 step 4); for a loss probe it does not, which claims nothing.
+// section 6.2 step 4); for a loss probe it does not, nor for the copies of takeOver:
+// these claim nothing.
 func (c *conn) late(ack packet.Seq, b packet.SACKBlock) {
 	r := &c.ch.rto
 	r.goodAcks = 0
-	if t := &c.ch.tail; t.out && b.Right == t.end || r.widened && ack.Before(r.widenedTo) {
+	if t := &c.ch.tail; t.out && b.Right == t.end || b.Right.AtMost(r.copied) || r.widened && ack.Before(r.widenedTo) {
 		return
 	}
 	r.reorder = min(r.reorder+1, maxReorder)

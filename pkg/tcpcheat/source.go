@@ -16,6 +16,7 @@ func (e *Engine) fromSource(c *conn, v packet.View, t packet.TCP, o *packet.TCPO
 	}
 	h.from(v, t, o)
 	c.echoed(e.now, o)
+	c.listen(e.now, t, o)
 	end := seq.Add(t.SegLen())
 	h.show(e.now, seq, end)
 	if t.Has(packet.FlagFIN) && !h.finSeen {
@@ -114,6 +115,13 @@ func (e *Engine) data(c *conn, v packet.View, t packet.TCP, o *packet.TCPOptions
 	seq, n := t.Seq(), len(t.Payload())
 	end := seq.Add(n)
 	fin := t.Has(packet.FlagFIN)
+	if ch.blind {
+		// RFC 9293 section 3.10.7.4: a window is taken from an acknowledgement that
+		// is not below what is acknowledged already. One of the receiver's own, then,
+		// covers all that was acknowledged here.
+		ch.proven = ch.proven || n > 1 && seq.AtLeast(c.offered)
+		return Accept // it is the source's to deliver
+	}
 	// One byte may be the garbage of a keep-alive (RFC 9293 section 3.8.4).
 	if n > 1 && ch.Mode == Reliable && !c.unchanged(seq, t.Payload()) {
 		// What was acknowledged first is what the receiver gets: as with two

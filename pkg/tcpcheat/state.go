@@ -12,12 +12,13 @@ const (
 	Draining               // no new cheating; what is in hand is delivered
 	LeftAlone              // passes untouched for its life; see Reason
 	Closed                 // ended; the entry goes soon
+	Recalled               // cheated by an earlier process; what it promised is looked after
 )
 
 // String is the state's name in the control API.
 func (s State) String() string {
 	switch s {
-	case Expected, Opening, Watched:
+	case Expected, Opening, Watched, Recalled:
 		return "watched"
 	case Cheated:
 		return "cheated"

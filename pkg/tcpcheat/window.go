@@ -52,6 +52,9 @@ func (c *conn) ackLimit() packet.Seq {
 	if c.state == Draining {
 		lim = packet.MinSeq(lim, ch.stop)
 	}
+	if c.unsure {
+		lim = packet.MinSeq(lim, c.passed)
+	}
 	return packet.MinSeq(lim, ch.next)
 }
 
@@ -94,6 +97,9 @@ type prediction struct {
 	block     packet.SACKBlock
 	stamp     uint32
 	again     int
+
+	freshAt instant // before that the receiver speaks of what was sent before the start
+	excused int     // answers to come to what was sent twice: they say nothing new
 }
 
 func (c *conn) predicting() bool {
@@ -143,13 +149,23 @@ func (p *prediction) repeated(now instant, ack, edge, sent packet.Seq, o *packet
 	case ack != p.ack || edge != p.edge || block != p.block:
 		p.ack, p.edge, p.block, p.stamp, p.again = ack, edge, block, o.TSVal, 0
 		return
-	case sent.AtMost(edge), o.HasTimestamps && o.TSVal == p.stamp:
+	case now < p.freshAt, sent.AtMost(edge), o.HasTimestamps && o.TSVal == p.stamp:
 		return
 	}
 	p.stamp = o.TSVal
+	if p.excused > 0 {
+		p.excused--
+		return
+	}
 	if p.again++; p.again >= tooFar {
 		p.withdraw(now)
 	}
+}
+
+// excuse takes note of segments that were sent twice at the start, of which the
+// receiver speaks from a time on.
+func (p *prediction) excuse(from instant, segments int) {
+	p.freshAt, p.excused = from, segments
 }
 
 func (p *prediction) withdraw(now instant) {

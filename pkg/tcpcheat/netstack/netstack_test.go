@@ -39,7 +39,10 @@ func (s *schedule) complete() bool {
 		return false
 	}
 	finished := s.now
-	if s.resetBy == nil && (a.err != nil || b.err != nil || a.got != len(a.want) || b.got != len(b.want)) {
+	switch {
+	case s.crash != nil:
+		s.survived()
+	case s.resetBy == nil && (a.err != nil || b.err != nil || a.got != len(a.want) || b.got != len(b.want)):
 		s.fail("the source has %d of %d bytes and error %v, the receiver %d of %d and error %v", a.got, len(a.want), a.err, b.got, len(b.want), b.err)
 	}
 	s.outside()
@@ -73,7 +76,7 @@ func (s *schedule) complete() bool {
 // ended tells whether both programs have what they can get, and have closed.
 func (s *schedule) ended() bool {
 	a, b := &s.a.app, &s.b.app
-	if s.resetBy != nil {
+	if s.resetBy != nil || s.crash != nil {
 		return a.over() && (b.ep == nil || b.over())
 	}
 	return a.err != nil || b.err != nil || a.closed && b.closed && a.gone() && b.gone()

@@ -142,6 +142,10 @@ func (x *box) flush() {
 		if ev.Kind == tcpcheat.EventEnded || ev.Kind == tcpcheat.EventReset {
 			x.final = &ev.Final
 		}
+		if ev.Kind == tcpcheat.EventLeftAlone && ev.Recalled {
+			x.final = &ev.Final
+			x.e.Forget(x.key) // its packets pass by from now on
+		}
 	}
 	if most := 100 + stormFactor*x.in + int(10*x.w.now.Seconds()); x.made > most {
 		x.w.fail("%s made %d packets for %d", x.name, x.made, x.in)
@@ -182,6 +186,9 @@ func (x *box) stats() (st tcpcheat.Stats) {
 
 // start begins the treatment, and stop ends it.
 func (x *box) start(p tcpcheat.Params) {
+	if x.e == nil {
+		return // it has died
+	}
 	_ = x.e.Start(x.w.time(), x.key, p) // it may be closing, or draining still
 	x.flush()
 }

@@ -54,6 +54,7 @@ type schedule struct {
 	resetAt          time.Duration
 	resetBy          *host
 	noTS, noScale    bool
+	crash            *crash // of the box at the source's side; nil: none
 	pauseAt, pauseTo time.Duration
 	text             string // what was drawn, for people
 
@@ -222,6 +223,9 @@ func (s *schedule) connectBoxes() {
 		if err := watch(s.time(), s.a2b); err != nil {
 			s.t.Fatal(err)
 		}
+		if s.crash != nil && i == 0 {
+			x.e.Record(&s.crash.kept, time.Unix(0, 0))
+		}
 	}
 	one, two := s.boxes[0], s.boxes[1]
 	s.a.out = func(f frame) {
@@ -325,6 +329,9 @@ func (s *schedule) begin() {
 	if s.pauseTo > 0 {
 		s.after(s.pauseAt, func() { s.b.app.paused = true })
 		s.after(s.pauseTo, func() { s.b.app.paused, s.b.busy = false, true })
+	}
+	if s.crash != nil {
+		s.crash.happen(s)
 	}
 	if s.resetBy != nil {
 		s.after(s.resetAt, func() {
