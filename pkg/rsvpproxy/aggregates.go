@@ -3,63 +3,11 @@ package rsvpproxy
 import (
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/aggregate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
-
-// setAggregates tells which of the interfaces lead into an aggregation region (RFC 3175).
-func (p *Proxy) setAggregates(list []Interface) {
-	var interior []aggregate.Interior
-	for _, i := range list {
-		if i.Interior != nil {
-			interior = append(interior, *i.Interior)
-		}
-	}
-	// An error says that the proxy has stopped.
-	_ = p.do(func(now time.Time, _ *softstate.Node) []softstate.Effect {
-		p.aggregateEffects(p.aggregates.Set(now, interior))
-		return nil
-	})
-}
-
-// aggregateEffects carries out what the aggregates want.
-func (p *Proxy) aggregateEffects(list []aggregate.Effect) {
-	now := time.Now()
-	for _, e := range list {
-		switch e := e.(type) {
-		case aggregate.Announce:
-			effects, err := p.node.AddSender(now, e.Sender)
-			if err != nil {
-				p.hooks.Log.Warn("no aggregate session", zap.Stringer("session", e.Sender.Session), zap.Error(err))
-			}
-			p.perform(effects)
-		case aggregate.Silence:
-			p.perform(p.node.RemoveSender(now, e.Session, e.Sender))
-		case aggregate.Refresh:
-			p.perform(p.node.SendPath(now, e.Session, e.Sender))
-		case aggregate.Resend:
-			p.perform(p.node.SendResv(now, e.Session, e.Sender))
-		case aggregate.Reask:
-			p.perform(p.node.ReserveAgain(now, e.Session, e.Sender))
-		case aggregate.Grant:
-			p.reserve(e.Reserve)
-		case aggregate.Refuse:
-			p.perform(p.node.ReserveResult(now, e.ID, &e.Why))
-		case aggregate.Withdraw:
-			p.perform(p.node.Withdraw(now, e.ID, e.Why))
-		case aggregate.Fail:
-			p.perform(p.node.CrossingFailed(now, e.Session, e.Sender, e.Why))
-		case aggregate.Deliver:
-			p.machine(delivered(now, e.Received), e.Received)
-		case aggregate.Send:
-			p.sendLayered(e.Send)
-		}
-	}
-}
 
 // delivered is what is known of a message that has waited.
 func delivered(now time.Time, rx softstate.Received) captured {

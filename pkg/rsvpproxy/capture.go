@@ -21,22 +21,26 @@ type captured struct {
 	hidden   bool     // protocol 134, and for us to take
 	from     fair.Key // the neighbour
 	message  []byte
+	parsed   *wire.Message // by a transparent box, which had to know whether it is its
 }
 
 // CaptureCounters count what the queue of RSVP messages brought.
 type CaptureCounters struct {
 	Taken     uint64 // messages given to the protocol
 	Passed    uint64 // addressed to others and none of the router's business
-	Fragments uint64 // passed: a fragment is no message
+	Fragments uint64 // passed: a fragment is no message, and these were not put together to one of ours
 	Malformed uint64 // IP packets that end too early; dropped
 	Limited   uint64 // dropped: more than a neighbour's share of limits.rsvp_rate
-	Strangers uint64 // dropped: more than the share of those who hold no state here
+	Strangers uint64 // dropped, or PATH that goes by a transparent box: more than the share of those who hold no state here
 	Overflow  uint64 // dropped: the protocol did not keep up
 	Intruders uint64 // dropped: of protocol 134, into an aggregation region from outside
+	// Of what went by a transparent box: messages that it does not understand, and
+	// messages that are signed.
+	Foreign, Signed uint64
 }
 
 type captureCounters struct {
-	taken, passed, fragments, malformed, limited, strangers, overflow, intruders atomic.Uint64
+	taken, passed, fragments, malformed, limited, strangers, overflow, intruders, foreign, signed atomic.Uint64
 }
 
 // Capture takes an IP packet that carries RSVP. It tells whether the packet was
@@ -45,13 +49,33 @@ type captureCounters struct {
 func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 	v, err := packet.Parse(b)
 	if err != nil {
-		p.capture.malformed.Add(1)
-		return true
+		return p.broken()
 	}
 	if v.Fragment() {
+		if p.gathers(v, iface) {
+			if list, ok := p.unseen.gather(now, v, iface); ok {
+				p.gathered(now, list)
+				return true
+			}
+		}
 		p.capture.fragments.Add(1)
 		return false
 	}
+	return p.captureWhole(now, v, iface)
+}
+
+// broken is for a packet that ends too early. A hop drops it; a wire carries it on.
+func (p *Proxy) broken() (consumed bool) {
+	if p.unseen != nil {
+		p.capture.foreign.Add(1)
+		return false
+	}
+	p.capture.malformed.Add(1)
+	return true
+}
+
+// captureWhole is Capture for a packet that is no fragment.
+func (p *Proxy) captureWhole(now time.Time, v packet.View, iface int) (consumed bool) {
 	hidden := v.Proto() == packet.ProtoRSVPE2E
 	if v.Proto() != packet.ProtoRSVP && !hidden {
 		p.capture.passed.Add(1)
@@ -59,11 +83,19 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 	}
 	msg := v.Transport()
 	if len(msg) < 8 && !hidden {
-		p.capture.malformed.Add(1)
-		return true
+		return p.broken()
 	}
 	alert := hasRouterAlert(v)
-	if hidden {
+	var parsed *wire.Message
+	if p.unseen != nil {
+		if !hidden { // which is between the edges of a region
+			parsed = p.takes(now, v, msg, iface)
+		}
+		if parsed == nil {
+			p.capture.passed.Add(1)
+			return false
+		}
+	} else if hidden {
 		switch p.crossing(now, v, msg, iface) {
 		case others:
 			p.capture.passed.Add(1)
@@ -92,11 +124,17 @@ func (p *Proxy) Capture(now time.Time, b []byte, iface int) (consumed bool) {
 		return true
 	case fair.Stranger:
 		p.capture.strangers.Add(1)
+		if parsed != nil && parsed.Type == wire.Path {
+			// A box that nobody sees is then none for this session: it has no state of
+			// that neighbour's, and the next hop that has room does without it.
+			p.capture.passed.Add(1)
+			return false
+		}
 		return true
 	}
 	c := captured{
 		at: now, iface: iface, src: v.Src(), dst: v.Dst(), ttl: v.TTL(),
-		alert: alert, hidden: hidden, from: from, message: append([]byte(nil), msg...),
+		alert: alert, hidden: hidden, from: from, message: append([]byte(nil), msg...), parsed: parsed,
 	}
 	select {
 	case p.in <- c:
@@ -135,6 +173,6 @@ func (p *Proxy) CaptureCounters() CaptureCounters {
 	return CaptureCounters{
 		Taken: c.taken.Load(), Passed: c.passed.Load(), Fragments: c.fragments.Load(),
 		Malformed: c.malformed.Load(), Limited: c.limited.Load(), Strangers: c.strangers.Load(), Overflow: c.overflow.Load(),
-		Intruders: c.intruders.Load(),
+		Intruders: c.intruders.Load(), Foreign: c.foreign.Load(), Signed: c.signed.Load(),
 	}
 }

@@ -23,8 +23,11 @@ type environment struct {
 	groups *route.Multicast // nil: multicast is not routed here
 }
 
-// Route asks the kernel.
+// Route asks the kernel. On a bridge that has nothing to say: see Onward.
 func (e *environment) Route(dst netip.Addr) (out softstate.IfIndex, local, ok bool) {
+	if e.p.bridged() != nil {
+		return 0, false, false
+	}
 	h, err := e.routes.Lookup(time.Now(), dst)
 	if err != nil {
 		return 0, false, false
@@ -34,6 +37,9 @@ func (e *environment) Route(dst netip.Addr) (out softstate.IfIndex, local, ok bo
 
 // NextHop is the gateway towards dst, or dst where it is on the link.
 func (e *environment) NextHop(dst netip.Addr, out softstate.IfIndex) (netip.Addr, bool) {
+	if e.p.bridged() != nil {
+		return dst, true
+	}
 	h, err := e.routes.Lookup(time.Now(), dst)
 	switch {
 	case err != nil || h.Index != int(out) || h.Local:
@@ -55,6 +61,9 @@ func (e *environment) MTU(i softstate.IfIndex) int { return e.p.ifaces.Load().by
 
 // Forwards says whether multicast from src that comes in by in goes on to group.
 func (e *environment) Forwards(src, group netip.Addr, in softstate.IfIndex) bool {
+	if e.p.bridged() != nil {
+		return true
+	}
 	return e.groups != nil && len(e.groups.Routes(group, src, int(in))) > 0
 }
 
@@ -68,6 +77,13 @@ func (e *environment) Forwards(src, group netip.Addr, in softstate.IfIndex) bool
 // routing daemon's answer to IGMP and MLD (RFC 3376, 3810). That this machine
 // itself has joined a group adds no interface, and nothing to reserve.
 func (e *environment) Routes(group, src netip.Addr, in softstate.IfIndex) (outs []softstate.IfIndex, ok bool) {
+	if e.p.bridged() != nil {
+		if in == 0 {
+			port, _ := e.p.bridged().Source(src, group)
+			in = softstate.IfIndex(port)
+		}
+		return e.flooded(in), true
+	}
 	if e.groups == nil {
 		return nil, false
 	}
@@ -204,9 +220,16 @@ func (e *environment) heard(now time.Time, src netip.Addr, iface int) (first boo
 	return !known || now.Sub(last) >= awareFor
 }
 
-// Branches tells by which interfaces the kernel forwards packets from a source to a
+// Branches tells by which interfaces the kernel, or the bridge, forwards packets from a source to a
 // group, by index. It may be called from anywhere.
 func (p *Proxy) Branches(source, group netip.Addr) (out []int) {
+	if b := p.bridged(); b != nil {
+		in, _ := b.Source(source, group)
+		for _, i := range p.env.flooded(softstate.IfIndex(in)) {
+			out = append(out, int(i))
+		}
+		return out
+	}
 	m := p.groups.Load()
 	if m == nil {
 		return nil

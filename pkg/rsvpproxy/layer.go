@@ -40,6 +40,9 @@ func (p *Proxy) deadline() (time.Time, bool) {
 	if t, set := p.aggregates.NextDeadline(); set && (!ok || t.Before(at)) {
 		at, ok = t, true
 	}
+	if t, set := p.partsDeadline(); set && (!ok || t.Before(at)) {
+		at, ok = t, true
+	}
 	if t, set := p.guardDeadline(); set && (!ok || t.Before(at)) {
 		at, ok = t, true
 	}
@@ -110,7 +113,7 @@ func (p *Proxy) settleLayer() {
 // followRoutes subscribes to the kernel's route changes; the channel is nil if
 // that is not wanted or not possible.
 func (p *Proxy) followRoutes(ctx context.Context) <-chan []netip.Prefix {
-	if !p.cfg.FollowRoutes {
+	if !p.cfg.FollowRoutes || p.bridged() != nil {
 		return nil
 	}
 	routes, err := route.Subscribe(ctx)
@@ -132,7 +135,7 @@ func (p *Proxy) forgetRoutes() {
 // followGroups does the same for the multicast forwarding cache. Its first copy is
 // there when this returns.
 func (p *Proxy) followGroups(ctx context.Context) <-chan []netip.Prefix {
-	if !p.cfg.FollowRoutes {
+	if !p.cfg.FollowRoutes || p.bridged() != nil {
 		return nil
 	}
 	groups, changes, err := route.FollowMulticast(ctx)

@@ -65,6 +65,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			p.aggregateEffects(p.aggregates.Advance(now))
 			p.advanceLayer(now)
 			p.tickGuards(now)
+			p.tickParts(now)
 		}
 	}
 }
@@ -90,7 +91,10 @@ func (p *Proxy) receive(c captured) {
 		p.receiveLayer(c)
 		return
 	}
-	msg, err := wire.ParseWith(c.message, wire.AllFormats)
+	msg, err := c.parsed, error(nil)
+	if msg == nil {
+		msg, err = wire.ParseWith(c.message, wire.AllFormats)
+	}
 	p.handle(c, softstate.Received{
 		Iface: softstate.IfIndex(c.iface), Src: c.src, Dst: c.dst, TTL: c.ttl, RouterAlert: c.alert, Hidden: c.hidden, Msg: msg, Err: err,
 	})
@@ -117,7 +121,9 @@ func (p *Proxy) runCommands() {
 func (p *Proxy) answered(answers []answer) {
 	p.control.finished()
 	for _, a := range answers {
-		p.result(time.Now(), a.id, a.refusal)
+		now := time.Now()
+		p.tunnelEffects(p.tunnels.Result(now, a.id, a.refusal == nil))
+		p.result(now, a.id, a.refusal)
 	}
 }
 
@@ -183,6 +189,9 @@ func (p *Proxy) send(s softstate.Send) {
 		p.sends.scoped.Add(1)
 		return
 	}
+	if p.unseen != nil {
+		p.unseen.sent(time.Now(), &s)
+	}
 	p.sent(s.Msg.Type.String(), s.Dst, p.transmit(s))
 }
 
@@ -213,15 +222,24 @@ func (p *Proxy) emit(s softstate.Send, msg []byte) (err error) {
 	if p.buf, err = d.append(p.buf[:0]); err != nil {
 		return err
 	}
-	if err = p.hooks.Send.SendVia(p.buf, int(s.Out)); err == nil {
+	if err = p.sendVia(&s); err == nil {
 		p.tally.sent(int(s.Out), s.Dst, msg)
 	}
 	return err
 }
 
+// sendVia sends what is in the buffer.
+func (p *Proxy) sendVia(s *softstate.Send) error {
+	if l, ok := p.hooks.Send.(likeSender); ok && p.bridged() != nil && s.Msg != nil {
+		return l.SendLike(p.buf, int(s.Out), like(s))
+	}
+	return p.hooks.Send.SendVia(p.buf, int(s.Out))
+}
+
 // stop tears down: the neighbours are told at once instead of after a timeout,
 // and everything reserved is given back.
 func (p *Proxy) stop() {
+	p.endParts(time.Now())
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()

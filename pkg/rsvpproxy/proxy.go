@@ -89,6 +89,13 @@ type Sender interface {
 type Hooks struct {
 	Traffic TrafficControl
 	Send    Sender
+	// Frames is what a bridge has learned of its ports ([softstate.Config.Bridge]).
+	Frames route.Frames
+	// Stations tells where its stations are ([route.Bridge]); nil: nobody can be asked.
+	Stations func(of int, mac [6]byte) (int, error)
+	// Unlisted tells whether the bridge has ports that are none of the interfaces
+	// ([route.Bridge]); nil: it has none.
+	Unlisted func() bool
 	// ReceiverProxy says whether a receiver behind this box is spoken for.
 	ReceiverProxy func(softstate.PathInfo) (softstate.ReserveSpec, bool)
 	// Reverse says whether a PATH makes this box speak for its receiver as the
@@ -143,6 +150,7 @@ type Proxy struct {
 	tracing    chan struct{}
 	env        *environment
 	ways       ways
+	unseen     *unseen // nil: neighbours see the box
 	guards     guards
 	tally      tally
 	// queue are effects that wait for those before them.
@@ -157,16 +165,9 @@ type command func(now time.Time, n *softstate.Node) []softstate.Effect
 
 type interfaces struct {
 	byIndex map[int]Interface
-	edge    bool // some are interior
+	ports   []int // their indexes, in order
+	edge    bool  // some are interior
 	local   map[netip.Addr]bool
-}
-
-func (s *interfaces) indices() []softstate.IfIndex {
-	list := make([]softstate.IfIndex, 0, len(s.byIndex))
-	for i := range s.byIndex {
-		list = append(list, softstate.IfIndex(i))
-	}
-	return list
 }
 
 // changes lists the interfaces that are not what they were.
@@ -209,6 +210,11 @@ func New(cfg Config, hooks Hooks) *Proxy {
 	p.ifaces.Store(&interfaces{})
 	p.ways.table = route.NewTable()
 	p.env = &environment{p: p, aware: map[netip.Addr]time.Time{}, routes: route.NewTable()}
+	if cfg.Node.Transparent { // RFC 2961 is for neighbours that know each other
+		cfg.Reliable = false
+		p.cfg.Reliable = false
+		p.unseen = newUnseen(cfg.Node, route.Bridge{Frames: hooks.Frames, Stations: hooks.Stations, Unlisted: hooks.Unlisted})
+	}
 	if cfg.Reliable {
 		cfg.Reduction.Overhead = p.grows
 		bound(&cfg.Reduction.Limits, cfg.Node.Limits)
@@ -228,6 +234,7 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 	s := &interfaces{byIndex: map[int]Interface{}, local: map[netip.Addr]bool{}}
 	for _, i := range list {
 		s.byIndex[i.Index] = i
+		s.ports = append(s.ports, i.Index)
 		s.edge = s.edge || i.Interior != nil
 		for _, a := range append([]netip.Addr{i.Addr4, i.Addr6}, i.Addrs...) {
 			if a.IsValid() {
@@ -235,7 +242,11 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 			}
 		}
 	}
-	indices := s.indices()
+	slices.Sort(s.ports)
+	indices := make([]softstate.IfIndex, len(s.ports))
+	for k, i := range s.ports {
+		indices[k] = softstate.IfIndex(i)
+	}
 	if changed := s.changes(p.ifaces.Swap(s)); len(changed) > 0 {
 		// An error says that the proxy has stopped.
 		_ = p.do(func(now time.Time, n *softstate.Node) []softstate.Effect {
@@ -251,13 +262,8 @@ func (p *Proxy) SetInterfaces(list []Interface) {
 			return nil
 		})
 	}
-	p.setTunnels(list)
-	p.setAggregates(list)
-	shared := make([]int, 0, len(list))
-	for _, i := range indices {
-		shared = append(shared, int(i))
-	}
-	p.share.SetInterfaces(shared...)
+	p.setPipes(list)
+	p.share.SetInterfaces(s.ports...)
 	p.poke() // new keys are proved at once
 }
 

@@ -29,13 +29,13 @@ type pair struct {
 
 var pairAddr = [2]netip.Addr{netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.2")}
 
-// pipe is the sending half of one box.
-type pipe struct {
+// half is the sending half of one box.
+type half struct {
 	p    *pair
 	from int
 }
 
-func (w pipe) SendVia(b []byte, _ int) error {
+func (w half) SendVia(b []byte, _ int) error {
 	v, err := packet.Parse(b)
 	if err == nil {
 		w.p.seen[w.from] = append(w.p.seen[w.from], slices.Clone(v.Transport()))
@@ -55,7 +55,7 @@ func newPair(t *testing.T, cfg Config, a, b *Security) *pair {
 	p := &pair{t: t, logs: logs}
 	for i, s := range []*Security{a, b} {
 		p.box[i] = New(cfg, Hooks{
-			Send: pipe{p, i}, Log: zap.New(core), Event: func(softstate.Event) {},
+			Send: half{p, i}, Log: zap.New(core), Event: func(softstate.Event) {},
 			ReceiverProxy: func(softstate.PathInfo) (softstate.ReserveSpec, bool) { return softstate.ReserveSpec{}, false },
 		})
 		p.secure(i, s)

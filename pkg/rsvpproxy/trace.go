@@ -75,6 +75,9 @@ type traceStart struct {
 // Trace asks every box on a session's way what it knows of it (RFC 2745). It
 // takes seconds where something does not answer.
 func (p *Proxy) Trace(ctx context.Context, q TraceQuery) (TraceResult, error) {
+	if p.unseen != nil {
+		return TraceResult{}, ErrUnseen
+	}
 	select {
 	case p.tracing <- struct{}{}:
 		defer func() { <-p.tracing }()

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
 
@@ -29,27 +30,14 @@ func across(m *wire.Message, e *end) *wire.Message {
 	if m.AdSpec == nil {
 		return m
 	}
+	var inner *intserv.AdSpec
+	if e != nil && e.here {
+		inner = e.adspec
+	}
 	out := *m
-	if e == nil || !e.here || e.adspec == nil {
-		a := m.AdSpec.Clone()
-		a.Break = true
-		out.AdSpec = &a
-		return &out
+	out.AdSpec = pipe.Across(m.AdSpec, inner, 0, e != nil && e.nonRSVP)
+	if inner != nil { // it is no single hop
+		out.AdSpec.General.Hops = min(m.AdSpec.General.Hops+inner.General.Hops, 1<<16-1)
 	}
-	a := m.AdSpec.Compose(asHop(e.adspec, e.nonRSVP))
-	a.General.Hops = min(m.AdSpec.General.Hops+e.adspec.General.Hops, 1<<16-1)
-	out.AdSpec = &a
 	return &out
-}
-
-// asHop is a whole region as one hop.
-func asHop(a *intserv.AdSpec, nonRSVP bool) intserv.Hop {
-	h := intserv.Hop{Bandwidth: a.General.Bandwidth, Latency: a.General.Latency, MTU: a.General.MTU, NonIS: nonRSVP || a.Break}
-	if c := a.ControlledLoad; c != nil && !c.Break {
-		h.ControlledLoad = &intserv.ServiceHop{Override: c.Override}
-	}
-	if g := a.Guaranteed; g != nil && !g.Break {
-		h.Guaranteed = &intserv.GuaranteedHop{ServiceHop: intserv.ServiceHop{Override: g.Override}, C: g.Ctot, D: g.Dtot}
-	}
-	return h
 }

@@ -13,16 +13,16 @@ import (
 
 // aggregateOf is the session of the aggregate from west to east.
 func (l *lab) aggregateOf(dscp uint8) (wire.Session, wire.Filter) {
-	return wire.Session{Format: wire.FormatAggregate, Dst: l.via.addrs[ifIn], DSCP: dscp},
-		wire.Filter{Format: wire.FormatAggregate, Src: l.west.addrs[ifIn]}
+	return wire.Session{Format: wire.FormatAggregate, Dst: l.via.Addrs[ifIn], DSCP: dscp},
+		wire.Filter{Format: wire.FormatAggregate, Src: l.west.Addrs[ifIn]}
 }
 
 func (l *lab) wantReserved(n int) {
 	l.t.Helper()
 	for _, b := range []*box{l.west, l.via} {
 		if got := l.reserved(b); got != n {
-			l.t.Errorf("%s has %d calls reserved, want %d", b.name, got, n)
-			for _, v := range b.node.Sessions(l.now) {
+			l.t.Errorf("%s has %d calls reserved, want %d", b.Name, got, n)
+			for _, v := range b.Node.Sessions(l.Now) {
 				l.t.Logf("%v %v: %v %v", v.Session, v.Sender, v.State, v.Error())
 			}
 		}
@@ -34,7 +34,7 @@ func (l *lab) wantReserved(n int) {
 func TestWalkThroughRFC3175AppendixA(t *testing.T) {
 	l := newLab(t)
 	l.call(1, 10_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	l.wantReserved(1)
 	s, f := l.aggregateOf(af31)
 	mid := l.inMid()
@@ -55,9 +55,9 @@ func TestWalkThroughRFC3175AppendixA(t *testing.T) {
 	}
 	for n := 2; n <= 4; n++ {
 		l.call(n, 10_000)
-		l.run(200 * time.Millisecond)
+		l.Run(200 * time.Millisecond)
 	}
-	l.run(time.Second)
+	l.Run(time.Second)
 	l.wantReserved(4)
 	if c = l.east.table.Counters(); c.Needed != 1 || c.Changes != 1 || c.Riding != 4 {
 		t.Errorf("after three more calls: %+v", c)
@@ -77,7 +77,7 @@ func TestWalkThroughRFC3175AppendixA(t *testing.T) {
 	// Section 2.8: the aggregator marks them as DCLASS says, and counts them in the
 	// aggregate.
 	counted := 0
-	for _, r := range l.west.granted {
+	for _, r := range l.west.Granted {
 		if EndToEnd(r.Session) {
 			if counted++; r.Aggregate == nil || *r.Aggregate != s || len(r.DSCPs) == 0 || r.DSCPs[0] != af31 {
 				t.Errorf("%+v", r)
@@ -101,25 +101,25 @@ func TestWaterMarksRFC3175Section1_4_4(t *testing.T) {
 	}
 	for n := 1; n <= 4; n++ {
 		l.call(n, 10_000)
-		l.run(time.Second)
+		l.Run(time.Second)
 	}
 	if got := rate(); got != 50_000 {
 		t.Errorf("four calls: %g", got)
 	}
 	l.call(5, 10_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	if got := rate(); got != 100_000 { // 50 kB/s are 70 % of 71
 		t.Errorf("five calls: %g", got)
 	}
 	for n := 6; n <= 9; n++ {
 		l.call(n, 10_000)
 	}
-	l.run(time.Second)
+	l.Run(time.Second)
 	if got := rate(); got != 100_000 {
 		t.Errorf("up to the mark: %g", got)
 	}
 	l.call(10, 10_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	if got := rate(); got != 150_000 {
 		t.Errorf("above the mark: %g", got)
 	}
@@ -127,11 +127,11 @@ func TestWaterMarksRFC3175Section1_4_4(t *testing.T) {
 	for n := 4; n <= 10; n++ {
 		l.hang(n)
 	}
-	l.run(5 * time.Second)
+	l.Run(5 * time.Second)
 	if got := rate(); got != 150_000 {
 		t.Errorf("it shrinks at once: %g", got)
 	}
-	l.run(6 * time.Second)
+	l.Run(6 * time.Second)
 	if got := rate(); got != 50_000 {
 		t.Errorf("it does not shrink: %g", got)
 	}
@@ -139,16 +139,16 @@ func TestWaterMarksRFC3175Section1_4_4(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		l.hang(n)
 	}
-	l.run(30 * time.Second)
+	l.Run(30 * time.Second)
 	for _, b := range l.boxes() {
-		if n := len(b.node.Sessions(l.now)); n != 0 {
-			t.Errorf("%s still has %d sessions", b.name, n)
+		if n := len(b.Node.Sessions(l.Now)); n != 0 {
+			t.Errorf("%s still has %d sessions", b.Name, n)
 		}
 		if b.table == nil {
 			continue
 		}
 		if c := b.table.Counters(); c.Begin+c.End+c.Carried+c.Riding != 0 || len(b.table.entering)+len(b.table.leaving) != 0 {
-			t.Errorf("%s: %+v", b.name, c)
+			t.Errorf("%s: %+v", b.Name, c)
 		}
 	}
 	if c := l.east.table.Counters(); c.Changes != 5 {
@@ -168,7 +168,7 @@ func TestAdSpecRFC3175Section1_4_5(t *testing.T) {
 		return softstate.ReserveSpec{}, false
 	}
 	l.call(1, 10_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	if len(seen) == 0 {
 		t.Fatal("PATH has not come through")
 	}
@@ -197,11 +197,11 @@ func TestPathWithoutAggregate(t *testing.T) {
 	l.west.table = New(Config{Aggregates: -1, Flows: -1}, l.west, l.rng)
 	l.interior(l.west, Interior{Iface: ifIn, Most: 1e6, MTU: 1500})
 	l.call(1, 10_000)
-	l.run(900 * time.Millisecond)
+	l.Run(900 * time.Millisecond)
 	if len(seen) != 0 {
 		t.Fatal("PATH did not wait")
 	}
-	l.run(3 * time.Second)
+	l.Run(3 * time.Second)
 	if len(seen) == 0 || !seen[0].Break {
 		t.Fatalf("%+v", seen)
 	}
@@ -209,7 +209,7 @@ func TestPathWithoutAggregate(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	l.west.table = deaf
-	l.run(4 * time.Second)
+	l.Run(4 * time.Second)
 	if a := seen[len(seen)-1]; a.Break || a.General.Hops != 3 {
 		t.Errorf("%+v", a)
 	}
@@ -223,12 +223,12 @@ func TestRefusedInsideRFC3175Section2_5(t *testing.T) {
 	l.mid.limit = 95_000
 	for n := 1; n <= 9; n++ {
 		l.call(n, 10_000)
-		l.run(300 * time.Millisecond)
+		l.Run(300 * time.Millisecond)
 	}
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	l.wantReserved(9)
 	l.call(10, 10_000)
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	l.wantReserved(9)
 	v := l.state(l.east, 10)
 	if v.Failure == nil || v.Failure.Code != wire.ErrAdmission || v.Failure.Value != wire.AdmissionBandwidth {
@@ -238,7 +238,7 @@ func TestRefusedInsideRFC3175Section2_5(t *testing.T) {
 		t.Errorf("the middle has %d reservations", n)
 	}
 	l.hang(1)
-	l.run(10 * time.Second) // the receiver's box tries again
+	l.Run(10 * time.Second) // the receiver's box tries again
 	l.wantReserved(9)
 	if l.state(l.west, 10).State != softstate.Reserved {
 		t.Error("the tenth has not got the room of the first")
@@ -258,7 +258,7 @@ func TestServicesRFC3175Section1_4_3(t *testing.T) {
 	for n := 1; n <= 4; n++ {
 		l.call(n, 10_000)
 	}
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	l.wantReserved(4)
 	mid := l.inMid()
 	if len(mid) != 2 || mid[0].Session.DSCP != af31 || mid[1].Session.DSCP != ef {
@@ -267,7 +267,7 @@ func TestServicesRFC3175Section1_4_3(t *testing.T) {
 	if f := mid[1].FlowSpec; f.Service != intserv.Guaranteed || f.RSpec.Rate < 40_000 || mid[0].FlowSpec.Service != intserv.ControlledLoad {
 		t.Errorf("%v, %v", mid[0].FlowSpec, f)
 	}
-	for _, r := range l.west.granted {
+	for _, r := range l.west.Granted {
 		if EndToEnd(r.Session) && (r.FlowSpec.Service == intserv.Guaranteed) != (r.Aggregate.DSCP == ef) {
 			t.Errorf("%v in %v", r.FlowSpec, r.Aggregate)
 		}
@@ -281,12 +281,12 @@ func TestLossOfTheAggregateRFC3175Section2_10(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		l.call(n, 10_000)
 	}
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	l.wantReserved(3)
 	// The middle loses its state, and has no room for a while.
-	l.mid.perform(l.mid.node.Shutdown(l.now))
+	l.mid.Perform(l.mid.Node.Shutdown(l.Now))
 	l.mid.limit = 1
-	l.run(time.Second)
+	l.Run(time.Second)
 	if n := l.reserved(l.west); n != 0 {
 		t.Errorf("west still marks %d calls", n)
 	}
@@ -297,7 +297,7 @@ func TestLossOfTheAggregateRFC3175Section2_10(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	l.mid.limit = 0
-	l.run(20 * time.Second)
+	l.Run(20 * time.Second)
 	l.wantReserved(3)
 	if v := l.state(l.east, 1); v.Failure != nil {
 		t.Errorf("%v", v.Failure)
@@ -312,10 +312,10 @@ func TestRouteChangeRFC3175Section1_4_2(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		l.call(n, 10_000)
 	}
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	l.wantReserved(3)
 	l.via = l.east2
-	l.run(8 * time.Second)
+	l.Run(8 * time.Second)
 	l.wantReserved(3)
 	s, _ := l.aggregateOf(af31)
 	for _, c := range l.west.table.carried {
@@ -323,7 +323,7 @@ func TestRouteChangeRFC3175Section1_4_2(t *testing.T) {
 			t.Errorf("%v rides in %v", c.session, c.b.session)
 		}
 	}
-	l.run(60 * time.Second)
+	l.Run(60 * time.Second)
 	if mid := l.inMid(); len(mid) != 1 || mid[0].Session != s {
 		t.Errorf("%+v", mid)
 	}
@@ -339,19 +339,19 @@ func TestSharedReservationOfTwoAggregators(t *testing.T) {
 		l := newLab(t)
 		l.style = style
 		l.call(1, 10_000)
-		l.run(time.Second)
+		l.Run(time.Second)
 		l.callFrom(l.west2, hostC, 1, 10_000)
-		l.run(3 * time.Second)
+		l.Run(3 * time.Second)
 		for _, b := range []*box{l.west, l.west2} {
 			if l.reserved(b) != 1 {
-				t.Errorf("%v: %s has %+v", style, b.name, b.node.Sessions(l.now))
+				t.Errorf("%v: %s has %+v", style, b.Name, b.Node.Sessions(l.Now))
 			}
 		}
 		if n := len(l.inMid()); n != 2 {
 			t.Errorf("%v: the middle has %d aggregates", style, n)
 		}
 		l.hangFrom(l.west2, hostC, 1)
-		l.run(30 * time.Second)
+		l.Run(30 * time.Second)
 		if mid := l.inMid(); len(mid) != 1 || l.reserved(l.west) != 1 {
 			t.Errorf("%v: the middle has %+v", style, mid)
 		}
@@ -363,16 +363,16 @@ func TestLargerCall(t *testing.T) {
 	l := newLab(t)
 	l.mid.limit = 100_000
 	l.call(1, 10_000)
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	l.call(1, 60_000)
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	if f := l.state(l.west, 1).FlowSpec; f == nil || f.TSpec.Rate != 60_000 {
 		t.Errorf("%v", f)
 	}
 	l.call(1, 150_000)
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	l.wantReserved(1)
-	for _, r := range l.west.granted {
+	for _, r := range l.west.Granted {
 		if EndToEnd(r.Session) && r.FlowSpec.TSpec.Rate > 100_000 {
 			t.Errorf("%v", r.FlowSpec)
 		}
@@ -386,7 +386,7 @@ func TestRefusedOutside(t *testing.T) {
 	for n := 1; n <= 4; n++ {
 		l.call(n, 10_000)
 	}
-	l.run(time.Second)
+	l.Run(time.Second)
 	l.wantReserved(2)
 	if c := l.east.table.Counters(); c.Riding != 2 {
 		t.Errorf("%+v", c)
@@ -398,8 +398,8 @@ func TestRefusedOutside(t *testing.T) {
 func TestRestarts(t *testing.T) {
 	l := newLab(t)
 	restart := func(b *box) {
-		b.node = softstate.New(softstate.Config{Refresh: 2 * time.Second, Quick: -1}, b, l.rng)
-		b.granted = map[uint64]softstate.Reserve{}
+		b.Node = softstate.New(softstate.Config{Refresh: 2 * time.Second, Quick: -1}, b, l.rng)
+		b.Granted = map[uint64]softstate.Reserve{}
 		l.edge(b)
 	}
 	calls := func() {
@@ -408,13 +408,13 @@ func TestRestarts(t *testing.T) {
 		}
 	}
 	calls()
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	restart(l.east)
-	l.run(10 * time.Second)
+	l.Run(10 * time.Second)
 	l.wantReserved(3)
 	restart(l.west)
 	calls()
-	l.run(10 * time.Second)
+	l.Run(10 * time.Second)
 	l.wantReserved(3)
 }
 
@@ -423,11 +423,11 @@ func TestRestarts(t *testing.T) {
 func TestSet(t *testing.T) {
 	l := newLab(t)
 	l.call(1, 10_000)
-	l.run(2 * time.Second)
+	l.Run(2 * time.Second)
 	for _, b := range []*box{l.west, l.east} {
 		l.interior(b)
 	}
-	l.run(15 * time.Second)
+	l.Run(15 * time.Second)
 	l.wantReserved(1)
 	if mid := l.inMid(); len(mid) != 1 || !EndToEnd(mid[0].Session) {
 		t.Errorf("%+v", mid)
@@ -435,18 +435,18 @@ func TestSet(t *testing.T) {
 	for _, b := range []*box{l.west, l.east} {
 		l.interior(b, Interior{Iface: ifIn, Most: 5e6, MTU: 1500, Size: l.size})
 	}
-	l.run(30 * time.Second)
+	l.Run(30 * time.Second)
 	l.wantReserved(1)
 	if mid := l.inMid(); len(mid) != 1 || EndToEnd(mid[0].Session) {
 		t.Errorf("%+v", mid)
 	}
-	for _, r := range l.west.granted {
+	for _, r := range l.west.Granted {
 		if EndToEnd(r.Session) && r.Aggregate == nil {
 			t.Errorf("%+v", r)
 		}
 	}
 	for _, b := range []*box{l.west, l.east} {
-		b.effects(b.table.Shutdown(l.now))
+		b.Effects(b.table.Shutdown(l.Now))
 	}
 }
 
@@ -460,11 +460,11 @@ func TestLimits(t *testing.T) {
 	for n := 1; n <= 6; n++ {
 		l.call(n, 10_000)
 	}
-	l.run(3 * time.Second)
+	l.Run(3 * time.Second)
 	for _, b := range []*box{l.west, l.east} {
 		c := b.table.Counters()
 		if c.Full == 0 || c.Begin > 1 || c.End > 1 || c.Carried > 3 || c.Riding > 3 || b.table.senders > 3 || b.table.arriving > 3 {
-			t.Errorf("%s: %+v", b.name, c)
+			t.Errorf("%s: %+v", b.Name, c)
 		}
 	}
 }
@@ -475,12 +475,12 @@ func TestLimits(t *testing.T) {
 func TestReservedBeforeItWasMapped(t *testing.T) {
 	l := newLab(t)
 	l.call(1, 10_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	w := l.west.table
-	for id, r := range l.west.granted {
+	for id, r := range l.west.Granted {
 		if EndToEnd(r.Session) {
 			r.Aggregate = nil
-			l.west.granted[id] = r
+			l.west.Granted[id] = r
 			w.point(w.entering[session(1)].senders[sender(hostA)], nil)
 			w.uncarry(w.carried[id])
 		}
@@ -488,8 +488,8 @@ func TestReservedBeforeItWasMapped(t *testing.T) {
 	if c := w.Counters(); c.Carried != 0 {
 		t.Fatalf("%+v", c)
 	}
-	l.run(5 * time.Second)
-	for _, r := range l.west.granted {
+	l.Run(5 * time.Second)
+	for _, r := range l.west.Granted {
 		if EndToEnd(r.Session) && r.Aggregate == nil {
 			t.Errorf("%+v", r)
 		}
@@ -504,7 +504,7 @@ func TestReservedBeforeItWasMapped(t *testing.T) {
 func TestDClassRFC3175Section2_5(t *testing.T) {
 	l := newLab(t)
 	l.call(1, 10_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	resv := func(out softstate.IfIndex, to netip.Addr, all, one []wire.Object) *wire.Message {
 		s := softstate.Send{Out: out, Dst: to, Msg: &wire.Message{
 			Type: wire.Resv, Session: session(1), Style: wire.FF, Unknown: all,
@@ -514,7 +514,7 @@ func TestDClassRFC3175Section2_5(t *testing.T) {
 		if out == ifIn {
 			b = l.east
 		}
-		if b.table.Outgoing(l.now, &s) {
+		if b.table.Outgoing(l.Now, &s) {
 			t.Fatal("not sent")
 		}
 		return s.Msg
@@ -522,7 +522,7 @@ func TestDClassRFC3175Section2_5(t *testing.T) {
 	others := []wire.Object{{Class: 200, CType: 1, Body: []byte{1, 2, 3, 4}}}
 	for _, lists := range [][2][]wire.Object{{nil, nil}, {nil, {wire.DClass(34)}}, {{wire.DClass(34, 36)}, nil}, {{wire.DClass(34)}, {wire.DClass(36)}}} {
 		all := append(slices.Clone(lists[0]), others...)
-		m := resv(ifIn, l.west.addrs[ifIn], all, lists[1])
+		m := resv(ifIn, l.west.Addrs[ifIn], all, lists[1])
 		if dscp, ok := classOf(m); !ok || dscp != af31 || len(m.Unknown) != 2 || len(m.Flows[0].Unknown) != 0 {
 			t.Errorf("%v: into the region %v, %v", lists, m.Unknown, m.Flows[0].Unknown)
 		}
@@ -548,9 +548,9 @@ func TestDClassRFC3175Section2_5(t *testing.T) {
 func TestReleaseWhileItWaitsForItsFirstAggregate(t *testing.T) {
 	l := newLab(t)
 	l.call(1, 10_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	for _, b := range []*box{l.west, l.east} {
-		for id, r := range b.granted {
+		for id, r := range b.Granted {
 			if !EndToEnd(r.Session) {
 				continue
 			}
@@ -564,18 +564,18 @@ func TestReleaseWhileItWaitsForItsFirstAggregate(t *testing.T) {
 				e.have = nil
 			}
 			r.Change = true
-			if held, _ := b.table.Reserve(l.now, r); !held {
-				t.Fatalf("%s: not held", b.name)
+			if held, _ := b.table.Reserve(l.Now, r); !held {
+				t.Fatalf("%s: not held", b.Name)
 			}
-			if unknown, _ := b.table.Release(l.now, id); unknown {
-				t.Errorf("%s: traffic control is not told", b.name)
+			if unknown, _ := b.table.Release(l.Now, id); unknown {
+				t.Errorf("%s: traffic control is not told", b.Name)
 			}
 			r.ID, r.Change = 1000, false
-			if held, _ := b.table.Reserve(l.now, r); !held {
-				t.Fatalf("%s: not held", b.name)
+			if held, _ := b.table.Reserve(l.Now, r); !held {
+				t.Fatalf("%s: not held", b.Name)
 			}
-			if unknown, _ := b.table.Release(l.now, 1000); !unknown {
-				t.Errorf("%s: traffic control is told of what it never had", b.name)
+			if unknown, _ := b.table.Release(l.Now, 1000); !unknown {
+				t.Errorf("%s: traffic control is told of what it never had", b.Name)
 			}
 		}
 	}

@@ -1,14 +1,13 @@
 package aggregate
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -16,7 +15,7 @@ import (
 // begin is an aggregate that begins here: this machine is its aggregator. Its PATH
 // and its reservation are the machine's, as of any sender that it speaks for.
 type begin struct {
-	key       beginKey
+	key       key // far: the deaggregator
 	in        *Interior
 	session   wire.Session
 	sender    wire.Filter
@@ -32,27 +31,10 @@ type begin struct {
 	over      timer               // those that have no room in it end
 }
 
-type beginKey struct {
-	iface softstate.IfIndex
-	dst   netip.Addr // the deaggregator
-	dscp  uint8
-}
-
-func (t *Table) begins() []*begin {
-	list := make([]*begin, 0, len(t.begin))
-	for _, b := range t.begin {
-		list = append(list, b)
-	}
-	slices.SortFunc(list, func(a, b *begin) int {
-		return cmp.Or(cmp.Compare(a.key.iface, b.key.iface), a.key.dst.Compare(b.key.dst), cmp.Compare(a.key.dscp, b.key.dscp))
-	})
-	return list
-}
-
 // beginOf finds or makes an aggregate. There may be no room for it, or its end may be
 // none.
 func (t *Table) beginOf(i *Interior, dst netip.Addr, dscp uint8) (b *begin, fresh bool) {
-	k := beginKey{i.Iface, dst, dscp}
+	k := key{i.Iface, dst, dscp}
 	if b = t.begin[k]; b != nil {
 		return b, false
 	}
@@ -89,7 +71,7 @@ func (t *Table) announce(b *begin) {
 		return
 	}
 	b.announced = spec
-	t.emit(Announce{softstate.Sender{Session: b.session, Filter: b.sender, TSpec: spec}})
+	t.emit(pipe.Announce{Sender: softstate.Sender{Session: b.session, Filter: b.sender, TSpec: spec}})
 }
 
 // rest lets an aggregate that nobody needs end after a while: the next flow may come
@@ -126,19 +108,19 @@ func (t *Table) endBegin(b *begin) {
 	b.mapped = 0
 	why := softstate.Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth, Text: b.name() + " has ended"}
 	t.lose(b, why)
-	for _, c := range inOrder(b.held) {
+	for _, c := range pipe.InOrder(b.held) {
 		t.refuse(c, why)
 	}
-	t.emit(Silence{b.session, b.sender})
+	t.emit(pipe.Silence{Session: b.session, Sender: b.sender})
 }
 
 func (b *begin) name() string {
-	return fmt.Sprintf("the aggregate to %v with DSCP %d", b.key.dst, b.key.dscp)
+	return fmt.Sprintf("the aggregate to %v with DSCP %d", b.key.far, b.key.dscp)
 }
 
 // changed follows the reservation of an aggregate.
 func (t *Table) changed(v softstate.Event) {
-	for _, b := range t.begins() {
+	for _, b := range inKeyOrder(t.begin) {
 		if b.session != v.Session.Key() || b.sender != v.Sender {
 			continue
 		}

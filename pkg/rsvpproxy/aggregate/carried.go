@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -24,7 +25,7 @@ type carried struct {
 // lose ends what is carried in an aggregate that has no reservation any more (RFC
 // 3175 section 2.10), and with it the marks of its packets.
 func (t *Table) lose(b *begin, why softstate.Refusal) {
-	for _, c := range inOrder(b.carried) {
+	for _, c := range pipe.InOrder(b.carried) {
 		t.withdraw(c, why)
 	}
 }
@@ -38,7 +39,7 @@ func (t *Table) withdraw(c *carried, why softstate.Refusal) {
 		t.refuse(c, why)
 	}
 	t.count.Withdrawn++
-	t.emit(Withdraw{c.id, why}) // comes back as its end
+	t.emit(pipe.Withdraw{ID: c.id, Why: why}) // comes back as its end
 }
 
 // carry takes a wish for a reservation by an interior interface; held: it waits.
@@ -98,7 +99,7 @@ func (t *Table) move(c *carried, b *begin) {
 
 // settle grants what an aggregate carries by now, the oldest first.
 func (t *Table) settle(b *begin) {
-	for _, c := range inOrder(b.held) {
+	for _, c := range pipe.InOrder(b.held) {
 		want := loadOf(c.held.FlowSpec)
 		if !carries(b.installed, b.used.minus(c.granted).plus(want)) {
 			continue
@@ -112,7 +113,7 @@ func (t *Table) settle(b *begin) {
 		delete(b.held, c.id)
 		t.timers.Stop(&c.wait)
 		t.count.Granted++
-		t.emit(Grant{r})
+		t.emit(pipe.Grant{Reserve: r})
 	}
 	if carries(b.installed, b.used) {
 		t.timers.Stop(&b.over)
@@ -126,7 +127,7 @@ func (t *Table) settle(b *begin) {
 func (t *Table) trim(b *begin) {
 	why := softstate.Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth, Text: b.name() + " has become too small"}
 	left := b.used
-	for _, c := range slices.Backward(inOrder(b.carried)) {
+	for _, c := range slices.Backward(pipe.InOrder(b.carried)) {
 		if carries(b.installed, left) {
 			return
 		}
@@ -152,7 +153,7 @@ func (t *Table) refuse(c *carried, why softstate.Refusal) {
 	if (c.granted == load{}) {
 		t.uncarry(c)
 	}
-	t.emit(Refuse{c.id, why})
+	t.emit(pipe.Refuse{ID: c.id, Why: why})
 }
 
 // takeBack is for what traffic control has refused all the same.

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"slices"
 
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -19,7 +20,7 @@ func (t *Table) offers(s *softstate.Send) (drop bool) {
 	if !x.by(s.Msg, s.Dst) {
 		return true // its data come in by another aggregator now
 	}
-	for _, r := range inOrder(x.riders) {
+	for _, r := range pipe.InOrder(x.riders) {
 		p := r.towards(s.Dst)
 		if p == nil || s.Msg.Style != wire.WF && !about(s.Msg, r.filters) {
 			continue

@@ -1,13 +1,12 @@
 package aggregate
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -15,7 +14,7 @@ import (
 // end is an aggregate that ends here: this machine is its deaggregator. It is received
 // here and not in the machine, since nobody behind this machine receives it.
 type end struct {
-	key     endKey
+	key     key // far: the aggregator
 	in      *Interior
 	session wire.Session
 	sender  wire.Filter
@@ -45,32 +44,10 @@ type end struct {
 	need    load             // of all
 }
 
-type endKey struct {
-	iface softstate.IfIndex
-	src   netip.Addr // the aggregator
-	dscp  uint8
-}
-
-func (t *Table) ends() []*end {
-	list := make([]*end, 0, len(t.end))
-	for _, e := range t.end {
-		list = append(list, e)
-	}
-	slices.SortFunc(list, func(a, b *end) int {
-		return cmp.Or(cmp.Compare(a.key.iface, b.key.iface), a.key.src.Compare(b.key.src), cmp.Compare(a.key.dscp, b.key.dscp))
-	})
-	return list
-}
-
-func (t *Table) send(out softstate.IfIndex, src, dst netip.Addr, m *wire.Message) {
-	m.SendTTL = softstate.DefaultTTL
-	t.emit(Send{softstate.Send{Out: out, Src: src, Dst: dst, TTL: softstate.DefaultTTL, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m}})
-}
-
 // endOf finds or makes an aggregate, whose PATH may have to come yet. nil: there is
 // no room.
 func (t *Table) endOf(i *Interior, src netip.Addr, dscp uint8) *end {
-	k := endKey{i.Iface, src, dscp}
+	k := key{i.Iface, src, dscp}
 	if e := t.end[k]; e != nil {
 		return e
 	}
@@ -106,7 +83,7 @@ func (t *Table) received(i *Interior, rx *softstate.Received) {
 		return
 	}
 	for _, f := range named(m) {
-		e := t.end[endKey{i.Iface, f.Src, m.Session.DSCP}]
+		e := t.end[key{i.Iface, f.Src, m.Session.DSCP}]
 		if e == nil || !e.here || e.session.Key() != m.Session.Key() {
 			continue
 		}
@@ -156,7 +133,7 @@ func (t *Table) path(i *Interior, rx *softstate.Received) {
 		r := *w.last
 		r.Msg = across(r.Msg, e)
 		t.arrive(w)
-		t.emit(Deliver{r})
+		t.emit(pipe.Deliver{Received: r})
 	}
 	if fresh && e.asked != nil { // the way has changed: it is asked for there at once
 		t.resv(e)
@@ -180,7 +157,7 @@ func (t *Table) pathGone(e *end, why string) {
 }
 
 func (e *end) name() string {
-	return fmt.Sprintf("the aggregate from %v with DSCP %d", e.key.src, e.key.dscp)
+	return fmt.Sprintf("the aggregate from %v with DSCP %d", e.key.far, e.key.dscp)
 }
 
 // endEnd ends an aggregate for want of its interface or address. Those who wait for
@@ -194,13 +171,13 @@ func (t *Table) endEnd(e *end) {
 		told := w.told
 		t.arrive(w)
 		if !told {
-			t.emit(Deliver{rx})
+			t.emit(pipe.Deliver{Received: rx})
 		}
 	}
-	for _, p := range inOrder(e.parts) {
+	for _, p := range pipe.InOrder(e.parts) {
 		r := p.r
 		if r.held != nil {
-			t.emit(Grant{*r.held})
+			t.emit(pipe.Grant{Reserve: *r.held})
 		}
 		t.unride(r)
 	}

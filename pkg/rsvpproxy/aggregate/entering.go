@@ -1,10 +1,11 @@
 package aggregate
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -118,12 +119,12 @@ func (t *Table) needed(i *Interior, rx *softstate.Received) {
 		if b == nil {
 			return
 		}
-		if e.to == nil || e.to.key.dst != b.key.dst {
+		if e.to == nil || e.to.key.far != b.key.far {
 			t.point(e, b)
 		}
 		t.rest(b)
 		if !fresh {
-			t.emit(Refresh{b.session, b.sender})
+			t.emit(pipe.Refresh{Session: b.session, Sender: b.sender})
 		}
 	}
 }
@@ -146,7 +147,7 @@ func (t *Table) maps(i *Interior, rx *softstate.Received) {
 			return
 		}
 		if e.to == nil || b == nil { // it was reserved without an aggregate, or is to be
-			t.emit(Reask{m.Session.Key(), f})
+			t.emit(pipe.Reask{Session: m.Session.Key(), Sender: f})
 		}
 		t.point(e, b)
 	}
@@ -163,7 +164,7 @@ func (t *Table) maps(i *Interior, rx *softstate.Received) {
 	if b == nil {
 		return
 	}
-	for _, c := range inOrder(x.carried) {
+	for _, c := range pipe.InOrder(x.carried) {
 		if c.b != b && x.aggregate(c.filters) == b {
 			t.move(c, b)
 		}
@@ -172,14 +173,7 @@ func (t *Table) maps(i *Interior, rx *softstate.Received) {
 
 // order lists the senders in an order that can be repeated.
 func (x *entering) order() []wire.Filter {
-	list := make([]wire.Filter, 0, len(x.senders))
-	for f := range x.senders {
-		list = append(list, f)
-	}
-	slices.SortFunc(list, func(a, b wire.Filter) int {
-		return cmp.Or(a.Src.Compare(b.Src), cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.SPI, b.SPI), cmp.Compare(a.Label, b.Label))
-	})
-	return list
+	return slices.SortedFunc(maps.Keys(x.senders), wire.Filter.Compare)
 }
 
 // aggregate is the one that a reservation for senders is to ride in, nil if they are

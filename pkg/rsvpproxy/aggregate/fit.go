@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -99,16 +100,12 @@ func (t *Table) resv(e *end) {
 }
 
 func (t *Table) message(e *end, typ wire.MsgType) *wire.Message {
-	return &wire.Message{
-		Type: typ, Session: e.session, Style: wire.FF,
-		Hop:   &wire.Hop{Addr: t.net.AddrTowards(e.key.iface, e.hop.Addr), LIH: e.hop.LIH},
-		Flows: []wire.FlowDescriptor{{Filters: []wire.Filter{e.sender}}},
-	}
+	return pipe.Upstream(typ, e.session, e.sender, t.net.AddrTowards(e.key.iface, e.hop.Addr), e.hop)
 }
 
 func (t *Table) sendUp(e *end, m *wire.Message) {
 	if m.Hop.Addr.IsValid() { // else the interface has lost its address; the next refresh may find one
-		t.send(e.key.iface, m.Hop.Addr, e.hop.Addr, m)
+		t.emit(pipe.To(e.key.iface, m.Hop.Addr, e.hop.Addr, m))
 	}
 }
 
@@ -149,7 +146,7 @@ func (t *Table) seatAll(e *end) {
 	if e.have == nil {
 		return
 	}
-	for _, p := range inOrder(e.waiting) {
+	for _, p := range pipe.InOrder(e.waiting) {
 		if !p.ready() && carries(e.have, e.used.minus(p.load).plus(p.want)) {
 			p.set(p.want, p.want)
 			t.board(p.r)
@@ -189,7 +186,7 @@ func (t *Table) failed(e *end, m *wire.Message) {
 	if base == nil {
 		t.lost(e, why)
 	}
-	for _, p := range inOrder(e.waiting) {
+	for _, p := range pipe.InOrder(e.waiting) {
 		if !p.ready() && p.r.held != nil {
 			t.turnAway(p.r, why)
 		} else if !p.ready() {

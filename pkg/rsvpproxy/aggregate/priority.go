@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 )
 
@@ -36,8 +37,8 @@ func (e *end) confirmed() bool { return e.asked != nil && e.have != nil && *e.ha
 // ahead says whether more is asked for than is needed, or was there.
 func (e *end) ahead() bool {
 	m, had := measured(e.asked), measured(e.have)
-	return m.rate*slack > max(e.need.rate, had.rate) || m.bandwidth*slack > max(e.need.bandwidth, had.bandwidth) ||
-		m.bucket*slack > max(e.need.bucket, had.bucket)
+	return m.rate*pipe.Slack > max(e.need.rate, had.rate) || m.bandwidth*pipe.Slack > max(e.need.bandwidth, had.bandwidth) ||
+		m.bucket*pipe.Slack > max(e.need.bucket, had.bucket)
 }
 
 // raise tells of a priority that has become higher at once. A lower one goes with the

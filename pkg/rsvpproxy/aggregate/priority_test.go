@@ -41,21 +41,21 @@ func (l *lab) wantPriority(when string, setup, hold uint16) {
 func TestPriorityOfAnAggregateRFC3181Section5_1(t *testing.T) {
 	l := newLab(t)
 	l.important(map[int]softstate.Priority{2: {Preempting: 2, Defending: 8}, 3: {Preempting: 5, Defending: 6}})
-	refreshed := func() { l.run(4 * time.Second) }
+	refreshed := func() { l.Run(4 * time.Second) }
 	l.call(1, 5_000)
-	l.run(200 * time.Millisecond)
+	l.Run(200 * time.Millisecond)
 	l.wantPriority("a call of none", 0, 0)
 	changes := l.east.table.Counters().Changes
 	l.call(2, 5_000)
-	l.run(100 * time.Millisecond)
+	l.Run(100 * time.Millisecond)
 	l.wantPriority("at once", 2, 8)
 	l.call(3, 5_000)
 	refreshed()
 	l.wantPriority("with another", 5, 8)
-	if r := l.west.granted; len(r) != 4 {
+	if r := l.west.Granted; len(r) != 4 {
 		t.Errorf("%d reservations at the aggregator", len(r))
 	}
-	for _, r := range l.west.granted {
+	for _, r := range l.west.Granted {
 		if IsAggregate(r.Session) && r.Priority != (softstate.Priority{Preempting: 5, Defending: 8}) {
 			t.Errorf("at the aggregator it has %+v", r.Priority)
 		}
@@ -80,15 +80,15 @@ func TestPriorityToGrowRFC3181Section4(t *testing.T) {
 	l.mid.limit = 60_000
 	for n := 1; n <= 5; n++ {
 		l.call(n, 10_000)
-		l.run(time.Second)
+		l.Run(time.Second)
 	}
 	l.wantReserved(5)
 	l.mid.wishes = nil
 	l.call(6, 10_000)
-	l.run(200 * time.Millisecond)
+	l.Run(200 * time.Millisecond)
 	l.wantReserved(6)
 	l.call(7, 10_000)
-	l.run(200 * time.Millisecond)
+	l.Run(200 * time.Millisecond)
 	var setups []uint16
 	for _, r := range l.mid.wishes {
 		if r.FlowSpec.TSpec.Rate >= 59_999 {
@@ -103,7 +103,7 @@ func TestPriorityToGrowRFC3181Section4(t *testing.T) {
 	}
 	// Room ahead of need.
 	l.mid.limit, l.mid.wishes = 0, nil
-	l.run(30 * time.Second)
+	l.Run(30 * time.Second)
 	for _, r := range l.mid.wishes {
 		if r.FlowSpec.TSpec.Rate > 75_000 && r.Change {
 			if r.Priority.Preempting != 0 {
@@ -120,13 +120,13 @@ func TestPriorityThatIsRefused(t *testing.T) {
 	l := newLab(t)
 	l.important(map[int]softstate.Priority{2: {Preempting: 4, Defending: 4}})
 	l.call(1, 5_000)
-	l.run(time.Second)
+	l.Run(time.Second)
 	l.east.refuses = session(2)
 	l.call(2, 5_000)
-	l.run(6 * time.Second)
+	l.Run(6 * time.Second)
 	l.wantReserved(1)
 	l.hang(2)
-	l.run(4 * time.Second)
+	l.Run(4 * time.Second)
 	l.wantPriority("refused at the deaggregator", 0, 0)
 	l.wantReserved(1)
 }

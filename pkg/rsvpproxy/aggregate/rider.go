@@ -1,12 +1,12 @@
 package aggregate
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -66,7 +66,7 @@ func (p *part) ready() bool { return p.want.within(p.load) }
 func (t *Table) lost(e *end, why softstate.Refusal) {
 	e.have = nil
 	why.Text = e.name() + ": " + why.Text
-	for _, p := range inOrder(e.parts) {
+	for _, p := range pipe.InOrder(e.parts) {
 		if (p.load == load{}) {
 			continue
 		}
@@ -80,9 +80,9 @@ func (t *Table) fail(p *part, why softstate.Refusal) {
 	p.r.unsent = true
 	x := t.leaving[p.r.session]
 	for _, f := range p.r.filters {
-		if w := x.ways[f]; w != nil && w.src == p.e.key.src && w.iface == p.e.key.iface {
+		if w := x.ways[f]; w != nil && w.src == p.e.key.far && w.iface == p.e.key.iface {
 			t.count.Failed++
-			t.emit(Fail{p.r.session, f, why})
+			t.emit(pipe.Fail{Session: p.r.session, Sender: f, Why: why})
 		}
 	}
 }
@@ -127,7 +127,7 @@ func (t *Table) ride(r softstate.Reserve) (held bool) {
 // seat gives a reservation its part in each aggregate that it needs; false: there is
 // no room for one.
 func (t *Table) seat(x *leaving, r *rider, want load, service intserv.Service) bool {
-	seats := map[*end]bool{}
+	seats := map[key]*end{}
 	for _, f := range r.filters {
 		w := x.ways[f]
 		if w == nil {
@@ -142,24 +142,17 @@ func (t *Table) seat(x *leaving, r *rider, want load, service intserv.Service) b
 		if e == nil {
 			return false
 		}
-		seats[e] = true
+		seats[e.key] = e
 		if !e.here && e.parts[r.id] == nil {
 			t.ask(w, dscp) // RFC 3175 section 2.6
 		}
 	}
 	for _, p := range slices.Clone(r.parts) {
-		if !seats[p.e] {
+		if seats[p.e.key] == nil {
 			t.vacate(p)
 		}
 	}
-	list := make([]*end, 0, len(seats))
-	for e := range seats {
-		list = append(list, e)
-	}
-	slices.SortFunc(list, func(a, b *end) int {
-		return cmp.Or(a.key.src.Compare(b.key.src), cmp.Compare(a.key.iface, b.key.iface), cmp.Compare(a.key.dscp, b.key.dscp))
-	})
-	for _, e := range list {
+	for _, e := range inKeyOrder(seats) {
 		p := e.parts[r.id]
 		if p == nil {
 			p = &part{r: r, e: e}
@@ -185,7 +178,7 @@ func (t *Table) vacate(p *part) {
 // reseat follows the senders of a session that come by other aggregators now, or by
 // none.
 func (t *Table) reseat(x *leaving) {
-	for _, r := range inOrder(x.riders) {
+	for _, r := range pipe.InOrder(x.riders) {
 		if len(r.parts) == 0 {
 			continue
 		}
@@ -217,12 +210,12 @@ func (t *Table) board(r *rider) {
 		r.held, r.granted, r.placed = nil, true, true
 		t.timers.Stop(&r.wait)
 		t.count.Granted++
-		t.emit(Grant{held})
+		t.emit(pipe.Grant{Reserve: held})
 	}
 	if r.unsent {
 		r.unsent = false
 		for _, f := range r.filters {
-			t.emit(Resend{r.session, f})
+			t.emit(pipe.Resend{Session: r.session, Sender: f})
 		}
 	}
 }
@@ -245,7 +238,7 @@ func (t *Table) turnAway(r *rider, why softstate.Refusal) {
 	r.held = nil
 	t.timers.Stop(&r.wait)
 	t.count.Refused++
-	t.emit(Refuse{r.id, why})
+	t.emit(pipe.Refuse{ID: r.id, Why: why})
 	t.getOff(r)
 }
 
@@ -289,7 +282,7 @@ func (t *Table) unride(r *rider) {
 // towards is the part of a reservation that is for senders behind an aggregator.
 func (r *rider) towards(src netip.Addr) *part {
 	for _, p := range r.parts {
-		if p.e.key.src == src {
+		if p.e.key.far == src {
 			return p
 		}
 	}

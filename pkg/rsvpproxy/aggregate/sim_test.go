@@ -55,7 +55,7 @@ func simulate(t *testing.T, round int) {
 		case 1:
 			l.mid.limit = float64(l.rng.IntN(4)) * 60_000
 		case 2:
-			l.mid.perform(l.mid.node.Shutdown(l.now))
+			l.mid.Perform(l.mid.Node.Shutdown(l.Now))
 		case 3:
 			l.interior(l.via, Interior{Iface: ifIn, Most: 5e6, MTU: 1500, Size: l.size})
 		case 4, 5, 6, 7:
@@ -67,10 +67,10 @@ func simulate(t *testing.T, round int) {
 			l.callFrom(c.b, from, c.n, float64(5000*(1+l.rng.IntN(4))))
 			up[c] = true
 		}
-		l.run(time.Duration(l.rng.Int64N(int64(3 * time.Second))))
+		l.Run(time.Duration(l.rng.Int64N(int64(3 * time.Second))))
 	}
 	l.loss, l.mid.limit = 0, 0
-	l.run(2 * time.Minute)
+	l.Run(2 * time.Minute)
 	for i, b := range hosts {
 		want := 0
 		for c := range up {
@@ -79,14 +79,14 @@ func simulate(t *testing.T, round int) {
 			}
 		}
 		if got := l.reserved(b); got != want {
-			t.Errorf("round %d, %v: %s has %d of %d calls", round, l.style, b.name, got, want)
-			for _, v := range b.node.Sessions(l.now) {
+			t.Errorf("round %d, %v: %s has %d of %d calls", round, l.style, b.Name, got, want)
+			for _, v := range b.Node.Sessions(l.Now) {
 				t.Logf("%v %v: %v %v", v.Session, v.Sender, v.State, v.Error())
 			}
 		}
 	}
 	for _, v := range l.inMid() {
-		if EndToEnd(v.Session) || v.Session.Dst != l.via.addrs[ifIn] {
+		if EndToEnd(v.Session) || v.Session.Dst != l.via.Addrs[ifIn] {
 			t.Errorf("round %d: the middle has %v of %v", round, v.Session, v.Sender)
 		}
 	}
@@ -98,12 +98,12 @@ func simulate(t *testing.T, round int) {
 			}
 		}
 		for _, v := range l.inMid() {
-			if v.Sender.Src == b.addrs[ifIn] && v.Priority != nil {
+			if v.Sender.Src == b.Addrs[ifIn] && v.Priority != nil {
 				got = higher(got, *v.Priority)
 			}
 		}
 		if got != want {
-			t.Errorf("round %d, %v: the aggregate of %s has %+v, and what rides in it %+v", round, l.style, b.name, got, want)
+			t.Errorf("round %d, %v: the aggregate of %s has %+v, and what rides in it %+v", round, l.style, b.Name, got, want)
 		}
 	}
 	if n := len(l.inMid()); n > 2 {
@@ -116,17 +116,17 @@ func simulate(t *testing.T, round int) {
 		}
 		l.hangFrom(c.b, from, c.n)
 	}
-	l.run(2 * time.Minute)
+	l.Run(2 * time.Minute)
 	for _, b := range l.boxes() {
-		if n := len(b.node.Sessions(l.now)) + len(b.granted); n != 0 {
-			t.Errorf("round %d: %s still has %d sessions and reservations", round, b.name, n)
+		if n := len(b.Node.Sessions(l.Now)) + len(b.Granted); n != 0 {
+			t.Errorf("round %d: %s still has %d sessions and reservations", round, b.Name, n)
 		}
 		if b.table == nil {
 			continue
 		}
 		c := b.table.Counters()
 		if c.Begin+c.End+c.Carried+c.Riding+len(b.table.entering)+len(b.table.leaving)+b.table.senders+b.table.arriving+b.table.timers.Len() != 0 {
-			t.Errorf("round %d: %s still has %+v, %d and %d sessions, %d and %d senders, %d timers", round, b.name, c,
+			t.Errorf("round %d: %s still has %+v, %d and %d sessions, %d and %d senders, %d timers", round, b.Name, c,
 				len(b.table.entering), len(b.table.leaving), b.table.senders, b.table.arriving, b.table.timers.Len())
 		}
 	}
@@ -146,7 +146,7 @@ func TestPoissonArrivalsRFC3175Section4(t *testing.T) {
 	l := newLab(t)
 	l.size = Size{}.withDefaults()
 	slow := func(b *box) {
-		b.node = softstate.New(softstate.Config{Refresh: 30 * time.Second, Quick: -1}, b, l.rng)
+		b.Node = softstate.New(softstate.Config{Refresh: 30 * time.Second, Quick: -1}, b, l.rng)
 		b.table = New(Config{Refresh: 30 * time.Second}, b, l.rng)
 		l.interior(b, Interior{Iface: ifIn, Most: 1e7, MTU: 1500})
 	}
@@ -160,33 +160,33 @@ func TestPoissonArrivalsRFC3175Section4(t *testing.T) {
 		n  int
 	}
 	var calls []ending
-	end := l.now.Add(length)
-	next, n, most := l.now, 0, 0
+	end := l.Now.Add(length)
+	next, n, most := l.Now, 0, 0
 	var used, size, span float64
-	for l.now.Before(end) {
+	for l.Now.Before(end) {
 		due, which := next, -1
 		for i, c := range calls {
 			if c.at.Before(due) {
 				due, which = c.at, i
 			}
 		}
-		dt := due.Sub(l.now)
-		if e := l.east.table.ends(); len(e) == 1 && e[0].have != nil && l.now.Sub(epoch) > 3*time.Minute {
+		dt := due.Sub(l.Now)
+		if e := inKeyOrder(l.east.table.end); len(e) == 1 && e[0].have != nil && l.Now.Sub(epoch) > 3*time.Minute {
 			used += e[0].used.rate * dt.Seconds()
 			size += e[0].have.TSpec.Rate * dt.Seconds()
 			span += dt.Seconds()
 		}
-		l.run(dt)
+		l.Run(dt)
 		if which >= 0 {
 			l.hang(calls[which].n)
 			calls = append(calls[:which], calls[which+1:]...)
 			continue
 		}
 		l.call(n, rate)
-		calls = append(calls, ending{l.now.Add(exp(mean)), n})
+		calls = append(calls, ending{l.Now.Add(exp(mean)), n})
 		n++
 		most = max(most, len(calls))
-		next = l.now.Add(exp(time.Duration(float64(time.Second) / perSecond)))
+		next = l.Now.Add(exp(time.Duration(float64(time.Second) / perSecond)))
 	}
 	c := l.east.table.Counters()
 	per := float64(c.Changes) / float64(n)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 )
 
 // Size is how large aggregates are made (RFC 3175 sections 1.4.4 and 4): in blocks,
@@ -92,21 +93,18 @@ func (l load) within(o load) bool {
 	return l.rate <= o.rate && l.bandwidth <= o.bandwidth && l.bucket <= o.bucket && (l.bounded == 0 || o.bounded > 0)
 }
 
-// carries says whether a reservation has room for a load. What came over the wire
-// was rounded to single precision, and sums are rounded too.
+// carries says whether a reservation has room for a load.
 func carries(have *intserv.FlowSpec, l load) bool {
 	if l.flows == 0 {
 		return true
 	}
 	return have != nil && (l.bounded == 0 || have.Service == intserv.Guaranteed) &&
-		have.TSpec.Rate >= l.rate*slack && have.Bandwidth() >= l.bandwidth*slack && have.TSpec.Bucket >= l.bucket*slack
+		have.TSpec.Rate >= l.rate*pipe.Slack && have.Bandwidth() >= l.bandwidth*pipe.Slack && have.TSpec.Bucket >= l.bucket*pipe.Slack
 }
-
-const slack = 1 - 1e-6
 
 // blocks is the least multiple of step of which need is no more than part.
 func blocks(need, part, step float64) float64 {
-	return math.Ceil(need/part/step*slack) * step
+	return math.Ceil(need/part/step*pipe.Slack) * step
 }
 
 // measure is rate, bandwidth and bucket of an aggregate.

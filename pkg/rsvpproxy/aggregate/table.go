@@ -1,12 +1,13 @@
 package aggregate
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/timers"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -44,20 +45,13 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	def(&c.Refresh, softstate.DefaultRefresh)
-	def(&c.K, softstate.DefaultK)
-	def(&c.Wait, DefaultWait)
-	def(&c.PathWait, DefaultPathWait)
-	def(&c.Aggregates, DefaultAggregates)
-	def(&c.Flows, DefaultFlows)
+	c.Refresh = cmp.Or(c.Refresh, softstate.DefaultRefresh)
+	c.K = cmp.Or(c.K, softstate.DefaultK)
+	c.Wait = cmp.Or(c.Wait, DefaultWait)
+	c.PathWait = cmp.Or(c.PathWait, DefaultPathWait)
+	c.Aggregates = cmp.Or(c.Aggregates, DefaultAggregates)
+	c.Flows = cmp.Or(c.Flows, DefaultFlows)
 	return c
-}
-
-func def[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 // Network is what a [Table] has to know about its machine.
@@ -71,79 +65,6 @@ type Network interface {
 	// Priority is what policy grants a reservation of the priority that it asks for.
 	Priority(softstate.Reserve) softstate.Priority
 }
-
-// Effect is one thing that the owner of a [Table] has to do, in order.
-type Effect interface{ effect() }
-
-// Announce has the machine speak for the sender of an aggregate, which is this
-// machine.
-type Announce struct{ Sender softstate.Sender }
-
-// Silence ends what Announce began.
-type Silence struct {
-	Session wire.Session
-	Sender  wire.Filter
-}
-
-// Refresh has the machine send the PATH of a sender now.
-type Refresh struct {
-	Session wire.Session
-	Sender  wire.Filter
-}
-
-// Resend has it send the sender's RESV.
-type Resend struct {
-	Session wire.Session
-	Sender  wire.Filter
-}
-
-// Reask has it ask again for what the sender has reserved.
-type Reask struct {
-	Session wire.Session
-	Sender  wire.Filter
-}
-
-// Grant hands a wish that was held to traffic control. Its answer is to be told to
-// [Table.Result].
-type Grant struct{ Reserve softstate.Reserve }
-
-// Refuse answers a wish that was held: the aggregate has no room for it.
-type Refuse struct {
-	ID  uint64
-	Why softstate.Refusal
-}
-
-// Withdraw ends a reservation whose aggregate has ended (RFC 3175 section 2.10).
-type Withdraw struct {
-	ID  uint64
-	Why softstate.Refusal
-}
-
-// Fail tells the machine that what was reserved for a sender cannot cross the
-// region that it comes out of.
-type Fail struct {
-	Session wire.Session
-	Sender  wire.Filter
-	Why     softstate.Refusal
-}
-
-// Deliver hands a message that was held to the machine.
-type Deliver struct{ Received softstate.Received }
-
-// Send asks for a message to be sent.
-type Send struct{ Send softstate.Send }
-
-func (Announce) effect() {}
-func (Silence) effect()  {}
-func (Refresh) effect()  {}
-func (Resend) effect()   {}
-func (Reask) effect()    {}
-func (Grant) effect()    {}
-func (Refuse) effect()   {}
-func (Withdraw) effect() {}
-func (Fail) effect()     {}
-func (Deliver) effect()  {}
-func (Send) effect()     {}
 
 // Counters are the figures of a [Table] since it was made.
 type Counters struct {
@@ -169,18 +90,18 @@ type Table struct {
 	rng   *rand.Rand
 	ifs   map[softstate.IfIndex]*Interior
 	count Counters
-	out   []Effect
+	out   []pipe.Effect
 	now   time.Time
 
 	timers timers.Heap[due]
 
 	// Of the aggregator.
-	begin    map[beginKey]*begin
+	begin    map[key]*begin
 	entering map[wire.Session]*entering
 	carried  map[uint64]*carried
 	senders  int // in entering
 	// Of the deaggregator.
-	end      map[endKey]*end
+	end      map[key]*end
 	leaving  map[wire.Session]*leaving
 	riders   map[uint64]*rider
 	arriving int // senders in leaving
@@ -196,8 +117,8 @@ type timer = timers.Timer[due]
 func New(cfg Config, net Network, rng *rand.Rand) *Table {
 	return &Table{
 		cfg: cfg.withDefaults(), net: net, rng: rng, ifs: map[softstate.IfIndex]*Interior{},
-		begin: map[beginKey]*begin{}, entering: map[wire.Session]*entering{}, carried: map[uint64]*carried{},
-		end: map[endKey]*end{}, leaving: map[wire.Session]*leaving{}, riders: map[uint64]*rider{},
+		begin: map[key]*begin{}, entering: map[wire.Session]*entering{}, carried: map[uint64]*carried{},
+		end: map[key]*end{}, leaving: map[wire.Session]*leaving{}, riders: map[uint64]*rider{},
 	}
 }
 
@@ -206,7 +127,7 @@ func (t *Table) SetRefresh(r time.Duration) { t.cfg.Refresh = r }
 
 // Set tells which interfaces lead inside. Aggregates of those that stay are kept, as
 // long as they have the addresses that they are known by.
-func (t *Table) Set(now time.Time, list []Interior) []Effect {
+func (t *Table) Set(now time.Time, list []Interior) []pipe.Effect {
 	t.now = now
 	ifs := map[softstate.IfIndex]*Interior{}
 	for _, i := range list {
@@ -214,15 +135,15 @@ func (t *Table) Set(now time.Time, list []Interior) []Effect {
 		ifs[i.Iface] = &i
 	}
 	t.ifs = ifs
-	for _, b := range t.begins() {
-		if i := ifs[b.key.iface]; i == nil || t.net.AddrTowards(i.Iface, b.key.dst) != b.sender.Src {
+	for _, b := range inKeyOrder(t.begin) {
+		if i := ifs[b.key.iface]; i == nil || t.net.AddrTowards(i.Iface, b.key.far) != b.sender.Src {
 			t.endBegin(b)
 		} else {
 			b.in = i
 			t.announce(b)
 		}
 	}
-	for _, e := range t.ends() {
+	for _, e := range inKeyOrder(t.end) {
 		if i := ifs[e.key.iface]; i == nil || e.session.Dst.IsValid() && !t.net.Local(e.session.Dst) {
 			t.endEnd(e)
 		} else {
@@ -234,7 +155,7 @@ func (t *Table) Set(now time.Time, list []Interior) []Effect {
 }
 
 // Shutdown ends all aggregates.
-func (t *Table) Shutdown(now time.Time) []Effect { return t.Set(now, nil) }
+func (t *Table) Shutdown(now time.Time) []pipe.Effect { return t.Set(now, nil) }
 
 // Interior says whether an interface leads into the region.
 func (t *Table) Interior(i softstate.IfIndex) bool { return t.ifs[i] != nil }
@@ -262,7 +183,7 @@ func (t *Table) Outgoing(now time.Time, s *softstate.Send) (drop bool) {
 
 // Incoming looks at a message before the machine does. consumed: it is not for the
 // machine, or not yet. What it changes of the message is changed in a copy.
-func (t *Table) Incoming(now time.Time, rx *softstate.Received) (consumed bool, out []Effect) {
+func (t *Table) Incoming(now time.Time, rx *softstate.Received) (consumed bool, out []pipe.Effect) {
 	m := rx.Msg
 	i := t.ifs[rx.Iface]
 	if m == nil || rx.Err != nil || i == nil {
@@ -294,8 +215,8 @@ func (t *Table) Incoming(now time.Time, rx *softstate.Received) (consumed bool, 
 }
 
 // Reserve looks at a wish for a reservation before traffic control does. held: it
-// waits for its aggregate, and comes back as [Grant] or [Refuse].
-func (t *Table) Reserve(now time.Time, r softstate.Reserve) (held bool, out []Effect) {
+// waits for its aggregate, and comes back as [pipe.Grant] or [pipe.Refuse].
+func (t *Table) Reserve(now time.Time, r softstate.Reserve) (held bool, out []pipe.Effect) {
 	if len(t.ifs) == 0 || !EndToEnd(r.Session) {
 		return false, nil
 	}
@@ -309,7 +230,7 @@ func (t *Table) Reserve(now time.Time, r softstate.Reserve) (held bool, out []Ef
 }
 
 // Result tells what traffic control said to a wish that was granted.
-func (t *Table) Result(now time.Time, id uint64, granted bool) []Effect {
+func (t *Table) Result(now time.Time, id uint64, granted bool) []pipe.Effect {
 	t.now = now
 	if granted {
 		return nil
@@ -325,7 +246,7 @@ func (t *Table) Result(now time.Time, id uint64, granted bool) []Effect {
 
 // Release looks at the end of a reservation before traffic control does, which
 // never knew of one that is unknown.
-func (t *Table) Release(now time.Time, id uint64) (unknown bool, out []Effect) {
+func (t *Table) Release(now time.Time, id uint64) (unknown bool, out []pipe.Effect) {
 	t.now = now
 	if c := t.carried[id]; c != nil {
 		unknown = !c.placed
@@ -338,7 +259,7 @@ func (t *Table) Release(now time.Time, id uint64) (unknown bool, out []Effect) {
 }
 
 // Event tells of a change of the machine's state.
-func (t *Table) Event(now time.Time, v softstate.Event) []Effect {
+func (t *Table) Event(now time.Time, v softstate.Event) []pipe.Effect {
 	if len(t.ifs) == 0 && len(t.begin) == 0 {
 		return nil
 	}
@@ -356,7 +277,7 @@ func (t *Table) Event(now time.Time, v softstate.Event) []Effect {
 func (t *Table) NextDeadline() (time.Time, bool) { return t.timers.Next() }
 
 // Advance does what is due.
-func (t *Table) Advance(now time.Time) []Effect {
+func (t *Table) Advance(now time.Time) []pipe.Effect {
 	t.now = now
 	for w := t.timers.Due(now); w != nil; w = t.timers.Due(now) {
 		w.Owner.fire(t, w)
@@ -371,21 +292,16 @@ func (t *Table) Counters() Counters {
 	return c
 }
 
-func (t *Table) emit(e Effect) { t.out = append(t.out, e) }
+func (t *Table) emit(e pipe.Effect) { t.out = append(t.out, e) }
 
-func (t *Table) flush() []Effect {
+func (t *Table) flush() []pipe.Effect {
 	out := t.out
 	t.out = nil
 	return out
 }
 
-// lifetime is L of RFC 2205 section 3.7 for state that is announced with R.
 func (t *Table) lifetime(m *wire.Message) time.Duration {
-	r := t.cfg.Refresh
-	if m.TimeValues != nil {
-		r = min(max(m.TimeValues.Period(), time.Second), time.Hour)
-	}
-	return time.Duration((float64(t.cfg.K) + 0.5) * 1.5 * float64(r))
+	return softstate.Lifetime(softstate.Period(m.TimeValues, t.cfg.Refresh), t.cfg.K)
 }
 
 // usable says whether an aggregate can have an address at one of its ends: it has to
@@ -407,19 +323,5 @@ func (t *Table) again(tries int) time.Duration {
 	if tries < slow {
 		d = min(d, quickest<<tries)
 	}
-	return time.Duration((0.5 + t.rng.Float64()) * float64(d)) // RFC 2205 section 3.7 (1)
-}
-
-// inOrder lists what is in a map as it came.
-func inOrder[V any](m map[uint64]V) []V {
-	ids := make([]uint64, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	list := make([]V, 0, len(ids))
-	for _, id := range ids {
-		list = append(list, m[id])
-	}
-	return list
+	return softstate.Jitter(t.rng, d)
 }

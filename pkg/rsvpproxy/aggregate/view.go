@@ -32,7 +32,7 @@ type View struct {
 // Views lists all aggregates that begin or end here.
 func (t *Table) Views(now time.Time) []View {
 	list := make([]View, 0, len(t.begin)+len(t.end))
-	for _, b := range t.begins() {
+	for _, b := range inKeyOrder(t.begin) {
 		v := View{
 			Session: b.session, Sender: b.sender, Iface: b.key.iface, Path: true, TSpec: b.announced,
 			FlowSpec: b.installed, Asked: b.installed, Used: b.used.bandwidth, Flows: b.used.flows, Age: now.Sub(b.since),
@@ -40,13 +40,13 @@ func (t *Table) Views(now time.Time) []View {
 		v.Waiting = len(b.held)
 		list = append(list, v)
 	}
-	for _, e := range t.ends() {
+	for _, e := range inKeyOrder(t.end) {
 		v := View{
 			Session: e.session, Sender: e.sender, Iface: e.key.iface, Ends: true, Path: e.here, Hop: e.hop, TSpec: e.tspec,
 			FlowSpec: e.have, Asked: e.asked, Used: e.used.bandwidth, Flows: e.used.flows, Age: now.Sub(e.since),
 		}
 		if !e.here {
-			v.Session = wire.Session{Format: wire.FormatAggregate, Dst: t.net.AddrTowards(e.key.iface, e.key.src), DSCP: e.key.dscp}
+			v.Session = wire.Session{Format: wire.FormatAggregate, Dst: t.net.AddrTowards(e.key.iface, e.key.far), DSCP: e.key.dscp}
 		}
 		v.Waiting = len(e.waiting)
 		list = append(list, v)

@@ -2,10 +2,12 @@ package aggregate
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -47,13 +49,13 @@ func (t *Table) leaves(i *Interior, rx *softstate.Received) (held bool) {
 	w.tspec = m.SenderTSpec
 	dscp := t.net.DSCP(w.session, w.sender, 0)
 	if x := t.leaving[w.session]; len(x.riders) > 0 {
-		for _, r := range inOrder(x.riders) {
+		for _, r := range pipe.InOrder(x.riders) {
 			if p := r.towards(w.src); p != nil && slices.Contains(r.filters, w.sender) {
 				dscp = p.e.key.dscp
 			}
 		}
 	}
-	e := t.end[endKey{i.Iface, w.src, dscp}]
+	e := t.end[key{i.Iface, w.src, dscp}]
 	if e != nil && e.here {
 		t.arrive(w)
 		rx.Msg = across(m, e)
@@ -108,7 +110,7 @@ func (t *Table) wayOf(i *Interior, m *wire.Message) *way {
 		t.timers.Set(&w.life, t.now.Add(t.lifetime(m)))
 		x.ways[f] = w
 		t.leaving[k] = x
-		t.emit(Reask{k, f}) // there may be a reservation that has come another way so far
+		t.emit(pipe.Reask{Session: k, Sender: f}) // there may be a reservation that has come another way so far
 		return w
 	}
 	t.timers.Set(&w.life, t.now.Add(t.lifetime(m)))
@@ -126,7 +128,7 @@ func (t *Table) arrive(w *way) {
 	if w.last == nil {
 		return
 	}
-	if e := t.end[endKey{w.iface, w.src, w.dscp}]; e != nil {
+	if e := t.end[key{w.iface, w.src, w.dscp}]; e != nil {
 		delete(e.paths, w)
 		t.forget(e)
 	}
@@ -147,7 +149,7 @@ func (w *way) fire(t *Table, which *timer) {
 	t.count.Unknown++
 	rx := *w.last
 	rx.Msg = across(rx.Msg, nil)
-	t.emit(Deliver{rx})
+	t.emit(pipe.Deliver{Received: rx})
 }
 
 // left is the end of a sender's PATHs, or of their coming out here.
@@ -196,10 +198,10 @@ func (t *Table) ask(w *way, dscp uint8) {
 	}
 	t.count.Needed++
 	tspec, sender := *w.tspec, w.sender
-	t.send(w.iface, src, w.src, &wire.Message{
+	t.emit(pipe.To(w.iface, src, w.src, &wire.Message{
 		Type: wire.PathErr, Session: w.session, SenderTemplate: &sender, SenderTSpec: &tspec,
 		ErrorSpec: &wire.ErrorSpec{Node: src, Code: wire.ErrNewAggregate}, Unknown: []wire.Object{wire.DClass(dscp)},
-	})
+	}))
 }
 
 // pester repeats NEW-AGGREGATE-NEEDED as long as somebody rides, or waits, and there
@@ -213,20 +215,11 @@ func (t *Table) pester(e *end) {
 
 // unsent lists the PATHs that wait, in an order that can be repeated.
 func (e *end) unsent() []*way {
-	list := make([]*way, 0, len(e.paths))
-	for w := range e.paths {
-		list = append(list, w)
-	}
-	slices.SortFunc(list, compareWays)
-	return list
+	return slices.SortedFunc(maps.Keys(e.paths), compareWays)
 }
 
 func compareWays(a, b *way) int {
-	return cmp.Or(
-		a.session.Dst.Compare(b.session.Dst), cmp.Compare(a.session.Protocol, b.session.Protocol), cmp.Compare(a.session.DstPort, b.session.DstPort),
-		cmp.Compare(a.session.Format, b.session.Format), a.sender.Src.Compare(b.sender.Src), cmp.Compare(a.sender.SrcPort, b.sender.SrcPort),
-		cmp.Compare(a.sender.SPI, b.sender.SPI), cmp.Compare(a.sender.Label, b.sender.Label),
-	)
+	return cmp.Or(a.session.Compare(b.session), a.sender.Compare(b.sender))
 }
 
 // someone is a sender that needs an aggregate.
@@ -241,7 +234,7 @@ func (t *Table) someone(e *end) (found *way) {
 	}
 	for _, p := range e.parts {
 		for _, f := range p.r.filters {
-			if w := t.leaving[p.r.session].ways[f]; w != nil && w.src == e.key.src && w.iface == e.key.iface {
+			if w := t.leaving[p.r.session].ways[f]; w != nil && w.src == e.key.far && w.iface == e.key.iface {
 				better(w)
 			}
 		}

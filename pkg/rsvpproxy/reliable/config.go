@@ -1,6 +1,7 @@
 package reliable
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -85,18 +86,18 @@ type Packet struct {
 }
 
 func (c Config) withDefaults() Config {
-	def(&c.Rf, DefaultRf)
-	def(&c.Delta, DefaultDelta)
-	def(&c.Rl, DefaultRl)
-	def(&c.MinRf, DefaultMinRf)
-	def(&c.AckDelay, DefaultAckDelay)
-	def(&c.BundleDelay, DefaultBundleDelay)
-	def(&c.MulticastAck, DefaultMulticastAck)
-	def(&c.TTL, DefaultTTL)
-	def(&c.K, DefaultK)
-	def(&c.Limits.Neighbors, DefaultNeighbors)
-	def(&c.Limits.Sent, DefaultMessages)
-	def(&c.Limits.Received, DefaultMessages)
+	c.Rf = cmp.Or(c.Rf, DefaultRf)
+	c.Delta = cmp.Or(c.Delta, DefaultDelta)
+	c.Rl = cmp.Or(c.Rl, DefaultRl)
+	c.MinRf = cmp.Or(c.MinRf, DefaultMinRf)
+	c.AckDelay = cmp.Or(c.AckDelay, DefaultAckDelay)
+	c.BundleDelay = cmp.Or(c.BundleDelay, DefaultBundleDelay)
+	c.MulticastAck = cmp.Or(c.MulticastAck, DefaultMulticastAck)
+	c.TTL = cmp.Or(c.TTL, DefaultTTL)
+	c.K = cmp.Or(c.K, DefaultK)
+	c.Limits.Neighbors = cmp.Or(c.Limits.Neighbors, DefaultNeighbors)
+	c.Limits.Sent = cmp.Or(c.Limits.Sent, DefaultMessages)
+	c.Limits.Received = cmp.Or(c.Limits.Received, DefaultMessages)
 	if c.Parse == nil {
 		c.Parse = func(p Packet) (*wire.Message, error) {
 			return all.Parse(p.Payload)
@@ -106,13 +107,6 @@ func (c Config) withDefaults() Config {
 		c.Overhead = func(softstate.IfIndex) int { return 0 }
 	}
 	return c
-}
-
-func def[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 // lastInterval is the longest retransmission interval: that of the Rl-th

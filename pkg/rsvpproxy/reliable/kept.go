@@ -48,7 +48,7 @@ func (l *Layer) keep(now time.Time, nb *neighbor, p Packet, m *wire.Message, lis
 	}
 	r := &kept{nb: nb, keys: list, id: id, raw: raw, packet: p}
 	r.packet.Payload = nil
-	r.life = time.Duration((float64(l.cfg.K) + 0.5) * 1.5 * float64(period(m.TimeValues)))
+	r.life = softstate.Lifetime(softstate.Period(m.TimeValues, softstate.DefaultRefresh), l.cfg.K)
 	r.timer.Owner = r
 	nb.byID[id] = r
 	for _, k := range list {

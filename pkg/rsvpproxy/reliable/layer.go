@@ -113,11 +113,6 @@ func (l *Layer) takeOut() []softstate.Send {
 	return out
 }
 
-// jitter spreads a period over [0.5, 1.5] of it (RFC 2205 section 3.7 (1)).
-func (l *Layer) jitter(d time.Duration) time.Duration {
-	return time.Duration((0.5 + l.rng.Float64()) * float64(d))
-}
-
 // addr is our address on an interface, as a neighbour is to know it.
 func (l *Layer) addr(i softstate.IfIndex, neighbor netip.Addr) netip.Addr {
 	return l.env.AddrTowards(i, neighbor)

@@ -64,8 +64,26 @@ func (l *Layer) message(now time.Time, p Packet, bundle *wire.Message) {
 	case !l.inOrder(now, nb, p, m):
 		return
 	}
+	if m.Type == wire.PathTear {
+		l.pathEnds(p, m)
+	}
 	m.MessageID, m.Acks = nil, nil
 	l.deliver(p, m, nil)
+}
+
+// pathEnds: with a sender's path ends what is reserved for it, at the neighbour too
+// and without a ResvTear (RFC 2205 section 3.1.5), which a Srefresh must not bring
+// back. Where the machine has more to say to that neighbour, it goes whole first.
+func (l *Layer) pathEnds(p Packet, m *wire.Message) {
+	if m.SenderTemplate == nil {
+		return
+	}
+	for _, f := range []wire.Filter{*m.SenderTemplate, {}} { // a RESV of its own, or a shared one
+		k := stateKey{kind: wire.Resv, session: m.Session.Key(), filter: f}
+		if e := l.states[sentKey(k, p.Iface, generator(m, p))]; e != nil {
+			l.leave(e)
+		}
+	}
 }
 
 func (l *Layer) deliver(p Packet, m *wire.Message, err error) {

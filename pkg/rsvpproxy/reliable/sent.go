@@ -160,7 +160,7 @@ func (l *Layer) trigger(now time.Time, s softstate.Send, raw []byte, nb *neighbo
 	e.send.Msg = nil
 	e.timer.Owner = e
 	if s.Msg.TimeValues != nil {
-		e.r = period(s.Msg.TimeValues)
+		e.r = softstate.Period(s.Msg.TimeValues, softstate.DefaultRefresh)
 	}
 	l.byID[e.id] = e
 	nb.sent++
@@ -270,16 +270,4 @@ func (l *Layer) giveUp(now time.Time, e *sent) {
 		return
 	}
 	l.timers.Set(&e.timer, now.Add(2*e.r))
-}
-
-const (
-	minPeriod = time.Second
-	maxPeriod = time.Hour // as the machine has it
-)
-
-func period(tv *wire.TimeValues) time.Duration {
-	if tv == nil {
-		return softstate.DefaultRefresh
-	}
-	return min(max(tv.Period(), minPeriod), maxPeriod)
 }

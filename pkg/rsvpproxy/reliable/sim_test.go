@@ -253,3 +253,29 @@ func TestReservedAgainAfterPathTear(t *testing.T) {
 		}
 	}
 }
+
+// RFC 2205 section 3.1.5: a PathTear ends the reservation upstream too, without a
+// ResvTear. No Srefresh goes on to stand for it, which would be answered by an error.
+func TestPathTearEndsSummariesRFC2205Section3_1_5(t *testing.T) {
+	for _, style := range []wire.Style{wire.FF, wire.SE, wire.WF} {
+		w := newNetwork(t, 1, 5, softstate.Config{}, true)
+		for _, n := range w.nodes {
+			n.style = style
+		}
+		const senders = 4
+		for i := range senders {
+			w.add(i)
+		}
+		w.run(3 * time.Minute)
+		w.wantReserved(senders * len(w.nodes))
+		clear(w.types)
+		for i := range senders - 1 {
+			w.remove(i)
+		}
+		w.run(3 * time.Minute)
+		w.wantReserved(len(w.nodes))
+		if w.types[wire.PathTear] == 0 || w.types[wire.Srefresh] == 0 || w.types[wire.ResvErr] != 0 {
+			t.Errorf("%v: %v", style, w.types)
+		}
+	}
+}

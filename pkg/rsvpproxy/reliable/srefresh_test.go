@@ -238,3 +238,45 @@ func TestNackOfStrangerRFC2961Section5_4(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A round of Srefresh messages that pauses between two bursts goes on with those that
+// it has not told of yet, however many have gone meanwhile.
+func TestRoundOutlivesTears(t *testing.T) {
+	r := newRig(t, Config{BundleDelay: -1})
+	var ids []uint32
+	for i := range 2000 {
+		s := r.send(path(i))
+		ids = append(ids, s[0].Msg.MessageID.ID)
+		r.ack(peer, wire.RefreshReduction, ackOf(s[0]))
+	}
+	told := map[uint32]int{}
+	heard := func(list []softstate.Send) (n int) {
+		for _, s := range list {
+			if s.Msg.Type != wire.Srefresh {
+				continue
+			}
+			n++
+			r.ack(peer, wire.RefreshReduction, ackOf(s))
+			for _, e := range s.Msg.Lists[0].IDs {
+				told[e.ID]++
+			}
+		}
+		return n
+	}
+	if n := heard(r.next(45 * time.Second)); n != burst || len(told) >= len(ids) {
+		t.Fatalf("%d messages tell of %d states", n, len(told))
+	}
+	left := ids[1200:]
+	for i := range 1200 {
+		r.send(pathTear(i))
+	}
+	for range 10 {
+		list, _ := r.run(pause)
+		heard(list)
+	}
+	for _, id := range left {
+		if told[id] != 1 {
+			t.Fatalf("%d is told of %d times in a round", id, told[id])
+		}
+	}
+}

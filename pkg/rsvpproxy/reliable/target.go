@@ -1,6 +1,7 @@
 package reliable
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -63,7 +64,7 @@ func (l *Layer) join(now time.Time, e *sent) {
 	e.target, e.position = t, len(t.list)
 	t.list = append(t.list, e)
 	if !t.timer.Armed() || t.timer.At().After(now.Add(e.r*3/2)) {
-		l.timers.Set(&t.timer, now.Add(l.jitter(e.r)))
+		l.timers.Set(&t.timer, now.Add(softstate.Jitter(l.rng, e.r)))
 	}
 }
 
@@ -72,9 +73,17 @@ func (l *Layer) leave(e *sent) {
 	if t == nil {
 		return
 	}
-	last := len(t.list) - 1
-	moved := t.list[last]
-	t.list[e.position], moved.position = moved, e.position
+	hole, last := e.position, len(t.list)-1
+	fill := func(from int) {
+		t.list[hole] = t.list[from]
+		t.list[hole].position = hole
+		hole = from
+	}
+	if hole < t.next { // a round is on: those before next have been told of, and no others
+		t.next--
+		fill(t.next)
+	}
+	fill(last)
 	t.list[last] = nil
 	t.list = t.list[:last]
 	e.target = nil
@@ -89,7 +98,7 @@ func (l *Layer) leave(e *sent) {
 // never later than that.
 func (t *target) fire(l *Layer, now time.Time) {
 	if t.next == 0 {
-		t.least = maxPeriod
+		t.least = math.MaxInt64
 	}
 	size := wire.MaxListed(l.room(t.key.out, t.key.dst) - messageID)
 	for range burst {
@@ -107,7 +116,7 @@ func (t *target) fire(l *Layer, now time.Time) {
 		}
 		if t.next >= len(t.list) {
 			t.next = 0
-			l.timers.Set(&t.timer, now.Add(l.jitter(t.least)))
+			l.timers.Set(&t.timer, now.Add(softstate.Jitter(l.rng, t.least)))
 			return
 		}
 	}

@@ -2,7 +2,6 @@ package route
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,7 +19,11 @@ func SubscribeLinks(ctx context.Context) (<-chan struct{}, error) {
 	}
 	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{}); err != nil {
 		close(done)
-		return nil, errors.Join(fmt.Errorf("address changes: %w", err))
+		go func() {
+			for range links { // so that their sender ends
+			}
+		}()
+		return nil, fmt.Errorf("address changes: %w", err)
 	}
 	out := make(chan struct{}, 1)
 	go func() {

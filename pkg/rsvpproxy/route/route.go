@@ -15,6 +15,7 @@ import (
 type Link struct {
 	Index int
 	Name  string
+	MAC   string     // as it is on the wire; empty: none
 	MTU   int        // bytes
 	Addr4 netip.Addr // the global IPv4 address to be known by; invalid if there is none
 	// Addr6 is the IPv6 address to be known by: a global one, else the link-local
@@ -41,7 +42,7 @@ func ByName(name string) (Link, error) {
 		return Link{}, fmt.Errorf("interface %s: %w", name, err)
 	}
 	a := l.Attrs()
-	out := Link{Index: a.Index, Name: a.Name, MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
+	out := Link{Index: a.Index, Name: a.Name, MAC: string(a.HardwareAddr), MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
 	out.Kind, out.Tunnel = l.Type(), tunnelOf(l)
 	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {

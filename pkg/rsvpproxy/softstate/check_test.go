@@ -59,7 +59,7 @@ func (n *Node) check() error {
 				return fmt.Errorf("%v: previous hop %v without a sender or a timer", id, u.hop)
 			}
 		}
-		if !slices.IsSortedFunc(s.order, func(a, b *psb) int { return compareFilters(a.sender, b.sender) }) || len(s.order) != len(s.psbs) {
+		if !slices.IsSortedFunc(s.order, func(a, b *psb) int { return a.sender.Compare(b.sender) }) || len(s.order) != len(s.psbs) {
 			return fmt.Errorf("%v: senders out of order", id)
 		}
 		style, _ := s.style()
@@ -99,6 +99,19 @@ func (n *Node) check() error {
 				live[&r.life] = true
 			}
 		}
+	}
+	saying := 0
+	for _, list := range n.farewells {
+		for _, w := range list {
+			live[&w.timer] = w.timer.Armed()
+			saying++
+		}
+		if len(list) == 0 {
+			return fmt.Errorf("an empty list of tears")
+		}
+	}
+	if saying != n.saying {
+		return fmt.Errorf("%d tears wait, %d counted", saying, n.saying)
 	}
 	if err := n.timers.Check(func(t *timer) error {
 		if !live[t] {

@@ -1,6 +1,10 @@
 package softstate
 
-import "time"
+import (
+	"cmp"
+	"math/rand/v2"
+	"time"
+)
 
 // Defaults of [Config].
 const (
@@ -50,6 +54,15 @@ type Config struct {
 	// IPv6 has the node take sessions of IPv6. Its owner must then be able to
 	// carry such messages, and [Environment.Addr6] to answer.
 	IPv6 bool
+	// Transparent: the node speaks with its neighbours' addresses, its own are
+	// neither needed nor told. Its [Environment] is an [Unseen] then, and its owner
+	// finds out with [Claims] what is addressed to it.
+	Transparent bool
+	// Handle tells the logical interface handles of a transparent node from those of
+	// others. It should be its own, and the same after a restart; 0: any.
+	Handle uint32
+	// Bridge: what goes on keeps its TTL, as the data do.
+	Bridge bool
 }
 
 // Limits bound the state that neighbours can make a [Node] keep. Of each limit but
@@ -67,26 +80,36 @@ type Limits struct {
 }
 
 func (c Config) withDefaults() Config {
-	def(&c.Refresh, DefaultRefresh)
-	def(&c.K, DefaultK)
-	def(&c.Kb, DefaultKb)
-	def(&c.TTL, DefaultTTL)
-	def(&c.Repair, DefaultRepair)
-	def(&c.Quick, DefaultQuick)
-	def(&c.Limits.Sessions, DefaultSessions)
-	def(&c.Limits.Senders, c.Limits.Sessions)
-	def(&c.Limits.PerSession, DefaultPerSession)
-	def(&c.Limits.Neighbors, DefaultNeighbors)
-	def(&c.Limits.Requests, 2*c.Limits.Senders)
-	def(&c.ErrorRate, DefaultErrorRate)
-	def(&c.Limits.Share, DefaultShare)
+	c.Refresh = cmp.Or(c.Refresh, DefaultRefresh)
+	c.K = cmp.Or(c.K, DefaultK)
+	c.Kb = cmp.Or(c.Kb, DefaultKb)
+	c.TTL = cmp.Or(c.TTL, DefaultTTL)
+	c.Repair = cmp.Or(c.Repair, DefaultRepair)
+	c.Quick = cmp.Or(c.Quick, DefaultQuick)
+	c.Limits.Sessions = cmp.Or(c.Limits.Sessions, DefaultSessions)
+	c.Limits.Senders = cmp.Or(c.Limits.Senders, c.Limits.Sessions)
+	c.Limits.PerSession = cmp.Or(c.Limits.PerSession, DefaultPerSession)
+	c.Limits.Neighbors = cmp.Or(c.Limits.Neighbors, DefaultNeighbors)
+	c.Limits.Requests = cmp.Or(c.Limits.Requests, 2*c.Limits.Senders)
+	c.ErrorRate = cmp.Or(c.ErrorRate, DefaultErrorRate)
+	c.Limits.Share = cmp.Or(c.Limits.Share, DefaultShare)
 	c.Refresh = max(c.Refresh, minRefresh)
 	return c
 }
 
-func def[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
+// unseen is the environment of a transparent node, nil if it is none. It has a
+// handle of its own then: one that is no small number, as those of most others.
+func (c *Config) unseen(env Environment, rng *rand.Rand) (u Unseen) {
+	if c.Transparent {
+		u, _ = env.(Unseen)
 	}
+	if u == nil {
+		c.Handle = 0
+		return nil
+	}
+	if c.Handle == 0 {
+		c.Handle = rng.Uint32()
+	}
+	c.Handle |= 1 << 31
+	return u
 }

@@ -18,7 +18,7 @@ const (
 	DropLIH                    // logical interface handle is none of ours
 	DropNoState                // nothing here that the message could match
 	DropWrongHop               // PathTear of another previous hop (RFC 2205 section 3.1.5)
-	DropLoop                   // PATH for a proxied sender came back from the network
+	DropLoop                   // PATH for a proxied sender, or a transparent node's own message, came back from the network
 	DropConfirmDst             // ResvConf not addressed to its RESV_CONFIRM (Appendix B)
 	DropTTL                    // would leave with a TTL of zero
 	DropLimitPath              // a limit on sessions, senders or neighbours was reached by a PATH
@@ -58,6 +58,10 @@ type Counters struct {
 	// Postponed are RESV messages that had to wait for their PATH: [Node.Recover].
 	Postponed uint64
 
+	// TearsRepeated are PathTear and ResvTear messages of a transparent node that were
+	// sent once more, TearsUnrepeated those for which there was no room.
+	TearsRepeated, TearsUnrepeated uint64
+
 	// What is held now.
 	Sessions, Senders, Reservations, Neighbors int
 }
@@ -73,6 +77,7 @@ type counters struct {
 	preempted                   uint64
 	notifiesIn, notifiesOut     uint64
 	limited, postponed          uint64
+	repeated, unrepeated        uint64
 }
 
 // Counters returns the figures of n.
@@ -82,7 +87,7 @@ func (n *Node) Counters() Counters {
 		In: map[wire.MsgType]uint64{}, Out: map[wire.MsgType]uint64{}, Dropped: map[Drop]uint64{},
 		Malformed: maps.Clone(c.malformed), PathErrs: maps.Clone(c.pathErrs), ResvErrs: maps.Clone(c.resvErrs),
 		PathTimeouts: c.pathTimeouts, ResvTimeouts: c.resvTimeouts,
-		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, Preempted: c.preempted, ErrorsLimited: c.limited, Postponed: c.postponed,
+		Reserves: c.reserves, Refused: c.refused, Releases: c.releases, Preempted: c.preempted, ErrorsLimited: c.limited, Postponed: c.postponed, TearsRepeated: c.repeated, TearsUnrepeated: c.unrepeated,
 		Sessions: len(n.sessions), Senders: n.room.senders.All(), Reservations: len(n.byID), Neighbors: len(n.neighbors),
 	}
 	for t := wire.Path; t <= wire.ResvConf; t++ {

@@ -18,8 +18,12 @@ type Send struct {
 	Out IfIndex
 	// From is where that came in which is sent on: of PATH, PathTear and ResvConf,
 	// and 0 for what starts here.
-	From        IfIndex
-	Src, Dst    netip.Addr // Src is the data sender's address for PATH and PathTear
+	From     IfIndex
+	Src, Dst netip.Addr // Src is the data sender's address for PATH and PathTear
+	// Data is a source of the data that the message is about; invalid: only the
+	// message tells. Where the addresses of hops are the neighbours' it says which way
+	// the message has to look.
+	Data        netip.Addr
 	TTL         uint8
 	RouterAlert bool
 	Msg         *wire.Message

@@ -62,6 +62,8 @@ type testEnv struct {
 	// groups: where a group's packets from a source come in and leave; nil:
 	// multicast is not routed.
 	groups func(dst, src netip.Addr, in IfIndex) []IfIndex
+	// host is an address of ours whose data go on to an application.
+	host netip.Addr
 }
 
 func newEnv() *testEnv {
@@ -87,7 +89,7 @@ func (e *testEnv) Local(a netip.Addr) bool {
 }
 
 func (e *testEnv) Route(dst netip.Addr) (IfIndex, bool, bool) {
-	if e.Local(dst) {
+	if e.Local(dst) && dst != e.host {
 		return 0, true, true
 	}
 	if i, ok := e.routes[dst]; ok {
@@ -131,6 +133,19 @@ func (e *testEnv) ReceiverProxy(i PathInfo) (ReserveSpec, bool) {
 		return ReserveSpec{}, false
 	}
 	return e.proxy(i)
+}
+
+// Port and Onward are for transparent nodes.
+func (e *testEnv) Port(i IfIndex) bool { return i == left || i == right || e.addrs[i].IsValid() }
+
+func (e *testEnv) Onward(dst, _ netip.Addr, in IfIndex) (IfIndex, bool) {
+	if i, ok := e.routes[dst]; ok {
+		return i, i != in && i != 0
+	}
+	if in == left || in == right { // a bridge with two ports
+		return left + right - in, true
+	}
+	return e.def, e.def != 0
 }
 
 func (e *testEnv) Reverse(i PathInfo) (intserv.TSpec, bool) {

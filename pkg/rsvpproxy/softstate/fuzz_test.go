@@ -18,98 +18,126 @@ func FuzzNode(f *testing.F) {
 	for seed := range uint64(100) {
 		f.Add(seed, 60)
 	}
-	f.Fuzz(func(t *testing.T, seed uint64, steps int) {
-		t.Logf("seed %d", seed)
-		rng := rand.New(rand.NewPCG(seed, 5))
-		r := newRig(t, Config{Quick: 1 + rng.IntN(3), Limits: Limits{Sessions: 4, Senders: 8, PerSession: 4, Neighbors: 5}})
-		switch rng.IntN(4) {
-		case 0:
-			r.env.proxy = sayYes
-		case 1:
-			r.env.proxy = func(i PathInfo) (ReserveSpec, bool) {
-				s, _ := sayYes(i)
-				s.Style, s.Auto, s.Confirm = []wire.Style{0, wire.FF, wire.SE, wire.WF}[rng.IntN(4)], rng.IntN(4) == 0, rng.IntN(2) == 0
-				return s, rng.IntN(8) != 0
+	f.Fuzz(func(t *testing.T, seed uint64, steps int) { exercise(t, seed, steps, false) })
+}
+
+// The same of a transparent node, to whom messages come that have its handle or
+// another, by whatever name.
+func FuzzUnseenNode(f *testing.F) {
+	for seed := range uint64(100) {
+		f.Add(seed, 60)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, steps int) { exercise(t, seed, steps, true) })
+}
+
+func exercise(t *testing.T, seed uint64, steps int, unseen bool) {
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 5))
+	cfg := Config{Quick: 1 + rng.IntN(3), Limits: Limits{Sessions: 4, Senders: 8, PerSession: 4, Neighbors: 5}}
+	r := newRig(t, cfg)
+	if unseen {
+		r = unseenRig(t, cfg)
+		if rng.IntN(2) == 0 {
+			r.env.addrs[other] = otherAdr // as a router has it
+		}
+	}
+	switch rng.IntN(4) {
+	case 0:
+		r.env.proxy = sayYes
+	case 1:
+		r.env.proxy = func(i PathInfo) (ReserveSpec, bool) {
+			s, _ := sayYes(i)
+			s.Style, s.Auto, s.Confirm = []wire.Style{0, wire.FF, wire.SE, wire.WF}[rng.IntN(4)], rng.IntN(4) == 0, rng.IntN(2) == 0
+			return s, rng.IntN(8) != 0
+		}
+	}
+	if rng.IntN(3) == 0 {
+		r.env.turn = func(i PathInfo) (intserv.TSpec, bool) { return i.TSpec, rng.IntN(8) != 0 }
+	}
+	var members []IfIndex
+	r.env.groups = func(_, _ addrT, in IfIndex) []IfIndex {
+		return slices.DeleteFunc(slices.Clone(members), func(i IfIndex) bool { return i == in })
+	}
+	open := map[uint64]bool{}
+	held := map[uint64]bool{}
+	follow := func(es []Effect) {
+		for _, e := range es {
+			switch e := e.(type) {
+			case Reserve:
+				if open[e.ID] || e.Change != held[e.ID] {
+					t.Fatalf("reserve %+v: open %v held %v", e, open[e.ID], held[e.ID])
+				}
+				open[e.ID] = true
+			case Release:
+				if !open[e.ID] && !held[e.ID] {
+					t.Fatalf("release of %d, which is not held", e.ID)
+				}
+				delete(open, e.ID)
+				delete(held, e.ID)
 			}
 		}
+	}
+	answer := func(id uint64) {
+		delete(open, id)
 		if rng.IntN(3) == 0 {
-			r.env.turn = func(i PathInfo) (intserv.TSpec, bool) { return i.TSpec, rng.IntN(8) != 0 }
+			follow(r.checked(r.n.ReserveResult(r.now, id, &Refusal{Value: 2})))
+			return
 		}
-		var members []IfIndex
-		r.env.groups = func(_, _ addrT, in IfIndex) []IfIndex {
-			return slices.DeleteFunc(slices.Clone(members), func(i IfIndex) bool { return i == in })
-		}
-		open := map[uint64]bool{}
-		held := map[uint64]bool{}
-		follow := func(es []Effect) {
-			for _, e := range es {
-				switch e := e.(type) {
-				case Reserve:
-					if open[e.ID] || e.Change != held[e.ID] {
-						t.Fatalf("reserve %+v: open %v held %v", e, open[e.ID], held[e.ID])
-					}
-					open[e.ID] = true
-				case Release:
-					if !open[e.ID] && !held[e.ID] {
-						t.Fatalf("release of %d, which is not held", e.ID)
-					}
-					delete(open, e.ID)
-					delete(held, e.ID)
-				}
+		held[id] = true
+		follow(r.checked(r.n.ReserveResult(r.now, id, nil)))
+	}
+	for range min(max(steps, 0), 300) {
+		switch rng.IntN(10) {
+		case 0:
+			follow(r.run(time.Duration(rng.Int64N(int64(time.Minute)))))
+		case 1:
+			if ids := slices.Sorted(maps.Keys(open)); len(ids) > 0 {
+				answer(ids[rng.IntN(len(ids))])
 			}
-		}
-		answer := func(id uint64) {
-			delete(open, id)
-			if rng.IntN(3) == 0 {
-				follow(r.checked(r.n.ReserveResult(r.now, id, &Refusal{Value: 2})))
-				return
+		case 2:
+			s := host
+			s.Session, s.Filter = anySession(rng), anyFilter(rng)
+			es, err := r.n.AddSender(r.now, s)
+			if err == nil {
+				follow(r.checked(es))
 			}
-			held[id] = true
-			follow(r.checked(r.n.ReserveResult(r.now, id, nil)))
-		}
-		for range min(max(steps, 0), 300) {
-			switch rng.IntN(10) {
-			case 0:
-				follow(r.run(time.Duration(rng.Int64N(int64(time.Minute)))))
-			case 1:
-				if ids := slices.Sorted(maps.Keys(open)); len(ids) > 0 {
-					answer(ids[rng.IntN(len(ids))])
-				}
-			case 2:
-				s := host
-				s.Session, s.Filter = anySession(rng), anyFilter(rng)
-				es, err := r.n.AddSender(r.now, s)
-				if err == nil {
-					follow(r.checked(es))
-				}
-			case 3:
-				follow(r.checked(r.n.RemoveSender(r.now, anySession(rng), anyFilter(rng))))
-			case 4:
-				r.env.unaware[dstHost] = rng.IntN(2) == 0
-				members = [][]IfIndex{nil, {right}, {right, other}, {left, right, other}}[rng.IntN(4)]
-				r.env.unaware[anyGroup] = rng.IntN(3) == 0
-				r.env.discovers = rng.IntN(2) == 0
-				r.env.routes[dstHost] = []IfIndex{left, right, other, 0}[rng.IntN(4)]
-				if rng.IntN(2) == 0 {
-					follow(r.checked(r.n.Rediscover(r.now, []addrT{dstHost, anyGroup}[rng.IntN(2)])))
-				}
-			default:
-				iface := []IfIndex{left, right, other}[rng.IntN(3)]
-				m, to := anyMessage(rng, r.env.addrs[iface])
-				follow(r.in(iface, srcHost, to, m))
+		case 3:
+			follow(r.checked(r.n.RemoveSender(r.now, anySession(rng), anyFilter(rng))))
+		case 4:
+			r.env.unaware[dstHost] = rng.IntN(2) == 0
+			members = [][]IfIndex{nil, {right}, {right, other}, {left, right, other}}[rng.IntN(4)]
+			r.env.unaware[anyGroup] = rng.IntN(3) == 0
+			r.env.discovers = rng.IntN(2) == 0
+			r.env.routes[dstHost] = []IfIndex{left, right, other, 0}[rng.IntN(4)]
+			if rng.IntN(2) == 0 {
+				follow(r.checked(r.n.Rediscover(r.now, []addrT{dstHost, anyGroup}[rng.IntN(2)])))
 			}
+		default:
+			iface := []IfIndex{left, right, other}[rng.IntN(3)]
+			us := r.env.addrs[iface]
+			if unseen {
+				us = []addrT{prevHop, srcHost, addr("10.1.0.2"), nextHop, dstHost}[rng.IntN(5)]
+			}
+			m, to := anyMessage(rng, us)
+			if unseen && m.Hop != nil && rng.IntN(4) != 0 && (m.Type == wire.Resv || m.Type == wire.ResvTear) {
+				m.Hop.LIH = r.n.lihOf(IfIndex(m.Hop.LIH))
+			}
+			follow(r.in(iface, srcHost, to, m))
 		}
-		for _, id := range slices.Sorted(maps.Keys(open)) {
-			answer(id)
-		}
-		follow(r.checked(r.n.Shutdown(r.now)))
-		if c := r.n.Counters(); c.Sessions+c.Senders+c.Reservations+c.Neighbors != 0 || len(open)+len(held) != 0 {
-			t.Fatalf("left over: %+v, open %v, held %v", c, open, held)
-		}
-		if _, ok := r.n.NextDeadline(); ok {
-			t.Fatal("timers left")
-		}
-	})
+	}
+	for _, id := range slices.Sorted(maps.Keys(open)) {
+		answer(id)
+	}
+	follow(r.checked(r.n.Shutdown(r.now)))
+	if c := r.n.Counters(); c.Sessions+c.Senders+c.Reservations+c.Neighbors != 0 || len(open)+len(held) != 0 {
+		t.Fatalf("left over: %+v, open %v, held %v", c, open, held)
+	}
+	if unseen { // tears are repeated for a while
+		r.run(time.Minute)
+	}
+	if _, ok := r.n.NextDeadline(); ok {
+		t.Fatal("timers left")
+	}
 }
 
 var anyGroup = addr("239.1.2.3")

@@ -183,6 +183,12 @@ func (n *Node) replace(p *psb, rx *Received) (fresh bool) {
 		return false
 	}
 	is := neighborKey{rx.Iface, rx.Msg.Hop.Addr}
+	if !p.s.id.Dst.IsMulticast() {
+		n.supersede(p, is)
+		if p.prev() == is {
+			return true // the count stays
+		}
+	}
 	if n.holdSender(is, false) {
 		n.standBack(p)
 		return true
@@ -190,6 +196,18 @@ func (n *Node) replace(p *psb, rx *Received) (fresh bool) {
 	n.unholdSender(p.prev())
 	n.holdSender(is, true)
 	return true
+}
+
+// supersede forgets what stands beside p's own hop of a neighbour that has another
+// handle now. Transparent neighbours have one name: that of who is behind them. The
+// one of the other handle is not on the way any more, and what is sent to it would
+// reach the host that it is named after.
+func (n *Node) supersede(p *psb, is neighborKey) {
+	for _, h := range slices.Clone(p.others) {
+		if h.key() == is {
+			n.dropOther(h)
+		}
+	}
 }
 
 // samePathMessage says whether two PATHs tell the same.

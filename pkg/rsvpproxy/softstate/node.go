@@ -20,6 +20,7 @@ type Node struct {
 	crosser Crosser                   // likewise
 	find    Discoverer                // likewise
 	home    Multihomed                // likewise
+	unseen  Unseen                    // nil: not [Config.Transparent]
 	own     map[IfIndex]time.Duration // R of interfaces that have their own
 
 	sessions  map[wire.Session]*session
@@ -41,6 +42,10 @@ type Node struct {
 	lastDrop   Drop // of the latest message
 	hasDropped bool
 
+	// Tears that a transparent node repeats.
+	farewells map[farewellKey][]*said
+	saying    int
+
 	// What Recover has begun: RESV messages that wait for their PATH.
 	recovery time.Time
 	early    map[wire.Session][]Received
@@ -57,10 +62,11 @@ func New(cfg Config, env Environment, rng *rand.Rand) *Node {
 	find, _ := env.(Discoverer)
 	home, _ := env.(Multihomed)
 	cfg = cfg.withDefaults()
+	unseen := cfg.unseen(env, rng)
 	return &Node{
-		cfg: cfg, env: env, rng: rng, rev: rev, sure: sure, crosser: crosser, find: find, home: home, room: newRooms(cfg.Limits),
+		cfg: cfg, env: env, rng: rng, rev: rev, sure: sure, crosser: crosser, find: find, home: home, unseen: unseen, room: newRooms(cfg.Limits),
 		sessions: map[wire.Session]*session{}, ports: map[portKey]*portUse{},
-		byID: map[uint64]*tcsb{}, neighbors: map[neighborKey]*neighbor{},
+		byID: map[uint64]*tcsb{}, farewells: map[farewellKey][]*said{}, neighbors: map[neighborKey]*neighbor{},
 		count: counters{
 			malformed: map[wire.Kind]uint64{},
 			pathErrs:  map[wire.ErrorCode]uint64{}, resvErrs: map[wire.ErrorCode]uint64{},
@@ -86,9 +92,10 @@ type Received struct {
 
 // Mine says whether a message of type t to dst is for this node; what is not
 // has to be forwarded untouched (RFC 2209 section 2), and so has IPv6 unless it
-// is enabled: the node is then a hop without RSVP.
+// is enabled: the node is then a hop without RSVP. Of a transparent node that is
+// for [Claims] to say.
 func (n *Node) Mine(t wire.MsgType, dst netip.Addr) bool {
-	return n.family(dst) && (t.NeedsRouterAlert() || n.env.Local(dst))
+	return n.family(dst) && (n.unseen != nil || t.NeedsRouterAlert() || n.env.Local(dst))
 }
 
 // family says whether addresses like a are in use.
@@ -144,11 +151,14 @@ func (n *Node) handle(now time.Time, rx *Received) {
 	case !n.Mine(m.Type, rx.Dst):
 		n.drop(DropNotForUs)
 		return
-	case !n.family(m.Session.Dst) || m.Session.Dst.Is6() && !n.env.Addr6(rx.Iface).IsValid():
+	case !n.family(m.Session.Dst) || m.Session.Dst.Is6() && !n.uses(rx.Iface, m.Session.Dst):
 		n.drop(DropFamily)
 		return
-	case m.Hop != nil && !n.neighborly(m.Hop.Addr):
+	case m.Hop != nil && !n.neighborly(m.Hop.Addr), n.apart(m):
 		n.drop(DropHop)
+		return
+	case n.echoed(m):
+		n.drop(DropLoop)
 		return
 	}
 	switch m.Type {
@@ -185,7 +195,7 @@ func (n *Node) handleBroken(rx *Received) {
 		n.count.malformed[we.Kind]++
 	}
 	m := rx.Msg
-	if !ok || !we.Respond || m == nil || m.Hop == nil || !n.neighborly(m.Hop.Addr) || !n.addr(rx.Iface, m.Hop.Addr).IsValid() || !n.Mine(m.Type, rx.Dst) {
+	if !ok || !we.Respond || m == nil || m.Hop == nil || !n.neighborly(m.Hop.Addr) || !n.uses(rx.Iface, m.Hop.Addr) || n.apart(m) || n.echoed(m) || !n.Mine(m.Type, rx.Dst) {
 		n.drop(DropMalformed)
 		return
 	}
@@ -226,6 +236,8 @@ func (n *Node) Advance(now time.Time) []Effect {
 			n.unlimit(now, o.p)
 		case timerHopLife:
 			n.hopExpired(now, o.p, t)
+		case timerSaid:
+			n.sayAgain(now, o.w)
 		}
 	}
 	return n.flush()
@@ -245,30 +257,25 @@ func (n *Node) flush() []Effect {
 	return out
 }
 
-// send emits a message that starts at this node towards a neighbour.
-func (n *Node) send(out IfIndex, dst netip.Addr, m *wire.Message) {
+// sendAs emits a message that starts at this node towards a neighbour, from an address
+// of ours or, of a transparent node, from a name.
+func (n *Node) sendAs(src netip.Addr, out IfIndex, dst netip.Addr, m *wire.Message) {
 	m.SendTTL = n.cfg.TTL
-	n.transmit(Send{Out: out, Src: n.addr(out, dst), Dst: dst, TTL: n.cfg.TTL, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m})
+	n.transmit(Send{Out: out, Src: src, Dst: dst, TTL: n.cfg.TTL, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m})
 }
 
 func (n *Node) transmit(s Send) {
 	n.count.out[s.Msg.Type]++
 	n.emit(s)
-}
-
-// jitter spreads a refresh over [0.5R, 1.5R] (RFC 2205 section 3.7 (1)).
-func (n *Node) jitter(r time.Duration) time.Duration {
-	return time.Duration((0.5 + n.rng.Float64()) * float64(r))
-}
-
-// lifetime is the L of state that was announced with R (RFC 2205 section 3.7 (2)).
-func (n *Node) lifetime(tv *wire.TimeValues) time.Duration {
-	r := n.cfg.Refresh
-	if tv != nil {
-		r = tv.Period()
+	if n.unseen != nil {
+		n.repeat(s)
 	}
-	r = min(max(r, minRefresh), maxRefresh)
-	return time.Duration((float64(n.cfg.K) + 0.5) * 1.5 * float64(r))
+}
+
+func (n *Node) jitter(r time.Duration) time.Duration { return Jitter(n.rng, r) }
+
+func (n *Node) lifetime(tv *wire.TimeValues) time.Duration {
+	return Lifetime(Period(tv, n.cfg.Refresh), n.cfg.K)
 }
 
 func timeValues(r time.Duration) *wire.TimeValues {

@@ -20,6 +20,9 @@ func (n *Node) requested(p *psb, out IfIndex) []wire.Object {
 	if !p.local {
 		return p.unknown
 	}
+	if n.unseen != nil { // there is no address that a Notify could come to
+		return nil
+	}
 	// Not of a group: many receivers' proxies would tell the same (section 3.1).
 	if a := n.addr(out, p.s.id.Dst); a.IsValid() && !p.s.id.Dst.IsMulticast() {
 		return []wire.Object{wire.NotifyRequest(a)}
@@ -37,7 +40,7 @@ func (n *Node) passRequest(t *tcsb) []wire.Object {
 		}
 	})
 	switch {
-	case len(to) == 0:
+	case len(to) == 0, t.shared() && n.unseen != nil:
 		return nil
 	case t.shared():
 		return []wire.Object{wire.NotifyRequest(n.addr(hop.iface, near(hop.addr, t.s.id.Dst)))}
@@ -48,9 +51,10 @@ func (n *Node) passRequest(t *tcsb) []wire.Object {
 
 // notify sends a Notify about an error to whom has asked for it; about tells the
 // session and one of its descriptors. It goes to no neighbour, and without
-// Router Alert.
+// Router Alert; a transparent node, which has no name to send it in, leaves it at the
+// error message.
 func (n *Node) notify(to, node netip.Addr, r *Refusal, flags uint8, about *wire.Message) {
-	if !to.IsValid() || !n.family(to) || n.env.Local(to) || to.Is4() != node.Is4() || !n.mayComplain(to) {
+	if n.unseen != nil || !to.IsValid() || !n.family(to) || n.env.Local(to) || to.Is4() != node.Is4() || !n.mayComplain(to) {
 		return
 	}
 	out, local, ok := n.env.Route(to)

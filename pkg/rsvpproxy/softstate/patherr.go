@@ -41,8 +41,12 @@ func (n *Node) sendPathErr(out IfIndex, hop *wire.Hop, r *Refusal, flags uint8, 
 		return
 	}
 	m.Type = wire.PathErr
-	m.ErrorSpec = &wire.ErrorSpec{Node: n.addr(out, hop.Addr), Flags: flags, Code: r.Code, Value: r.Value}
-	n.send(out, hop.Addr, m)
+	node := n.complainer(m.Session, out, hop.Addr)
+	if !node.IsValid() {
+		return
+	}
+	m.ErrorSpec = &wire.ErrorSpec{Node: node, Flags: flags, Code: r.Code, Value: r.Value}
+	n.sendAs(node, out, hop.Addr, m)
 }
 
 // handlePathErr is PERR MESSAGE ARRIVES of RFC 2209 section 2. It changes no
@@ -63,7 +67,7 @@ func (n *Node) handlePathErr(now time.Time, rx *Received) {
 		n.fail(now, p, &f)
 		return
 	}
-	n.send(p.in, p.phop.Addr, &wire.Message{
+	n.sendAs(n.source(p.in, p.phop.Addr, rx.Src), p.in, p.phop.Addr, &wire.Message{
 		Type: wire.PathErr, Session: m.Session, ErrorSpec: m.ErrorSpec, Policy: m.Policy, Unknown: m.Unknown,
 		SenderTemplate: m.SenderTemplate, SenderTSpec: m.SenderTSpec, AdSpec: m.AdSpec,
 		RawTSpec: m.RawTSpec, RawAdSpec: m.RawAdSpec,

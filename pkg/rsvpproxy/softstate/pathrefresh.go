@@ -1,7 +1,6 @@
 package softstate
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -44,7 +43,7 @@ func (n *Node) ways(p *psb) (outs []branch, end bool) {
 	dst := p.s.id.Dst
 	add := func(out IfIndex) {
 		// Never out of the interface it came in by (RFC 2205 section 3.3).
-		if out != p.in && n.addr(out, dst).IsValid() {
+		if out != p.in && n.uses(out, dst) {
 			outs = append(outs, n.branch(p, out))
 		}
 	}
@@ -54,7 +53,7 @@ func (n *Node) ways(p *psb) (outs []branch, end bool) {
 			add(out)
 		}
 	} else {
-		out, local, ok := n.env.Route(dst)
+		out, local, ok := n.onward(dst, p.sender.Src, p.in)
 		switch {
 		case local:
 			return nil, true
@@ -142,9 +141,9 @@ func (n *Node) pathSend(now time.Time, p *psb) {
 		} else {
 			b.probeR, b.probeAt = 0, time.Time{}
 		}
-		out, tspec := b.out, p.tspec
+		out, tspec, hop := b.out, p.tspec, n.toNext(p, b.out)
 		m := &wire.Message{
-			Type: wire.Path, Session: p.session(), Hop: n.hop(out, p.s.id.Dst), TimeValues: timeValues(r),
+			Type: wire.Path, Session: p.session(), Hop: &hop, TimeValues: timeValues(r),
 			SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec,
 			AdSpec: n.advertise(p, out), Policy: p.policy, Unknown: n.requested(p, out),
 		}
@@ -172,7 +171,7 @@ func (b *branch) slower(now time.Time, r time.Duration) time.Duration {
 // sendDown emits a PATH or PathTear for p.
 func (n *Node) sendDown(p *psb, out IfIndex, ttl uint8, probe bool, m *wire.Message) {
 	m.SendTTL = ttl
-	n.transmit(Send{Out: out, From: p.in, Src: p.sender.Src, Dst: p.s.id.Dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m, Probe: probe})
+	n.transmit(Send{Out: out, From: p.in, Src: p.sender.Src, Data: p.sender.Src, Dst: p.s.id.Dst, TTL: ttl, RouterAlert: m.Type.NeedsRouterAlert(), Msg: m, Probe: probe})
 }
 
 // pathTTL is what a PATH or PathTear for p leaves with; zero: not at all.
@@ -182,6 +181,8 @@ func (n *Node) pathTTL(p *psb) uint8 {
 		return p.ttl
 	case p.local:
 		return n.cfg.TTL
+	case n.cfg.Bridge:
+		return p.ttl
 	}
 	return max(p.ttl, 1) - 1
 }
@@ -192,11 +193,6 @@ func (p *psb) session() wire.Session {
 	s := p.s.id
 	s.Flags = p.flags &^ wire.SessionEPolice
 	return s
-}
-
-// hop is the RSVP_HOP of what goes downstream in a session with dst.
-func (n *Node) hop(out IfIndex, dst netip.Addr) *wire.Hop {
-	return &wire.Hop{Addr: n.addr(out, dst), LIH: uint32(out)}
 }
 
 // advertise returns the ADSPEC as it leaves by out (RFC 2210 section 3.3). A
@@ -250,9 +246,9 @@ func (n *Node) teardown(now time.Time, p *psb, unknown []wire.Object) {
 			if b.end {
 				continue
 			}
-			out, tspec := b.out, p.tspec
+			out, tspec, hop := b.out, p.tspec, n.toNext(p, b.out)
 			m := &wire.Message{
-				Type: wire.PathTear, Session: p.session(), Hop: n.hop(out, p.s.id.Dst),
+				Type: wire.PathTear, Session: p.session(), Hop: &hop,
 				SenderTemplate: &p.sender, SenderTSpec: &tspec, RawTSpec: p.rawTSpec, Unknown: unknown,
 			}
 			n.sendDown(p, out, ttl, p.probes(b), m)

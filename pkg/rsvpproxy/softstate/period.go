@@ -1,6 +1,31 @@
 package softstate
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+)
+
+// Period is the R that a message announces, as far as that is believed; otherwise,
+// that of one which does not tell.
+func Period(tv *wire.TimeValues, otherwise time.Duration) time.Duration {
+	if tv != nil {
+		otherwise = tv.Period()
+	}
+	return bounded(otherwise)
+}
+
+// Lifetime is the L of state that was announced with R, of which K-1 refreshes in a
+// row may be lost (RFC 2205 section 3.7 (2)).
+func Lifetime(r time.Duration, k int) time.Duration {
+	return time.Duration((float64(k) + 0.5) * 1.5 * float64(r))
+}
+
+// Jitter spreads a refresh over [0.5R, 1.5R] (RFC 2205 section 3.7 (1)).
+func Jitter(rng *rand.Rand, r time.Duration) time.Duration {
+	return time.Duration((0.5 + rng.Float64()) * float64(r))
+}
 
 // SetRefresh changes R. A larger one is approached step by step.
 func (n *Node) SetRefresh(r time.Duration) { n.cfg.Refresh = bounded(r) }

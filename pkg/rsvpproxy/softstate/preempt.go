@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -21,7 +22,7 @@ func (n *Node) Withdraw(now time.Time, id uint64, refusal Refusal) []Effect {
 		n.drop(DropLateResult)
 		return n.flush()
 	}
-	def(&refusal.Code, wire.ErrPreempted)
+	refusal.Code = cmp.Or(refusal.Code, wire.ErrPreempted)
 	if d := t.installed; d != nil && (refusal.Code == wire.ErrPreempted || refusal.By != nil) {
 		n.count.preempted++
 		t.s.holdDown(t.key, &outbid{why: refusal, flow: d.flow, priority: d.priority, until: now.Add(n.cfg.Refresh)})

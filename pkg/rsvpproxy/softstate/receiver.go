@@ -1,6 +1,8 @@
 package softstate
 
 import (
+	"cmp"
+	"net/netip"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
@@ -68,6 +70,9 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 		return
 	}
 	refusal := n.suits(spec, info.AdSpec)
+	if refusal == nil && !p.local && !n.receiverNamed(p) {
+		refusal = &Refusal{Code: wire.ErrRSVPSystem, Value: systemVersion, Text: "receivers of a group have no address that a transparent box could reserve with"}
+	}
 	if refusal == nil {
 		spec.Style, refusal = n.proxyStyle(now, p, spec)
 	}
@@ -109,7 +114,7 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 	r.unknown = n.passRequest(t)
 	n.displace(t) // PATH ends here now: those who asked cannot any more
 	if spec.Confirm && !p.confirmed && !p.local {
-		p.confirm = n.addr(p.in, near(p.phop.Addr, p.s.id.Dst))
+		p.confirm = n.confirmTo(p)
 	}
 	if !r.wanted().equal(want) {
 		r.next = &want
@@ -123,6 +128,15 @@ func (n *Node) answerOn(now time.Time, p *psb, out IfIndex) {
 			n.forwardResv(now, &p.up)
 		}
 	}
+}
+
+// confirmTo is where the receiver proxy wants to be told that p's reservation is in
+// place.
+func (n *Node) confirmTo(p *psb) netip.Addr {
+	if n.unseen != nil {
+		return n.receiver(p.s, p.in)
+	}
+	return n.addr(p.in, near(p.phop.Addr, p.s.id.Dst))
 }
 
 // local is the hop of the receiver proxy's own requests.
@@ -189,8 +203,7 @@ func (n *Node) reproxy(t *tcsb) {
 // mix (RFC 2205 section 2.4): where other receivers have reserved in theirs, it
 // is theirs or none.
 func (n *Node) proxyStyle(now time.Time, p *psb, spec ReserveSpec) (wire.Style, *Refusal) {
-	style := spec.Style
-	def(&style, wire.FF)
+	style := cmp.Or(spec.Style, wire.FF)
 	existing, reserved := p.s.style()
 	foreign := p.s.foreign()
 	p.s.kept, p.s.several = p.s.kept && reserved, p.s.several && reserved

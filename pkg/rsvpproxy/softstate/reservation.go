@@ -34,7 +34,10 @@ type rsb struct {
 	next *request
 	ask  *request // the next that admission control is looking at
 
-	scope       []netip.Addr // SCOPE of style WF; empty: none came
+	scope []netip.Addr // SCOPE of style WF; empty: none came
+	// scopes tells of a transparent node's next hop until when it wants each sender in
+	// SCOPE: it may ask for them by several names of ours.
+	scopes      map[netip.Addr]time.Time
 	raw         *wire.Object // FLOWSPEC as it came, if flow cannot tell it
 	confirm     netip.Addr
 	policy      []wire.Object
@@ -70,14 +73,14 @@ func (r *rsb) reaches(p *psb) bool {
 }
 
 func hasFilter(list []wire.Filter, f wire.Filter) bool {
-	_, ok := slices.BinarySearchFunc(list, f, compareFilters)
+	_, ok := slices.BinarySearchFunc(list, f, wire.Filter.Compare)
 	return ok
 }
 
 // withFilters is the union of two sorted lists.
 func withFilters(list, more []wire.Filter) []wire.Filter {
 	for _, f := range more {
-		if i, ok := slices.BinarySearchFunc(list, f, compareFilters); !ok {
+		if i, ok := slices.BinarySearchFunc(list, f, wire.Filter.Compare); !ok {
 			list = slices.Insert(slices.Clip(list), i, f)
 		}
 	}

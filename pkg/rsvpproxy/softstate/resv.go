@@ -56,11 +56,11 @@ func (n *Node) handleResv(now time.Time, rx *Received) {
 	for i := range m.BadFlows {
 		b := &m.BadFlows[i]
 		why := &Refusal{Code: b.Err.Code, Value: b.Err.Value, Text: b.Err.Detail}
-		n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: &b.FlowDescriptor, why: why})
+		n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: &b.FlowDescriptor, why: why, as: rx.Dst})
 	}
 	for i := range m.Flows { // each stands for itself (RFC 2205 section 3.1.8)
 		if refusal := n.handleFlow(now, rx, s, out, &m.Flows[i]); refusal != nil {
-			n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: &m.Flows[i], why: refusal})
+			n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: &m.Flows[i], why: refusal, as: rx.Dst})
 		}
 	}
 }
@@ -84,11 +84,11 @@ func (s *session) knows(m *wire.Message, out IfIndex) bool {
 // handle that our PATH gave it (RFC 2205 section 3.3). A neighbour that leaves
 // it zero is understood by where the message arrived.
 func (n *Node) lih(rx *Received) (IfIndex, bool) {
-	out := IfIndex(rx.Msg.Hop.LIH)
-	if out == 0 {
+	out := n.byHandle(rx.Msg.Hop.LIH)
+	if rx.Msg.Hop.LIH == 0 {
 		out = rx.Iface
 	}
-	return out, n.addr(out, rx.Msg.Session.Dst).IsValid()
+	return out, n.uses(out, rx.Msg.Session.Dst)
 }
 
 // handleFlow takes one flow descriptor.
@@ -129,7 +129,7 @@ func (n *Node) handleFlow(now time.Time, rx *Received, s *session, out IfIndex, 
 	if w := r.wanted(); w.flow != *fd.FlowSpec || len(withFilters(w.filters, filters)) != len(w.filters) {
 		r.next = &request{*fd.FlowSpec, withFilters(w.filters, filters)}
 	}
-	changed := n.take(r, rx.Msg, fd)
+	changed := n.take(now, r, rx.Msg, fd)
 	n.updateTC(now, t, true)
 	if r.next == nil {
 		n.tellReduction(t, r) // again: it was lost, or not understood
@@ -202,11 +202,12 @@ func (n *Node) prolong(r *rsb, filters []wire.Filter, until time.Time) {
 }
 
 // take copies what is not looked at here and says whether it changed.
-func (n *Node) take(r *rsb, m *wire.Message, fd *wire.FlowDescriptor) bool {
+func (n *Node) take(now time.Time, r *rsb, m *wire.Message, fd *wire.FlowDescriptor) bool {
+	scope := n.scopeOf(now, r, m)
 	policy := flowPolicy(m.Policy, r.t.style, r.t.key.filter)
 	changed := !sameObject(r.raw, fd.Raw) || !sameObjects(r.policy, policy) ||
-		!sameObjects(r.unknown, m.Unknown) || !sameObjects(r.flowUnknown, fd.Unknown) || !slices.Equal(r.scope, m.Scope)
-	r.scope = m.Scope
+		!sameObjects(r.unknown, m.Unknown) || !sameObjects(r.flowUnknown, fd.Unknown) || !slices.Equal(r.scope, scope)
+	r.scope = scope
 	r.raw, r.policy, r.unknown, r.flowUnknown = fd.Raw, policy, m.Unknown, fd.Unknown
 	r.said, _ = n.readPolicy(policy) // handleResv has refused what cannot be read
 	r.confirm = m.ResvConfirm
@@ -262,6 +263,9 @@ func (n *Node) handleResvTear(now time.Time, rx *Received) {
 	switch {
 	case r == nil:
 		n.drop(DropNoState)
+	case style == wire.WF && n.narrow(r, rx.Dst):
+		n.updateTC(now, r.t, true)
+		n.resvChanged(now, r.t, m.Unknown)
 	case style == wire.WF:
 		n.tearRSB(now, r, m.Unknown)
 	default:

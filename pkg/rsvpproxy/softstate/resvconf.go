@@ -2,6 +2,7 @@ package softstate
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
@@ -51,6 +52,10 @@ func (p *psb) largest(r *rsb) bool {
 func (n *Node) sendResvConf(t *tcsb, r *rsb, to netip.Addr) {
 	out, local, ok := n.env.Route(to)
 	node := n.addr(t.key.out, t.s.id.Dst)
+	if n.unseen != nil {
+		out, local, ok, node = t.key.out, false, true, netip.Addr{}
+		n.facings(t.s, out, nil, func(as netip.Addr, _ []wire.Filter) { node = as })
+	}
 	if !ok || local || to.Is4() != node.Is4() {
 		return
 	}
@@ -58,7 +63,7 @@ func (n *Node) sendResvConf(t *tcsb, r *rsb, to netip.Addr) {
 	if !t.shared() {
 		filters = []wire.Filter{t.key.filter}
 	}
-	n.send(out, to, &wire.Message{
+	n.sendAs(n.source(out, to, node), out, to, &wire.Message{
 		Type: wire.ResvConf, Session: t.s.id, Style: t.style, ResvConfirm: to,
 		ErrorSpec: &wire.ErrorSpec{Node: node}, // code 0: no error
 		Flows:     []wire.FlowDescriptor{{FlowSpec: &flow, Raw: r.raw, Filters: filters}},
@@ -76,12 +81,12 @@ func (n *Node) handleResvConf(rx *Received) {
 		n.drop(DropConfirmDst) // RFC 2205 Appendix B
 		return
 	}
-	if n.env.Local(m.ResvConfirm) {
+	if n.env.Local(m.ResvConfirm) || n.confirmsUs(rx) {
 		n.confirmed(m)
 		return
 	}
-	out, local, ok := n.env.Route(m.ResvConfirm)
-	if !ok || local {
+	out, local, ok := n.onward(m.ResvConfirm, rx.Src, rx.Iface)
+	if !ok || local || n.unseen != nil && out == rx.Iface {
 		n.drop(DropNoState)
 		return
 	}
@@ -91,9 +96,22 @@ func (n *Node) handleResvConf(rx *Received) {
 	}
 	c := *m
 	c.Integrity, c.SendTTL = nil, rx.TTL-1
+	if n.cfg.Bridge {
+		c.SendTTL = rx.TTL
+	}
 	n.transmit(Send{
-		Out: out, From: rx.Iface, Src: n.addr(out, m.ResvConfirm), Dst: m.ResvConfirm, TTL: c.SendTTL, RouterAlert: true, Msg: &c,
+		Out: out, From: rx.Iface, Src: n.source(out, m.ResvConfirm, rx.Src), Dst: m.ResvConfirm, TTL: c.SendTTL, RouterAlert: true, Msg: &c,
 	})
+}
+
+// confirmsUs says whether a confirmation to a receiver is for a transparent node that
+// has asked for it in the receiver's name.
+func (n *Node) confirmsUs(rx *Received) bool {
+	s := n.sessions[rx.Msg.Session.Key()]
+	if n.unseen == nil || s == nil || rx.Msg.ResvConfirm != s.id.Dst {
+		return false
+	}
+	return slices.ContainsFunc(s.order, func(p *psb) bool { return p.proxied() && p.in == rx.Iface })
 }
 
 // confirmed notes the confirmation of a receiver proxy's request.

@@ -19,7 +19,7 @@ func (n *Node) refuseResv(rx *Received, r *Refusal) {
 		out = rx.Iface
 	}
 	about := func(fd *wire.FlowDescriptor) {
-		n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: fd, why: r})
+		n.sendResvErr(m.Session, out, m.Hop.Addr, complaint{style: m.Style, scope: m.Scope, flow: fd, why: r, as: rx.Dst})
 	}
 	for i := range m.Flows {
 		about(&m.Flows[i])
@@ -41,6 +41,9 @@ type complaint struct {
 	flags uint8
 	// policy goes along (RFC 4495 section 5.1).
 	policy []wire.Object
+	// as is what the next hop has called us in the RESV in error; invalid: it is to
+	// be found out.
+	as netip.Addr
 }
 
 // sendResvErr starts a ResvErr at this node.
@@ -52,15 +55,42 @@ func (n *Node) sendResvErr(s wire.Session, out IfIndex, to netip.Addr, c complai
 	if c.policy == nil {
 		c.policy = c.why.policy()
 	}
+	if n.unseen == nil {
+		n.complain(s, out, to, n.addr(out, near(to, s.Dst)), &c)
+		return
+	}
+	if c.as.IsValid() {
+		n.complain(s, out, to, c.as, &c)
+		return
+	}
+	var about []wire.Filter
+	if c.flow != nil {
+		about = c.flow.Filters
+	}
+	n.facings(n.sessions[s.Key()], out, about, func(as netip.Addr, filters []wire.Filter) {
+		part := c
+		if len(about) > 0 { // of what it calls us by another name it has asked another
+			flow := *c.flow
+			flow.Filters, part.flow = filters, &flow
+		}
+		if part.scope = scopeFor(c.scope, filters); len(c.scope) > 0 && len(part.scope) == 0 {
+			return
+		}
+		n.complain(s, out, to, as, &part)
+	})
+}
+
+// complain sends a ResvErr that starts here from an address of ours.
+func (n *Node) complain(s wire.Session, out IfIndex, to, as netip.Addr, c *complaint) {
 	m := &wire.Message{
-		Type: wire.ResvErr, Session: s.Key(), Hop: n.hop(out, near(to, s.Dst)), Style: c.style, Scope: c.scope,
-		ErrorSpec: &wire.ErrorSpec{Node: n.addr(out, near(to, s.Dst)), Flags: c.flags, Code: c.why.Code, Value: c.why.Value},
+		Type: wire.ResvErr, Session: s.Key(), Hop: &wire.Hop{Addr: as, LIH: n.lihOf(out)}, Style: c.style, Scope: c.scope,
+		ErrorSpec: &wire.ErrorSpec{Node: as, Flags: c.flags, Code: c.why.Code, Value: c.why.Value},
 		Policy:    c.policy,
 	}
 	if c.flow != nil {
 		m.Flows = []wire.FlowDescriptor{{FlowSpec: c.flow.FlowSpec, Filters: c.flow.Filters, Raw: c.flow.Raw}}
 	}
-	n.send(out, to, m)
+	n.sendAs(n.source(out, to, as), out, to, m)
 }
 
 // handleResvErr is RERR MESSAGE ARRIVES of RFC 2209 section 2. Reservations
@@ -246,8 +276,12 @@ func (n *Node) passResvErr(rx *Received, t *tcsb, fd *wire.FlowDescriptor, list 
 			}
 		case t.style == wire.SE && len(filters) == 0:
 		default:
-			n.send(t.key.out, r.hop.Addr, &wire.Message{
-				Type: wire.ResvErr, Session: t.s.id, Hop: n.hop(t.key.out, near(r.hop.Addr, t.s.id.Dst)), ErrorSpec: e, Style: m.Style, Scope: scope,
+			as := n.facing(here[0], t.key.out) // of all: they are behind one previous hop
+			if n.unseen == nil {
+				as = n.addr(t.key.out, near(r.hop.Addr, t.s.id.Dst))
+			}
+			n.sendAs(n.source(t.key.out, r.hop.Addr, as), t.key.out, r.hop.Addr, &wire.Message{
+				Type: wire.ResvErr, Session: t.s.id, Hop: &wire.Hop{Addr: as, LIH: n.lihOf(t.key.out)}, ErrorSpec: e, Style: m.Style, Scope: scope,
 				Flows:  []wire.FlowDescriptor{{FlowSpec: fd.FlowSpec, Raw: fd.Raw, Filters: filters, Unknown: fd.Unknown}},
 				Policy: m.Policy, Unknown: m.Unknown,
 			})

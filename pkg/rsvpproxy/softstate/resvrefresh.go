@@ -37,6 +37,9 @@ func (n *Node) resvSend(now time.Time, u *upstream, first, fresh bool) {
 	} else {
 		n.timers.Set(&u.timer, next)
 	}
+	if !n.name(u, &o) {
+		return
+	}
 	m := n.upMessage(u, wire.Resv, o.style)
 	m.TimeValues, m.Scope = timeValues(u.r), o.scope
 	m.Flows = []wire.FlowDescriptor{{FlowSpec: &o.flow, Filters: o.filters}}
@@ -56,7 +59,7 @@ func (n *Node) resvSend(now time.Time, u *upstream, first, fresh bool) {
 	fresh = fresh || !u.sent
 	u.sent, u.last = true, o
 	m.SendTTL = n.cfg.TTL
-	n.transmit(Send{Out: out, Src: n.addr(out, hop.Addr), Dst: hop.Addr, TTL: n.cfg.TTL, Msg: m, Fresh: fresh})
+	n.transmit(Send{Out: out, Src: n.source(out, hop.Addr, u.as), Dst: hop.Addr, Data: u.source(), TTL: n.cfg.TTL, Msg: m, Fresh: fresh})
 	if first {
 		return
 	}
@@ -76,9 +79,9 @@ func (n *Node) copies(u *upstream, m *wire.Message, fresh bool) {
 			return
 		}
 		c := *m
-		c.Hop = &wire.Hop{Addr: n.addr(out, near(hop.Addr, u.s.id.Dst)), LIH: hop.LIH}
+		c.Hop = &wire.Hop{Addr: n.named(u, out, hop), LIH: hop.LIH}
 		c.ResvConfirm, c.SendTTL = netip.Addr{}, n.cfg.TTL
-		n.transmit(Send{Out: out, Src: n.addr(out, hop.Addr), Dst: hop.Addr, TTL: n.cfg.TTL, Msg: &c, Fresh: fresh})
+		n.transmit(Send{Out: out, Src: n.source(out, hop.Addr, u.as), Dst: hop.Addr, Data: u.source(), TTL: n.cfg.TTL, Msg: &c, Fresh: fresh})
 	})
 }
 
@@ -87,7 +90,7 @@ func (n *Node) upMessage(u *upstream, t wire.MsgType, style wire.Style) *wire.Me
 	in, hop := u.to()
 	return &wire.Message{
 		Type: t, Session: u.s.id, Style: style,
-		Hop: &wire.Hop{Addr: n.addr(in, near(hop.Addr, u.s.id.Dst)), LIH: hop.LIH},
+		Hop: &wire.Hop{Addr: n.named(u, in, hop), LIH: hop.LIH},
 	}
 }
 
@@ -130,14 +133,16 @@ func (n *Node) unserved(p *psb) {
 }
 
 func (n *Node) sendResvTear(u *upstream, style wire.Style, filters []wire.Filter, unknown []wire.Object) {
+	data := u.source()
 	u.sent, u.last = false, offer{}
 	m := n.upMessage(u, wire.ResvTear, style)
+	m.SendTTL = n.cfg.TTL
 	m.Unknown = unknown
 	if len(filters) > 0 {
 		m.Flows = []wire.FlowDescriptor{{Filters: filters}}
 	}
 	out, hop := u.to()
-	n.send(out, hop.Addr, m)
+	n.transmit(Send{Out: out, Src: n.source(out, hop.Addr, u.as), Dst: hop.Addr, Data: data, TTL: n.cfg.TTL, Msg: m})
 	n.copies(u, m, false)
 }
 

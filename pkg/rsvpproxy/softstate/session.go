@@ -1,7 +1,6 @@
 package softstate
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -201,15 +200,7 @@ func (s *session) remove(p *psb) {
 	}
 }
 
-func comparePSB(p *psb, f wire.Filter) int { return compareFilters(p.sender, f) }
-
-func compareFilters(a, b wire.Filter) int {
-	if c := a.Src.Compare(b.Src); c != 0 {
-		return c
-	}
-	// A session's filters are of one format: ports and flow labels, or an SPI (RFC 2207).
-	return cmp.Or(cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.SPI, b.SPI), cmp.Compare(a.Label, b.Label))
-}
+func comparePSB(p *psb, f wire.Filter) int { return p.sender.Compare(f) }
 
 // style is that of the existing reservations, if there are any: styles do not
 // mix in a session (RFC 2205 section 2.4).

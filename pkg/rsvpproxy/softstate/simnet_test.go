@@ -44,6 +44,9 @@ type simNode struct {
 	seen   func(Effect) // is told of every effect first
 	dead   bool         // takes and sends nothing
 	heard  heard
+	claims *Claims // of a transparent node: row_test.go
+	// passes is told of what a transparent node lets go by.
+	passes func(Received)
 }
 
 type ledgerState uint8
@@ -208,6 +211,17 @@ func (n *simNode) held() (count int) {
 func (n *simNode) send(e Send) {
 	s := n.sim
 	s.messages++
+	if n.claims != nil && e.Msg.Hop != nil {
+		n.claims.Sent(s.now, &e)
+	}
+	s.carry(n, e, s.encode)
+}
+
+// lost is where a message goes that deliver wants lost.
+const lost = -1 << 16
+
+// carry brings a message to whom it reaches.
+func (s *sim) carry(n *simNode, e Send, encode bool) {
 	to, iface := n.i+1, left
 	if e.Out == left {
 		to, iface = n.i-1, right
@@ -217,6 +231,9 @@ func (n *simNode) send(e Send) {
 		to, iface = s.deliver(n, e)
 	case e.Src != n.env.addrs[e.Out] && e.Src != srcHost && e.Msg.Type != wire.Notify:
 		s.t.Fatalf("node %d sends %v from %v", n.i, e.Msg.Type, e.Src)
+	}
+	if to == lost {
+		return
 	}
 	if to < 0 || to >= len(s.nodes) {
 		s.t.Fatalf("node %d sends %v to a host that does not speak RSVP", n.i, e.Msg.Type)
@@ -230,7 +247,7 @@ func (n *simNode) send(e Send) {
 			continue
 		}
 		m := e.Msg
-		if s.encode {
+		if encode {
 			m = s.recode(e)
 		}
 		s.after(time.Duration(s.rng.Int64N(int64(s.delay))), func() {
@@ -257,6 +274,9 @@ func (s *sim) recode(e Send) *wire.Message {
 }
 
 func (n *simNode) receive(rx Received) {
+	if n.goesBy(rx) {
+		return
+	}
 	if rx.Msg.Type == wire.Notify && !n.n.Mine(rx.Msg.Type, rx.Dst) { // forwarded like any packet
 		if out, _, ok := n.env.Route(rx.Dst); ok && rx.TTL > 1 {
 			n.send(Send{Out: out, Src: rx.Src, Dst: rx.Dst, TTL: rx.TTL, Msg: rx.Msg})

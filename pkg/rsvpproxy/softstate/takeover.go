@@ -44,17 +44,22 @@ func (p *psb) answered(b branch) bool {
 // yield takes the receiver proxy's own request away once a next hop's is
 // granted in its place.
 func (n *Node) yield(t *tcsb) {
-	i := slices.IndexFunc(t.rsbs, (*rsb).local)
-	if i < 0 || !slices.ContainsFunc(t.rsbs, func(r *rsb) bool { return !r.local() && r.have }) {
+	if !slices.ContainsFunc(t.rsbs, func(r *rsb) bool { return !r.local() && r.have }) {
 		return
 	}
+	i := slices.IndexFunc(t.rsbs, (*rsb).local)
 	t.senders(func(p *psb) {
 		b := p.at(t.key.out)
+		if i < 0 && !b.proxy {
+			return
+		}
 		b.proxy, b.ask, b.yield = false, nil, true
 		p.confirm, p.confirmed = netip.Addr{}, false
 		n.touch(p)
 	})
-	t.rsbs = slices.Delete(t.rsbs, i, i+1)
+	if i >= 0 { // it had not been asked for else
+		t.rsbs = slices.Delete(t.rsbs, i, i+1)
+	}
 }
 
 // supplant prepares for a next hop's request where only the receiver proxy has

@@ -329,3 +329,21 @@ func TestReceiverSpeaksFirst(t *testing.T) {
 		t.Error(r.view().Role)
 	}
 }
+
+// The host asks while admission control still looks at what the receiver proxy asks
+// for, and for the same: the answer is to the host, and upstream hears of it.
+func TestHostAsksBeforeAdmissionHasAnswered(t *testing.T) {
+	r := discovery(t)
+	ask := only[Reserve](t, r.path())
+	r.hostResv(func(m *wire.Message) {
+		f := *m.Flows[0].FlowSpec
+		f.TSpec.MaxPacket = ask.FlowSpec.TSpec.MaxPacket
+		m.Flows[0].FlowSpec = &f
+	})
+	es := r.checked(r.n.ReserveResult(r.now, ask.ID, nil))
+	if s := onlySend(t, es, wire.Resv); s.Dst != prevHop {
+		t.Errorf("%s", dump(es))
+	}
+	r.wantState(Reserved)
+	r.wantRole(Transit, ask.ID)
+}

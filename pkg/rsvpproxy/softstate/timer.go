@@ -12,6 +12,7 @@ const (
 	timerFailure
 	timerLimit
 	timerHopLife
+	timerSaid
 )
 
 // timer is embedded in the state that it belongs to.
@@ -24,4 +25,5 @@ type owner struct {
 	p    *psb
 	r    *rsb
 	u    *upstream
+	w    *said
 }

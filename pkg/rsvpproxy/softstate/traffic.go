@@ -1,6 +1,7 @@
 package softstate
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -124,7 +125,7 @@ func (n *Node) ReserveResult(now time.Time, id uint64, refusal *Refusal) []Effec
 	} else {
 		n.count.refused++
 		r := *refusal
-		def(&r.Code, wire.ErrAdmission)
+		r.Code = cmp.Or(r.Code, wire.ErrAdmission)
 		t.refused, t.asked = t.asked, nil
 		if !quiet {
 			n.refuse(now, t, &r, false)
@@ -186,6 +187,14 @@ func (n *Node) granted(now time.Time, t *tcsb, g grant) {
 		// What traffic control has is the same, and yet a sender may be in nobody's
 		// request any more: the receiver proxy's stands by while others ask.
 		n.syncShared(now, t.s, nil, !g.quiet, false)
+	case !news && !confirm && moved && !g.quiet:
+		// The same for a request that has taken the place of another, which admission
+		// control was looking at: nobody upstream has been told yet.
+		t.senders(func(p *psb) {
+			if !p.local && !p.up.unchanged() {
+				n.forwardResv(now, &p.up)
+			}
+		})
 	case !news && !confirm:
 	case t.shared():
 		n.syncShared(now, t.s, nil, true, false)

@@ -20,7 +20,8 @@ type upstream struct {
 	r     time.Duration // R announced last
 	quick int           // quick refreshes left
 
-	sent    bool // the previous hop has reservation state from us
+	as      netip.Addr // what a transparent node is called by the previous hops
+	sent    bool       // the previous hop has reservation state from us
 	last    offer
 	confirm netip.Addr // RESV_CONFIRM to go with the next RESV, once
 	live    bool       // mark of syncShared

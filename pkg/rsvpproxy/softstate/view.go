@@ -1,7 +1,6 @@
 package softstate
 
 import (
-	"bytes"
 	"cmp"
 	"net/netip"
 	"slices"
@@ -63,21 +62,9 @@ func (n *Node) Sessions(now time.Time) []SessionView {
 		}
 	}
 	slices.SortFunc(out, func(a, b SessionView) int {
-		return cmp.Or(
-			a.Session.Dst.Compare(b.Session.Dst), cmp.Compare(a.Session.Protocol, b.Session.Protocol),
-			cmp.Compare(a.Session.DstPort, b.Session.DstPort), compareFormats(a.Session, b.Session),
-			compareFilters(a.Sender, b.Sender),
-		)
+		return cmp.Or(a.Session.Compare(b.Session), a.Sender.Compare(b.Sender))
 	})
 	return out
-}
-
-// compareFormats orders sessions that differ only in what their format adds.
-func compareFormats(a, b wire.Session) int {
-	return cmp.Or(
-		cmp.Compare(a.Format, b.Format), cmp.Compare(a.DSCP, b.DSCP), cmp.Compare(a.PHB, b.PHB),
-		bytes.Compare(a.Extended[:], b.Extended[:]),
-	)
 }
 
 // Session returns the view of one sender.

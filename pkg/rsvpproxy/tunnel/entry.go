@@ -1,11 +1,13 @@
 package tunnel
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -26,6 +28,9 @@ type carried struct {
 	filters  []wire.Filter
 	flow     intserv.FlowSpec // encapsulated, that traffic control has granted; zero: none yet
 	tspec    intserv.TSpec
+	before   intserv.FlowSpec // that is back in force if traffic control refuses flow
+	beforeT  intserv.TSpec
+	placed   bool               // traffic control knows of it, perhaps from before the tunnel session
 	held     *softstate.Reserve // waits for the tunnel session
 	want     intserv.FlowSpec   // of held
 	wantT    intserv.TSpec
@@ -38,24 +43,9 @@ func newEntry() entry {
 
 func (e *entry) has(s wire.Session) bool { return e.sessions[s.Key()] > 0 }
 
-// order are the reservations as they came.
-func (e *entry) order() []*carried {
-	list := make([]*carried, 0, len(e.carried))
-	for _, c := range e.carried {
-		list = append(list, c)
-	}
-	slices.SortFunc(list, func(a, b *carried) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
-	return list
-}
-
 // Reserve looks at a wish for a reservation before traffic control does. held: it
-// waits for the tunnel session, and comes back as [Grant] or [Refuse].
-func (t *Table) Reserve(now time.Time, r softstate.Reserve) (held bool, out []Effect) {
+// waits for the tunnel session, and comes back as [pipe.Grant] or [pipe.Refuse].
+func (t *Table) Reserve(now time.Time, r softstate.Reserve) (held bool, out []pipe.Effect) {
 	e := t.ends[r.Out]
 	if e == nil {
 		return false, nil
@@ -74,24 +64,42 @@ func (t *Table) Reserve(now time.Time, r softstate.Reserve) (held bool, out []Ef
 		e.entry.carried[r.ID] = c
 		e.entry.sessions[c.session]++
 	}
-	c.filters, c.held, c.deadline = r.Filters, &r, now.Add(t.cfg.Wait)
+	c.filters, c.held, c.placed, c.deadline = r.Filters, &r, c.placed || r.Change, now.Add(t.cfg.Wait)
 	c.want, c.wantT = encapsulatedFlow(r.FlowSpec, e.Overhead), Encapsulated(r.SenderTSpec, e.Overhead)
 	t.count.Held++
 	t.announce(e)
 	t.settle(e)
 	for _, f := range c.filters { // so that the other end learns of the binding at once
-		t.emit(Refresh{r.Session, f})
+		t.emit(pipe.Refresh{Session: r.Session, Sender: f})
 	}
 	return true, t.flush()
 }
 
+// Result tells what traffic control said to a wish that was granted.
+func (t *Table) Result(now time.Time, id uint64, granted bool) []pipe.Effect {
+	t.now = now
+	if granted {
+		return nil
+	}
+	for _, e := range t.ends {
+		if c := e.entry.carried[id]; c != nil && c.held == nil {
+			if c.flow, c.tspec = c.before, c.beforeT; c.flow == zeroFlow {
+				t.drop(e, c)
+			}
+			t.announce(e)
+			t.settle(e)
+		}
+	}
+	return t.flush()
+}
+
 // Release looks at the end of a reservation before traffic control does, which
 // never knew of one that is unknown.
-func (t *Table) Release(now time.Time, id uint64) (unknown bool, out []Effect) {
+func (t *Table) Release(now time.Time, id uint64) (unknown bool, out []pipe.Effect) {
 	t.now = now
 	for _, e := range t.ends {
 		if c := e.entry.carried[id]; c != nil {
-			unknown = c.flow == zeroFlow
+			unknown = !c.placed
 			t.drop(e, c)
 			t.announce(e)
 			t.settle(e)
@@ -126,23 +134,14 @@ func (t *Table) announce(e *end) {
 		t.silence(e)
 		return
 	}
-	slices.SortFunc(list, func(a, b intserv.TSpec) int { // floats add up alike each time
-		switch {
-		case a.Rate < b.Rate:
-			return -1
-		case a.Rate > b.Rate:
-			return 1
-		default:
-			return 0
-		}
-	})
+	slices.SortFunc(list, func(a, b intserv.TSpec) int { return cmp.Compare(a.Rate, b.Rate) }) // floats add up alike each time
 	total := intserv.Sum(list...).Wire()
 	if total == e.entry.announced {
 		return
 	}
 	e.entry.announced = total
 	session, sender := e.away()
-	t.emit(Announce{softstate.Sender{Session: session, Filter: sender, TSpec: total}})
+	t.emit(pipe.Announce{Sender: softstate.Sender{Session: session, Filter: sender, TSpec: total}})
 }
 
 func (t *Table) silence(e *end) {
@@ -151,7 +150,7 @@ func (t *Table) silence(e *end) {
 	}
 	e.entry.announced, e.entry.installed = intserv.TSpec{}, nil
 	session, sender := e.away()
-	t.emit(Silence{session, sender})
+	t.emit(pipe.Silence{Session: session, Sender: sender})
 }
 
 // settle grants what the tunnel session carries by now, the oldest first.
@@ -159,7 +158,7 @@ func (t *Table) settle(e *end) {
 	if e.entry.installed == nil {
 		return
 	}
-	list := e.entry.order()
+	list := pipe.InOrder(e.entry.carried)
 	for _, c := range list {
 		if c.held == nil {
 			continue
@@ -172,9 +171,10 @@ func (t *Table) settle(e *end) {
 		}
 		if carries(*e.entry.installed, sum(need)) {
 			held := *c.held
-			c.flow, c.tspec, c.held = c.want, c.wantT, nil
+			c.before, c.beforeT = c.flow, c.tspec
+			c.flow, c.tspec, c.held, c.placed = c.want, c.wantT, nil, true
 			t.count.Granted++
-			t.emit(Grant{held})
+			t.emit(pipe.Grant{Reserve: held})
 		}
 	}
 	t.announce(e)
@@ -192,7 +192,7 @@ func (t *Table) tunnelChanged(e *end, v softstate.Event) {
 		return
 	}
 	// An error of the tunnel session is one of those that wait for it (section 6.2).
-	for _, c := range e.entry.order() {
+	for _, c := range pipe.InOrder(e.entry.carried) {
 		if c.held != nil {
 			t.refuse(e, c, softstate.Refusal{
 				Code: v.Failure.Code, Value: v.Failure.Value, Text: fmt.Sprintf("tunnel %s: %s", e.Name, v.Failure),
@@ -209,12 +209,12 @@ func (t *Table) refuse(e *end, c *carried, why softstate.Refusal) {
 	if c.flow == zeroFlow {
 		t.drop(e, c)
 	}
-	t.emit(Refuse{id, why})
+	t.emit(pipe.Refuse{ID: id, Why: why})
 	t.announce(e)
 }
 
 func (t *Table) advanceEntry(e *end) {
-	for _, c := range e.entry.order() {
+	for _, c := range pipe.InOrder(e.entry.carried) {
 		if c.held != nil && !t.now.Before(c.deadline) {
 			t.count.TimedOut++
 			t.refuse(e, c, softstate.Refusal{

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -63,42 +64,12 @@ func (t *Table) crossed(e *end, rx *softstate.Received) {
 	if !bound {
 		t.count.Unbound++
 	}
-	t.compose(e, &m)
+	// Where there is no tunnel session the tunnel is a hop without RSVP. A session that
+	// is not bound yet is told of the one that there is (step 1).
+	if m.AdSpec != nil {
+		m.AdSpec = pipe.Across(m.AdSpec, x.adspec, e.Overhead, x.nonRSVP)
+	}
 	t.ask(e)
-}
-
-// compose takes the tunnel's own ADSPEC for that of one link. Where there is no
-// tunnel session the tunnel is a hop without RSVP. A session that is not bound
-// yet is told of the one that there is (RFC 2746 section 4.2.2, step 1).
-func (t *Table) compose(e *end, m *wire.Message) {
-	if m.AdSpec == nil {
-		return
-	}
-	x := &e.exit
-	if x.until.IsZero() || x.adspec == nil {
-		a := m.AdSpec.Clone()
-		a.Break = true
-		m.AdSpec = &a
-		return
-	}
-	a := m.AdSpec.Compose(asHop(x.adspec, e.Overhead, x.nonRSVP))
-	m.AdSpec = &a
-}
-
-// asHop is a whole path as one hop.
-func asHop(a *intserv.AdSpec, overhead uint32, nonRSVP bool) intserv.Hop {
-	mtu := a.General.MTU
-	if mtu > overhead {
-		mtu -= overhead
-	}
-	h := intserv.Hop{Bandwidth: a.General.Bandwidth, Latency: a.General.Latency, MTU: mtu, NonIS: nonRSVP || a.Break}
-	if c := a.ControlledLoad; c != nil && !c.Break {
-		h.ControlledLoad = &intserv.ServiceHop{Override: c.Override}
-	}
-	if g := a.Guaranteed; g != nil && !g.Break {
-		h.Guaranteed = &intserv.GuaranteedHop{ServiceHop: intserv.ServiceHop{Override: g.Override}, C: g.Ctot, D: g.Dtot}
-	}
-	return h
 }
 
 // received is a message of the tunnel session to this end.
@@ -222,16 +193,7 @@ func (t *Table) ask(e *end) {
 
 func (t *Table) sendResv(e *end) {
 	x := &e.exit
-	flows := slices.SortedFunc(maps.Values(x.asked), func(a, b intserv.FlowSpec) int {
-		switch {
-		case a.TSpec.Rate < b.TSpec.Rate:
-			return -1
-		case a.TSpec.Rate > b.TSpec.Rate:
-			return 1
-		default:
-			return 0
-		}
-	})
+	flows := slices.SortedFunc(maps.Values(x.asked), func(a, b intserv.FlowSpec) int { return cmp.Compare(a.TSpec.Rate, b.TSpec.Rate) })
 	total := sum(flows)
 	m := t.message(e, wire.Resv)
 	m.TimeValues = &wire.TimeValues{Refresh: uint32(t.cfg.Refresh.Milliseconds())}
@@ -239,26 +201,20 @@ func (t *Table) sendResv(e *end) {
 	if !maps.Equal(x.asked, x.accepted) {
 		m.ResvConfirm = e.Local // RFC 2746 section 4.2.3
 	}
-	x.refresh = t.now.Add(time.Duration((0.5 + t.rng.Float64()) * float64(t.cfg.Refresh))) // RFC 2205 section 3.7 (1)
+	x.refresh = t.now.Add(softstate.Jitter(t.rng, t.cfg.Refresh))
 	t.send(e, m)
 }
 
 func (t *Table) message(e *end, typ wire.MsgType) *wire.Message {
 	session, sender := e.home()
 	x := &e.exit
-	return &wire.Message{
-		Type: typ, Session: session, Style: wire.FF, Hop: &wire.Hop{Addr: t.net.AddrTowards(x.iface, x.hop.Addr), LIH: x.hop.LIH},
-		Flows: []wire.FlowDescriptor{{Filters: []wire.Filter{sender}}},
-	}
+	return pipe.Upstream(typ, session, sender, t.net.AddrTowards(x.iface, x.hop.Addr), x.hop)
 }
 
 func (t *Table) send(e *end, m *wire.Message) {
-	x := &e.exit
-	m.SendTTL = softstate.DefaultTTL
-	if !m.Hop.Addr.IsValid() {
-		return // the interface has lost its address; the next refresh may find one
+	if x := &e.exit; m.Hop.Addr.IsValid() { // else the interface has lost its address; the next refresh may find one
+		t.emit(pipe.To(x.iface, m.Hop.Addr, x.hop.Addr, m))
 	}
-	t.emit(Send{softstate.Send{Out: x.iface, Src: m.Hop.Addr, Dst: x.hop.Addr, TTL: softstate.DefaultTTL, Msg: m}})
 }
 
 // hangUp ends the reservation of the tunnel session, if there is one.
@@ -292,7 +248,7 @@ func (t *Table) failed(e *end, m *wire.Message) {
 		x.refused[id] = guilty[id]
 		for _, f := range x.flows[id].senders {
 			t.count.Failed++
-			t.emit(Fail{id.session, f, softstate.Refusal{Code: m.ErrorSpec.Code, Value: m.ErrorSpec.Value, Text: "in the tunnel " + e.Name}})
+			t.emit(pipe.Fail{Session: id.session, Sender: f, Why: softstate.Refusal{Code: m.ErrorSpec.Code, Value: m.ErrorSpec.Value, Text: "in the tunnel " + e.Name}})
 		}
 	}
 	t.ask(e)

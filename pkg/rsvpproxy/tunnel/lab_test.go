@@ -3,11 +3,11 @@ package tunnel
 import (
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe/pipetest"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -36,17 +36,11 @@ const (
 
 // box is a node with its tunnels, joined as the event loop joins them.
 type box struct {
-	l        *lab
-	name     string
-	addrs    map[softstate.IfIndex]netip.Addr
-	routes   func(dst netip.Addr) softstate.IfIndex
-	node     *softstate.Node
-	table    *Table  // nil: knows nothing of tunnels
-	limit    float64 // bytes/s that traffic control grants on ifRight; 0: any
-	granted  map[uint64]softstate.Reserve
-	released []uint64
-	queue    []softstate.Effect
-	busy     bool
+	*pipetest.Box
+	routes func(dst netip.Addr) softstate.IfIndex
+	table  *Table  // nil: knows nothing of tunnels
+	limit  float64 // bytes/s that traffic control grants on ifRight; 0: any
+	full   bool    // it grants nothing more on ifTun
 }
 
 func (b *box) Route(dst netip.Addr) (softstate.IfIndex, bool, bool) {
@@ -56,48 +50,20 @@ func (b *box) Route(dst netip.Addr) (softstate.IfIndex, bool, bool) {
 	return b.routes(dst), false, true
 }
 
-func (b *box) Routes(_, _ netip.Addr, _ softstate.IfIndex) ([]softstate.IfIndex, bool) {
-	return nil, false
-}
-func (b *box) Addr(i softstate.IfIndex) netip.Addr { return b.addrs[i] }
-func (b *box) Addr6(softstate.IfIndex) netip.Addr  { return netip.Addr{} }
-
-func (b *box) AddrTowards(i softstate.IfIndex, to netip.Addr) netip.Addr {
-	if to.Is4() {
-		return b.Addr(i)
-	}
-	return b.Addr6(i)
-}
 func (b *box) Aware(_ netip.Addr, out softstate.IfIndex) bool { return out != ifLAN }
 func (b *box) Hop(softstate.IfIndex) intserv.Hop {
 	return intserv.Hop{Bandwidth: 1e6, MTU: 1500, Latency: 100, ControlledLoad: &intserv.ServiceHop{}}
-}
-
-func (b *box) Local(a netip.Addr) bool {
-	for _, o := range b.addrs {
-		if o == a {
-			return true
-		}
-	}
-	return false
 }
 
 func (b *box) ReceiverProxy(i softstate.PathInfo) (softstate.ReserveSpec, bool) {
 	return softstate.ReserveSpec{Style: wire.FF, FlowSpec: intserv.FlowSpec{Service: intserv.ControlledLoad, TSpec: i.TSpec}}, i.Out == ifLAN
 }
 
-type packet struct {
-	at time.Time
-	to *box
-	rx softstate.Received
-}
-
 type lab struct {
+	pipetest.Clock
 	t                *testing.T
-	now              time.Time
 	rng              *rand.Rand
 	entry, mid, exit *box
-	wire             []packet
 	loss             float64
 	seen             []*wire.Message // everything that was sent
 	overTunnel       []*wire.Message
@@ -118,7 +84,7 @@ func newLab(t *testing.T, atEntry, atExit bool) *lab {
 			t.Logf("seed %d", seed)
 		}
 	})
-	l := &lab{t: t, now: epoch, rng: rand.New(rand.NewPCG(seed, 1))}
+	l := &lab{t: t, Clock: pipetest.Clock{Now: epoch}, rng: rand.New(rand.NewPCG(seed, 1))}
 	right := func(dst netip.Addr) bool {
 		return dst == hostB || dst == exitOuter || dst == midRight || dst == exitInner
 	}
@@ -158,114 +124,35 @@ func newLab(t *testing.T, atEntry, atExit bool) *lab {
 }
 
 func (l *lab) box(name string, addrs map[softstate.IfIndex]netip.Addr, routes func(netip.Addr) softstate.IfIndex) *box {
-	b := &box{l: l, name: name, addrs: addrs, routes: routes, granted: map[uint64]softstate.Reserve{}}
-	b.node = softstate.New(softstate.Config{Refresh: 2 * time.Second}, b, l.rng)
+	b := &box{Box: pipetest.NewBox(l.t, &l.Clock, name, addrs), routes: routes}
+	b.Node = softstate.New(softstate.Config{Refresh: 2 * time.Second}, b, l.rng)
+	b.Send = func(s softstate.Send) {
+		if b.table != nil {
+			b.table.Outgoing(&s)
+		}
+		l.transmit(b, s)
+	}
+	b.Transmit = func(s softstate.Send) { l.transmit(b, s) }
+	b.Refuses = func(r softstate.Reserve) bool {
+		return b.limit > 0 && r.Out == ifRight && r.FlowSpec.TSpec.Rate > b.limit || b.full && r.Out == ifTun
+	}
 	return b
 }
 
 func (l *lab) tunnel(b *box, local, remote netip.Addr) {
 	b.table = New(Config{Refresh: 2 * time.Second, Wait: time.Second}, b, l.rng)
-	b.effects(b.table.Set(l.now, []Tunnel{tunnelOf(local, remote)}))
+	b.Table = func() pipetest.Table { return b.table }
+	b.Effects(b.table.Set(l.Now, []Tunnel{tunnelOf(local, remote)}))
 }
 
-// perform is what the event loop does: what comes of an effect is done after
-// those that were there before.
-func (b *box) perform(list []softstate.Effect) {
-	b.queue = append(b.queue, list...)
-	if b.busy {
-		return
-	}
-	b.busy = true
-	defer func() { b.busy = false }()
-	for len(b.queue) > 0 {
-		e := b.queue[0]
-		b.queue = b.queue[1:]
-		switch e := e.(type) {
-		case softstate.Send:
-			b.send(e)
-		case softstate.Reserve:
-			if b.table != nil {
-				held, out := b.table.Reserve(b.l.now, e)
-				b.effects(out)
-				if held {
-					continue
-				}
-			}
-			b.reserve(e)
-		case softstate.Release:
-			if b.table != nil {
-				unknown, out := b.table.Release(b.l.now, e.ID)
-				b.effects(out)
-				if unknown {
-					continue
-				}
-			}
-			if _, ok := b.granted[e.ID]; !ok {
-				b.l.t.Errorf("%s: release of %d, which was never granted", b.name, e.ID)
-			}
-			delete(b.granted, e.ID)
-			b.released = append(b.released, e.ID)
-		case softstate.Event:
-			if b.table != nil {
-				b.effects(b.table.Event(b.l.now, e))
-			}
-		}
-	}
-}
-
-// reserve is traffic control.
-func (b *box) reserve(e softstate.Reserve) {
-	if b.limit > 0 && e.Out == ifRight && e.FlowSpec.TSpec.Rate > b.limit {
-		b.perform(b.node.ReserveResult(b.l.now, e.ID, &softstate.Refusal{Code: wire.ErrAdmission, Value: wire.AdmissionBandwidth}))
-		return
-	}
-	b.granted[e.ID] = e
-	b.perform(b.node.ReserveResult(b.l.now, e.ID, nil))
-}
-
-func (b *box) effects(list []Effect) {
-	now := b.l.now
-	for _, e := range list {
-		switch e := e.(type) {
-		case Announce:
-			out, err := b.node.AddSender(now, e.Sender)
-			if err != nil {
-				b.l.t.Fatal(err)
-			}
-			b.perform(out)
-		case Silence:
-			b.perform(b.node.RemoveSender(now, e.Session, e.Sender))
-		case Refresh:
-			b.perform(b.node.SendPath(now, e.Session, e.Sender))
-		case Grant:
-			b.reserve(e.Reserve)
-		case Refuse:
-			why := e.Why
-			b.perform(b.node.ReserveResult(now, e.ID, &why))
-		case Fail:
-			b.perform(b.node.CrossingFailed(now, e.Session, e.Sender, e.Why))
-		case Send:
-			b.transmit(e.Send)
-		}
-	}
-}
-
-func (b *box) send(s softstate.Send) {
-	if b.table != nil {
-		b.table.Outgoing(&s)
-	}
-	b.transmit(s)
-}
-
-func (b *box) transmit(s softstate.Send) {
-	l := b.l
+func (l *lab) transmit(b *box, s softstate.Send) {
 	raw, err := s.Msg.Append(nil)
 	if err != nil {
-		l.t.Fatalf("%s: %+v: %v", b.name, s.Msg, err)
+		l.t.Fatalf("%s: %+v: %v", b.Name, s.Msg, err)
 	}
 	m, err := wire.Parse(raw)
 	if err != nil {
-		l.t.Fatalf("%s: %x: %v", b.name, raw, err)
+		l.t.Fatalf("%s: %x: %v", b.Name, raw, err)
 	}
 	l.seen = append(l.seen, m)
 	to, in := (*box)(nil), ifOuter
@@ -291,65 +178,13 @@ func (b *box) transmit(s softstate.Send) {
 	if l.rng.Float64() < l.loss {
 		return
 	}
-	l.wire = append(l.wire, packet{
-		at: l.now.Add(time.Millisecond), to: to,
-		rx: softstate.Received{Iface: in, Src: s.Src, Dst: s.Dst, TTL: s.TTL, Msg: m},
+	l.Later(time.Millisecond, func() {
+		if !to.Node.Mine(m.Type, s.Dst) {
+			l.t.Errorf("%s got %v to %v", to.Name, m.Type, s.Dst)
+			return
+		}
+		to.Receive(softstate.Received{Iface: in, Src: s.Src, Dst: s.Dst, TTL: s.TTL, Msg: m})
 	})
-}
-
-func (b *box) receive(rx softstate.Received) {
-	if !b.node.Mine(rx.Msg.Type, rx.Dst) {
-		b.l.t.Errorf("%s got %v to %v", b.name, rx.Msg.Type, rx.Dst)
-		return
-	}
-	if b.table != nil {
-		consumed, out := b.table.Incoming(b.l.now, &rx)
-		b.effects(out)
-		if consumed {
-			return
-		}
-	}
-	b.perform(b.node.Handle(b.l.now, rx))
-}
-
-// run lets time pass.
-func (l *lab) run(d time.Duration) {
-	end := l.now.Add(d)
-	for {
-		next := end
-		earlier := func(at time.Time, ok bool) {
-			if ok && at.Before(next) {
-				next = at
-			}
-		}
-		if len(l.wire) > 0 {
-			earlier(l.wire[0].at, true)
-		}
-		for _, b := range []*box{l.entry, l.mid, l.exit} {
-			earlier(b.node.NextDeadline())
-			if b.table != nil {
-				earlier(b.table.NextDeadline())
-			}
-		}
-		if next.After(l.now) {
-			l.now = next
-		}
-		if !l.now.Before(end) {
-			return
-		}
-		for len(l.wire) > 0 && !l.wire[0].at.After(l.now) {
-			p := l.wire[0]
-			l.wire = l.wire[1:]
-			p.to.receive(p.rx)
-		}
-		slices.SortStableFunc(l.wire, func(a, b packet) int { return a.at.Compare(b.at) })
-		for _, b := range []*box{l.entry, l.mid, l.exit} {
-			b.perform(b.node.Advance(l.now))
-			if b.table != nil {
-				b.effects(b.table.Advance(l.now))
-			}
-		}
-	}
 }
 
 var tspec = intserv.TSpec{Rate: 12500, Bucket: 1600, Peak: 25000, MinUnit: 80, MaxPacket: 800}
@@ -364,17 +199,17 @@ func (l *lab) call(n int, rate float64) {
 	l.t.Helper()
 	spec := tspec
 	spec.Rate, spec.Peak = rate, 2*rate
-	out, err := l.entry.node.AddSender(l.now, softstate.Sender{Session: session(n), Filter: sender, TSpec: spec, In: ifLAN})
+	out, err := l.entry.Node.AddSender(l.Now, softstate.Sender{Session: session(n), Filter: sender, TSpec: spec, In: ifLAN})
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.entry.perform(out)
+	l.entry.Perform(out)
 }
 
-func (l *lab) hang(n int) { l.entry.perform(l.entry.node.RemoveSender(l.now, session(n), sender)) }
+func (l *lab) hang(n int) { l.entry.Perform(l.entry.Node.RemoveSender(l.Now, session(n), sender)) }
 
 func (l *lab) state(b *box, s wire.Session, f wire.Filter) softstate.SessionView {
-	v, _ := b.node.Session(l.now, s, f)
+	v, _ := b.Node.Session(l.Now, s, f)
 	return v
 }
 

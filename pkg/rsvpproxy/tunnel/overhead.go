@@ -1,6 +1,9 @@
 package tunnel
 
-import "github.com/qosproxy/qosproxy/pkg/intserv"
+import (
+	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
+)
 
 // leastPacket is the smallest packet whose encapsulation is reckoned with: an
 // IPv4 header with nothing in it.
@@ -51,13 +54,10 @@ func sum(flows []intserv.FlowSpec) (out intserv.FlowSpec) {
 	return out.Wire()
 }
 
-// covers says whether need is no more than have. What came over the wire was
-// rounded to single precision.
+// covers says whether need is no more than have.
 func covers(have, need intserv.TSpec) bool {
-	return have.Rate >= need.Rate*slack && have.Bucket >= need.Bucket*slack
+	return have.Rate >= need.Rate*pipe.Slack && have.Bucket >= need.Bucket*pipe.Slack
 }
-
-const slack = 1 - 1e-6
 
 // plus adds, or takes away, what covers looks at.
 func plus(a, b intserv.TSpec, sign float64) intserv.TSpec {
@@ -72,5 +72,5 @@ func carries(have, need intserv.FlowSpec) bool {
 		return false
 	}
 	return covers(have.TSpec, need.TSpec) &&
-		(need.Service != intserv.Guaranteed || have.RSpec.Rate >= need.RSpec.Rate*slack)
+		(need.Service != intserv.Guaranteed || have.RSpec.Rate >= need.RSpec.Rate*pipe.Slack)
 }

@@ -1,12 +1,14 @@
 package tunnel
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/intserv"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/pipe"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -51,53 +53,6 @@ type Network interface {
 	AddrTowards(i softstate.IfIndex, neighbor netip.Addr) netip.Addr // see [softstate.Multihomed]
 }
 
-// Effect is one thing that the owner of a [Table] has to do, in order.
-type Effect interface{ effect() }
-
-// Announce has the machine speak for the sender of a tunnel session, which is
-// this machine.
-type Announce struct{ Sender softstate.Sender }
-
-// Silence ends what Announce began.
-type Silence struct {
-	Session wire.Session
-	Sender  wire.Filter
-}
-
-// Refresh has the machine send the PATH of an end-to-end sender now.
-type Refresh struct {
-	Session wire.Session
-	Sender  wire.Filter
-}
-
-// Grant hands a wish that was held to traffic control.
-type Grant struct{ Reserve softstate.Reserve }
-
-// Refuse answers a wish that was held: it cannot cross the tunnel.
-type Refuse struct {
-	ID  uint64
-	Why softstate.Refusal
-}
-
-// Fail tells the machine that what was reserved for a sender cannot cross the
-// tunnel that it comes in by (RFC 2746 section 6.2).
-type Fail struct {
-	Session wire.Session
-	Sender  wire.Filter
-	Why     softstate.Refusal
-}
-
-// Send asks for a message of a tunnel session to be sent.
-type Send struct{ Send softstate.Send }
-
-func (Announce) effect() {}
-func (Silence) effect()  {}
-func (Refresh) effect()  {}
-func (Grant) effect()    {}
-func (Refuse) effect()   {}
-func (Fail) effect()     {}
-func (Send) effect()     {}
-
 // Counters are the figures of a [Table] since it was made.
 type Counters struct {
 	Held, Granted, Refused uint64 // reservations that waited for a tunnel
@@ -116,7 +71,7 @@ type Table struct {
 	rng   *rand.Rand
 	ends  map[softstate.IfIndex]*end
 	count Counters
-	out   []Effect
+	out   []pipe.Effect
 	now   time.Time
 }
 
@@ -129,18 +84,8 @@ type end struct {
 
 // New returns a Table without tunnels. rng spreads the refreshes.
 func New(cfg Config, net Network, rng *rand.Rand) *Table {
-	if cfg.Refresh == 0 {
-		cfg.Refresh = softstate.DefaultRefresh
-	}
-	if cfg.K == 0 {
-		cfg.K = softstate.DefaultK
-	}
-	if cfg.Wait == 0 {
-		cfg.Wait = DefaultWait
-	}
-	if cfg.Flows == 0 {
-		cfg.Flows = DefaultFlows
-	}
+	cfg.Refresh, cfg.K = cmp.Or(cfg.Refresh, softstate.DefaultRefresh), cmp.Or(cfg.K, softstate.DefaultK)
+	cfg.Wait, cfg.Flows = cmp.Or(cfg.Wait, DefaultWait), cmp.Or(cfg.Flows, DefaultFlows)
 	return &Table{cfg: cfg, net: net, rng: rng, ends: map[softstate.IfIndex]*end{}}
 }
 
@@ -149,7 +94,7 @@ func (t *Table) SetRefresh(r time.Duration) { t.cfg.Refresh = r }
 
 // Set tells which tunnels there are. What is known of those that stay as they
 // were is kept; the tunnel sessions of the others end.
-func (t *Table) Set(now time.Time, list []Tunnel) []Effect {
+func (t *Table) Set(now time.Time, list []Tunnel) []pipe.Effect {
 	t.now = now
 	for i, e := range t.ends {
 		if !slices.Contains(list, e.Tunnel) {
@@ -167,9 +112,9 @@ func (t *Table) Set(now time.Time, list []Tunnel) []Effect {
 
 // leave ends a tunnel: nobody waits for it any more.
 func (t *Table) leave(e *end) {
-	for _, c := range e.entry.order() {
+	for _, c := range pipe.InOrder(e.entry.carried) {
 		if c.held != nil {
-			t.emit(Grant{*c.held})
+			t.emit(pipe.Grant{Reserve: *c.held})
 		}
 	}
 	t.silence(e)
@@ -177,7 +122,7 @@ func (t *Table) leave(e *end) {
 }
 
 // Shutdown ends all tunnel sessions.
-func (t *Table) Shutdown(now time.Time) []Effect { return t.Set(now, nil) }
+func (t *Table) Shutdown(now time.Time) []pipe.Effect { return t.Set(now, nil) }
 
 // Outgoing looks at a message of the machine before it is sent, and adds what
 // the other end of a tunnel has to know (RFC 2746 sections 2.3.1 and 2.3.2).
@@ -201,7 +146,7 @@ func (t *Table) Outgoing(s *softstate.Send) {
 
 // Incoming looks at a message before the machine does. consumed: it was the
 // tunnel session's. What it changes of the message is changed in a copy.
-func (t *Table) Incoming(now time.Time, rx *softstate.Received) (consumed bool, out []Effect) {
+func (t *Table) Incoming(now time.Time, rx *softstate.Received) (consumed bool, out []pipe.Effect) {
 	if rx.Msg == nil || rx.Err != nil || len(t.ends) == 0 {
 		return false, nil
 	}
@@ -226,7 +171,7 @@ func (t *Table) Incoming(now time.Time, rx *softstate.Received) (consumed bool, 
 }
 
 // Event tells of a change of the machine's state.
-func (t *Table) Event(now time.Time, v softstate.Event) []Effect {
+func (t *Table) Event(now time.Time, v softstate.Event) []pipe.Effect {
 	if len(t.ends) == 0 {
 		return nil
 	}
@@ -263,7 +208,7 @@ func (t *Table) NextDeadline() (at time.Time, ok bool) {
 }
 
 // Advance does what is due.
-func (t *Table) Advance(now time.Time) []Effect {
+func (t *Table) Advance(now time.Time) []pipe.Effect {
 	t.now = now
 	for _, e := range t.ends {
 		t.advanceEntry(e)
@@ -282,21 +227,16 @@ func (t *Table) Counters() Counters {
 	return c
 }
 
-func (t *Table) emit(e Effect) { t.out = append(t.out, e) }
+func (t *Table) emit(e pipe.Effect) { t.out = append(t.out, e) }
 
-func (t *Table) flush() []Effect {
+func (t *Table) flush() []pipe.Effect {
 	out := t.out
 	t.out = nil
 	return out
 }
 
-// lifetime is L of RFC 2205 section 3.7 for state that is announced with R.
 func (t *Table) lifetime(m *wire.Message) time.Duration {
-	r := t.cfg.Refresh
-	if m.TimeValues != nil {
-		r = min(max(m.TimeValues.Period(), time.Second), 6*time.Hour)
-	}
-	return time.Duration((float64(t.cfg.K) + 0.5) * 1.5 * float64(r))
+	return softstate.Lifetime(softstate.Period(m.TimeValues, t.cfg.Refresh), t.cfg.K)
 }
 
 // zeroFlow is no flow.

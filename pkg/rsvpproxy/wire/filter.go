@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -16,6 +17,15 @@ type Filter struct {
 	Format Format
 	SPI    uint32 // FormatGPI: security parameters index of AH or ESP
 	Label  uint32 // FormatFlowLabel: 24 bits, of which IPv6 has 20 since RFC 2460
+}
+
+// Compare orders the senders of a session, which are of one format: ports and flow
+// labels, or an SPI (RFC 2207).
+func (f Filter) Compare(o Filter) int {
+	if c := f.Src.Compare(o.Src); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(f.SrcPort, o.SrcPort), cmp.Compare(f.SPI, o.SPI), cmp.Compare(f.Label, o.Label))
 }
 
 // String is for people.

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -29,6 +31,14 @@ type Session struct {
 func (s Session) Key() Session {
 	s.Flags = 0
 	return s
+}
+
+// Compare orders sessions.
+func (s Session) Compare(o Session) int {
+	return cmp.Or(
+		s.Dst.Compare(o.Dst), cmp.Compare(s.Protocol, o.Protocol), cmp.Compare(s.DstPort, o.DstPort),
+		cmp.Compare(s.Format, o.Format), cmp.Compare(s.DSCP, o.DSCP), cmp.Compare(s.PHB, o.PHB), bytes.Compare(s.Extended[:], o.Extended[:]),
+	)
 }
 
 // String is for people.
