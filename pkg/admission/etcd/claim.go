@@ -30,6 +30,9 @@ func (l *Ledger) obtain(asks []ask) (admission.Short, bool, error) {
 	if asks = l.claims(asks); len(asks) == 0 {
 		return admission.Short{}, true, nil
 	}
+	if short, no := l.inVain(asks); no {
+		return short, false, nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), l.opts.Timeout)
 	defer cancel()
 	short, ok, err := l.negotiate(ctx, asks)
@@ -76,7 +79,6 @@ func (l *Ledger) negotiate(ctx context.Context, asks []ask) (admission.Short, bo
 	case <-ctx.Done():
 		return admission.Short{}, false, errors.New("etcd is slow")
 	}
-	var last error
 	fresh := false
 	for tries := 0; ; {
 		short, room := l.fits(asks)
@@ -105,10 +107,9 @@ func (l *Ledger) negotiate(ctx context.Context, asks []ask) (admission.Short, bo
 		}
 		if err != nil {
 			if ctx.Err() != nil || !passing(err) {
-				return admission.Short{}, false, l.trouble(err, last)
+				return admission.Short{}, false, l.trouble(err)
 			}
 			// Whether it was done is not known: look.
-			last = err
 			l.forget(potsOf(asks))
 		}
 	}

@@ -134,7 +134,7 @@ func TestRestartTakesOver(t *testing.T) {
 	if err := next.SetShared(map[admission.Account]Shared{level: {Name: "sla", Limit: 1000}}); err != nil {
 		t.Fatal(err)
 	}
-	next.Start(10 * time.Second)
+	start(t, next)
 	defer func() { _ = next.Stop(context.Background(), false) }()
 	if s := next.Status(); s.State != Connected {
 		t.Fatalf("%+v", s)
@@ -223,6 +223,75 @@ func TestPrepare(t *testing.T) {
 	eventually(t, 20*time.Second, "etcd has it", func() bool { return a.Status().State == Connected })
 	a.Prepare(entry("2", 400), []int64{none, 1000})
 	eventually(t, 5*time.Second, "what nobody commits is given back", func() bool { return sums(t, c.Client())["a"] == 400 })
+}
+
+// What was prepared in vain is refused without asking again, with the same figures:
+// the commit is made while packets wait. Less is asked for.
+func TestPrepareInVain(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1, false)
+	var exchanges atomic.Int64
+	a := box(t, c, "a", nil)
+	b := box(t, c, "b", func(o *Options) {
+		o.dial = []grpc.DialOption{grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			exchanges.Add(1)
+			return invoke(ctx, method, req, reply, cc, opts...)
+		})}
+	})
+	mustTake(t, a, "1", 800)
+	end := b.Together()
+	b.Prepare(entry("1", 300), []int64{none, 1000})
+	asked, refused := exchanges.Load(), b.Status().Counters.Refused
+	if short, ok, err := take(b, "1", 300); ok || err != nil || short != (admission.Short{Account: level, Used: 800}) {
+		t.Errorf("%+v, %v, %v", short, ok, err)
+	}
+	if n := exchanges.Load() - asked; asked == 0 || n != 0 || b.Status().Counters.Refused != refused {
+		t.Errorf("%d exchanges, and %d more for what had been refused; %+v", asked, n, b.Status().Counters)
+	}
+	mustTake(t, b, "1", 200)
+	end()
+	mustRemove(t, a, "1")
+	eventually(t, 5*time.Second, "there is room, and it is asked for", func() bool {
+		_, ok, err := take(b, "1", 300)
+		return ok && err == nil
+	})
+}
+
+// What grows in no shared account does not wait for a commit that waits for etcd.
+func TestOthersDoNotWait(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1, false)
+	asking, answer := make(chan struct{}), make(chan struct{})
+	var armed atomic.Bool
+	a := box(t, c, "a", func(o *Options) {
+		o.Timeout = 5 * time.Second
+		o.dial = []grpc.DialOption{grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			if strings.HasSuffix(method, "/Txn") && armed.CompareAndSwap(true, false) {
+				close(asking)
+				<-answer
+			}
+			return invoke(ctx, method, req, reply, cc, opts...)
+		})}
+	})
+	mustTake(t, a, "1", 300)
+	eventually(t, 5*time.Second, "all is told", func() bool { return sums(t, c.Client())["a"] == 300 })
+	armed.Store(true)
+	var waiting sync.WaitGroup
+	waiting.Go(func() { a.Prepare(entry("2", 300), []int64{none, 1000}) })
+	<-asking
+	done := make(chan error, 1)
+	go func() { done <- commitAnyway(a, "3", 50) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(3 * time.Second):
+		t.Error("it waits for etcd's answer to another")
+	}
+	close(answer)
+	waiting.Wait()
+	eventually(t, 5*time.Second, "etcd has both", func() bool { return sums(t, c.Client())["a"] == 350 })
 }
 
 // late holds back the first transaction that it is told to, and answers that

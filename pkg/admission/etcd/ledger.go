@@ -27,6 +27,7 @@ type Ledger struct {
 	committing sync.Mutex    // one commit at a time
 	writing    chan struct{} // a token: one transaction that writes at a time
 	wake       chan struct{} // something is to be told
+	tries      tries
 
 	mu       sync.Mutex // never held while etcd is asked
 	client   *clientv3.Client
@@ -139,10 +140,16 @@ type ask struct {
 
 // Commit implements [admission.Ledger]. Where the entry takes more of a shared
 // account than etcd has of this box, etcd is asked, for at most Options.Timeout.
+// What is to be asked for in no shared account does not wait for those who ask.
 func (l *Ledger) Commit(e admission.Entry, limits []int64) (admission.Short, bool, error) {
+	if short, ok, done, err := l.unasked(e, limits); done {
+		return short, ok, err
+	}
 	l.committing.Lock()
 	defer l.committing.Unlock()
+	l.mu.Lock()
 	asks, local, err := l.asks(&e, limits)
+	l.mu.Unlock()
 	if err != nil {
 		return admission.Short{}, false, err
 	}
@@ -155,6 +162,24 @@ func (l *Ledger) Commit(e admission.Entry, limits []int64) (admission.Short, boo
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.record(e, local, asks)
+}
+
+// unasked commits an entry of which nothing is to be asked for; done: it is one, or
+// there is an error.
+func (l *Ledger) unasked(e admission.Entry, limits []int64) (short admission.Short, ok, done bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	asks, local, err := l.asks(&e, limits)
+	if err != nil || len(asks) > 0 {
+		return short, false, err != nil, err
+	}
+	short, ok, err = l.record(e, local, nil)
+	return short, ok, true, err
+}
+
+// record commits what needs not be asked for any more. l.mu is held.
+func (l *Ledger) record(e admission.Entry, local []int64, asks []ask) (admission.Short, bool, error) {
 	short, ok, err := l.mem.Commit(e, local)
 	for _, a := range asks {
 		a.pot.claim = 0
@@ -164,11 +189,9 @@ func (l *Ledger) Commit(e admission.Entry, limits []int64) (admission.Short, boo
 }
 
 // asks sorts an entry's shares into those of shared accounts in which it grows,
-// and the limits of all others.
+// and the limits of all others. l.mu is held: nothing is removed meanwhile.
 func (l *Ledger) asks(e *admission.Entry, limits []int64) (list []ask, local []int64, err error) {
 	local = slices.Clone(limits)
-	l.mu.Lock() // nothing is removed meanwhile
-	defer l.mu.Unlock()
 	old, _, err := l.mem.Entry(e.ID)
 	if err != nil {
 		return nil, nil, err
@@ -238,18 +261,50 @@ func (l *Ledger) Together() (end func()) {
 
 // Prepare asks etcd for what an entry will need, so that its commit need not. It
 // holds no lock meanwhile but that of other commits, and its success is no
-// promise. Within [Ledger.Together] what it got stays.
+// promise. Within [Ledger.Together] what it got stays, and what it found no room for
+// is not asked for again.
 func (l *Ledger) Prepare(e admission.Entry, limits []int64) {
 	l.committing.Lock()
 	defer l.committing.Unlock()
+	l.mu.Lock()
 	asks, local, err := l.asks(&e, limits)
+	l.mu.Unlock()
 	if err != nil {
 		return // Commit tells it
 	}
+	l.vain(asks, false)
 	if _, ok, err := l.mem.Fits(e, local); err == nil && ok {
-		_, _, _ = l.obtain(asks) // Commit finds the same, and tells it
+		_, ok, err := l.obtain(asks) // Commit finds the same, and tells it
+		l.vain(asks, err == nil && !ok)
 	}
 	l.settled(asks)
+}
+
+// vain notes whether there was no room for what was asked for.
+func (l *Ledger) vain(asks []ask, no bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range asks {
+		if a.pot.vain = 0; no {
+			a.pot.vain, a.pot.vainEnds = a.need, time.Now().Add(l.opts.Timeout)
+		}
+	}
+}
+
+// inVain tells whether Prepare has just asked for as much, and nothing that has been
+// seen since makes room for it.
+func (l *Ledger) inVain(asks []ask) (admission.Short, bool) {
+	l.mu.Lock()
+	now := time.Now()
+	no := l.together > 0 && !slices.ContainsFunc(asks, func(a ask) bool {
+		return a.pot.vain == 0 || a.need < a.pot.vain || now.After(a.pot.vainEnds)
+	})
+	l.mu.Unlock()
+	if !no {
+		return admission.Short{}, false
+	}
+	short, r := l.fits(asks)
+	return short, r == full || r == crowded
 }
 
 // Entry implements [admission.Ledger].

@@ -35,13 +35,21 @@ func box(t *testing.T, c *etcdtest.Cluster, name string, change func(*Options)) 
 	if err := l.SetShared(map[admission.Account]Shared{level: {Name: "sla", Limit: 1000}}); err != nil {
 		t.Fatal(err)
 	}
-	l.Start(10 * time.Second)
+	start(t, l)
 	t.Cleanup(func() {
 		if err := l.Stop(context.Background(), false); err != nil {
 			t.Logf("box %s: %v", name, err)
 		}
 	})
 	return l
+}
+
+// start starts a ledger, and waits until it knows how it stands with etcd: on a busy
+// machine its first try to register may fail.
+func start(t *testing.T, l *Ledger) {
+	t.Helper()
+	l.Start(10 * time.Second)
+	eventually(t, time.Minute, "etcd has an answer", func() bool { return l.Status().State != Starting })
 }
 
 // take commits an entry of the level.

@@ -64,7 +64,7 @@ func (o *Options) tls() (*tls.Config, error) {
 }
 
 // client makes a client; nothing is connected yet.
-func (o *Options) client() (*clientv3.Client, error) {
+func (o *Options) client(t *tries) (*clientv3.Client, error) {
 	if len(o.Endpoints) == 0 {
 		return nil, errors.New("no endpoints")
 	}
@@ -73,11 +73,13 @@ func (o *Options) client() (*clientv3.Client, error) {
 		return nil, err
 	}
 	// A member that came back shall be tried again soon, not after minutes.
-	tries := backoff.DefaultConfig
-	tries.BaseDelay, tries.MaxDelay = 100*time.Millisecond, 2*time.Second
+	again := backoff.DefaultConfig
+	again.BaseDelay, again.MaxDelay = 100*time.Millisecond, 2*time.Second
 	return clientv3.New(clientv3.Config{
 		Endpoints: o.Endpoints, TLS: secure, Username: o.Username, Password: o.Password, Logger: o.Log.Named("client").WithOptions(zap.IncreaseLevel(zap.ErrorLevel)), // what it warns of is told here, once
 		DialTimeout: o.Timeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
-		DialOptions: append([]grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: tries, MinConnectTimeout: 2 * time.Second})}, o.dial...),
+		DialOptions: append([]grpc.DialOption{
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: 2 * time.Second}), grpc.WithChainUnaryInterceptor(t.intercept),
+		}, o.dial...),
 	})
 }

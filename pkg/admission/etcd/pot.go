@@ -50,7 +50,9 @@ type pot struct {
 	unsure     bool
 	wrote      time.Time
 	claim      int64 // wanted by a commit that is under way
-	over       bool  // it was told that the account holds more than it has
+	vain       int64 // that Prepare found no room for; 0: none
+	vainEnds   time.Time
+	over       bool // it was told that the account holds more than it has
 }
 
 // told is one box's line as etcd has it.

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,7 +92,7 @@ func (l *Ledger) run(ctx context.Context, first chan struct{}) {
 		if ctx.Err() != nil {
 			return
 		}
-		_ = l.trouble(err, nil)
+		_ = l.trouble(err)
 		wait(ctx, delay/2+rand.N(delay/2))
 		delay = min(2*delay, maxRetry)
 	}
@@ -181,7 +182,7 @@ func (l *Ledger) grant(ctx context.Context) (*clientv3.Client, clientv3.LeaseID,
 	cl, lease := l.client, l.lease
 	l.mu.Unlock()
 	if cl == nil {
-		made, err := l.opts.client() // it may have to log in, which takes time
+		made, err := l.opts.client(&l.tries) // it may have to log in, which takes time
 		if err != nil {
 			return nil, 0, err
 		}
@@ -362,7 +363,7 @@ func (l *Ledger) beat(ctx context.Context) {
 		sent := time.Now()
 		ttl, err := keepAlive(ctx, cl, lease, min(every, max(l.opts.Timeout, maxRetry)))
 		if err != nil && ctx.Err() == nil {
-			_ = l.trouble(err, nil)
+			_ = l.trouble(err)
 			continue
 		}
 		l.mu.Lock()
@@ -396,12 +397,8 @@ func keepAlive(ctx context.Context, cl *clientv3.Client, lease clientv3.LeaseID,
 	return time.Duration(resp.GetTTL()) * time.Second, nil
 }
 
-// trouble notes an error of etcd, and returns it in words. before is an earlier
-// one of the same decision, which tells more than that the time is over.
-func (l *Ledger) trouble(err, before error) error {
-	if before != nil && errors.Is(err, context.DeadlineExceeded) {
-		err = before
-	}
+// trouble notes an error of etcd, and returns it in words.
+func (l *Ledger) trouble(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -418,22 +415,22 @@ func (l *Ledger) trouble(err, before error) error {
 	case errors.Is(err, errTaken):
 		l.enter(Taken, err.Error())
 	default:
-		l.enter(Unreachable, words(err))
+		l.enter(Unreachable, l.words(err))
 	}
 	l.nudge()
 	return fmt.Errorf("%s (%s)", l.state, l.reason)
 }
 
 // words are an error's, without what the transport adds.
-func words(err error) string {
+func (l *Ledger) words(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time"
+		return cmp.Or(l.tries.met(), "no answer in time")
 	}
 	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		return e.Error()
 	}
-	if s, ok := status.FromError(err); ok {
-		return s.Message()
+	if _, ok := status.FromError(err); ok {
+		return cmp.Or(cause(err), "no answer in time")
 	}
 	return err.Error()
 }

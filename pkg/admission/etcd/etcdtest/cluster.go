@@ -16,16 +16,24 @@ import (
 type Cluster struct {
 	t       testing.TB
 	members []*member
+	files   *Files // nil: no TLS
+	// root may do everything; "": everybody may.
+	root, password string
 }
 
 // Start starts a cluster of n members, which ends with the test. With fsync each
 // write reaches the disk, as in production.
 func Start(t testing.TB, n int, fsync bool) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t}
+	return start(t, n, fsync, nil)
+}
+
+func start(t testing.TB, n int, fsync bool, files *Files) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, files: files}
 	names := make([]string, n)
 	for i := range n {
-		m := &member{Dir: t.TempDir(), Name: fmt.Sprintf("m%d", i), Client: free(t), Peer: free(t), Fsync: fsync}
+		m := &member{Dir: t.TempDir(), Name: fmt.Sprintf("m%d", i), Client: free(t), Peer: free(t), Fsync: fsync, Files: files}
 		names[i] = m.Name + "=http://" + m.Peer
 		c.members = append(c.members, m)
 	}
@@ -77,7 +85,7 @@ func (c *Cluster) Ready() {
 // Endpoints are the addresses of all members.
 func (c *Cluster) Endpoints() (list []string) {
 	for _, m := range c.members {
-		list = append(list, "http://"+m.Client)
+		list = append(list, m.scheme()+"://"+m.Client)
 	}
 	return list
 }
@@ -99,7 +107,11 @@ func (c *Cluster) Restart(i int) {
 // Client is a client of all members, which ends with the test.
 func (c *Cluster) Client() *clientv3.Client {
 	c.t.Helper()
-	cl, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), Logger: zap.NewNop()})
+	secure, err := c.files.tls()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cl, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), TLS: secure, Username: c.root, Password: c.password, Logger: zap.NewNop()})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -23,7 +23,8 @@ type member struct {
 	Client, Peer string // addresses
 	Cluster      string
 	Fsync        bool
-	Kept         bool // whoever started it ends it; it does not look whether that one lives
+	Files        *Files // with which it speaks to clients; nil: without TLS
+	Kept         bool   // whoever started it ends it; it does not look whether that one lives
 
 	running *exec.Cmd
 	stdin   io.Closer
@@ -56,13 +57,19 @@ func Member() {
 
 // serve is the member, until who started it has gone.
 func (m *member) serve() error {
-	at := func(address string) []url.URL { return []url.URL{{Scheme: "http", Host: address}} }
+	at := func(scheme, address string) []url.URL { return []url.URL{{Scheme: scheme, Host: address}} }
 	c := embed.NewConfig()
+	if f := m.Files; f != nil {
+		c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile, c.ClientTLSInfo.TrustedCAFile = f.Cert, f.Key, f.CA
+		c.ClientTLSInfo.ClientCertAuth = true
+		c.EnableGRPCGateway = false // a client that could not log in
+	}
 	c.Name, c.Dir, c.InitialCluster = m.Name, m.Dir, m.Cluster
-	c.ListenClientUrls, c.AdvertiseClientUrls = at(m.Client), at(m.Client)
-	c.ListenPeerUrls, c.AdvertisePeerUrls = at(m.Peer), at(m.Peer)
+	c.ListenClientUrls, c.AdvertiseClientUrls = at(m.scheme(), m.Client), at(m.scheme(), m.Client)
+	c.ListenPeerUrls, c.AdvertisePeerUrls = at("http", m.Peer), at("http", m.Peer)
 	c.TickMs, c.ElectionMs = 50, 500
 	c.UnsafeNoFsync = !m.Fsync
+	c.BcryptCost = 4 // with the race detector a password of the usual cost takes seconds
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	e, err := embed.StartEtcd(c)
 	if err != nil {
@@ -82,6 +89,13 @@ func (m *member) serve() error {
 	case err := <-e.Err():
 		return err
 	}
+}
+
+func (m *member) scheme() string {
+	if m.Files != nil {
+		return "https"
+	}
+	return "http"
 }
 
 func (m *member) start() error {
