@@ -180,7 +180,7 @@ func parseIdentity(s string) (string, error) {
 
 func parseService(s string) (Service, error) {
 	for _, c := range serviceWords {
-		if c.word == s && !c.later {
+		if c.word == s {
 			return c.value, nil
 		}
 	}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -11,7 +10,7 @@ import (
 
 // Each row is what is wrong with who may ask for what, and where that is said.
 func TestAdmissionErrors(t *testing.T) {
-	for name, tt := range map[string]struct{ in, at, msg string }{
+	for name, tt := range map[string]mistake{
 		"unknown key":           {admitting("limits: 1"), "2:13", "unknown key"},
 		"no mapping":            {goodIfaces + "admission: yes\n", "2:12", "must be a mapping"},
 		"preemption":            {admitting("preemption: on"), "2:25", "write true or false"},
@@ -47,11 +46,7 @@ func TestAdmissionErrors(t *testing.T) {
 		"rule after wider":      {admitting("rules: [{name: a, match: {from: 10.0.0.0/8}}, {name: b, match: {from: 10.1.0.0/16, in: lan0}}]"), "2:59", "can never match: rule a"},
 		"rule after same users": {admitting("users: [{name: x}, {name: y}], rules: [{name: a, match: {user: [x, y]}}, {name: b, match: {user: x}}]"), "2:86", "can never match: rule a"},
 	} {
-		_, err := Parse("f", []byte(tt.in))
-		list, ok := errors.AsType[Errors](err)
-		if !ok || len(list) != 1 || !strings.HasPrefix(list[0].Error(), "f:"+tt.at+": ") || !strings.Contains(list[0].Error(), tt.msg) {
-			t.Errorf("%s: want one error at %s with %q, got\n%v", name, tt.at, tt.msg, err)
-		}
+		t.Run(name, tt.check)
 	}
 }
 
@@ -76,17 +71,12 @@ func TestPoliciesThatNoRuleAdmits(t *testing.T) {
 		"where it leaves by":    {"{name: r, match: {out: wan0}, rate: 1kbit}", goodTSpec, "", ""},
 		"an application's rule": {"{name: r, match: {application: x}, rate: 1kbit}", goodTSpec, "", ""},
 	} {
-		_, err := Parse("f", []byte(with(tt.rules, tt.reserve)))
+		file := with(tt.rules, tt.reserve)
 		if tt.at == "" {
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
+			mustParse(t, file)
 			continue
 		}
-		list, ok := errors.AsType[Errors](err)
-		if !ok || len(list) != 1 || !strings.HasPrefix(list[0].Error(), "f:"+tt.at+": ") || !strings.Contains(list[0].Error(), tt.msg) {
-			t.Errorf("%s: want one error at %s with %q, got\n%v", name, tt.at, tt.msg, err)
-		}
+		t.Run(name, mistake{file, tt.at, tt.msg}.check)
 	}
 }
 

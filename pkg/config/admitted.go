@@ -1,9 +1,6 @@
 package config
 
-import (
-	"net/netip"
-	"slices"
-)
+import "slices"
 
 // admitted refuses a policy whose reservations the rules of admission would never
 // grant, whoever asks for them: no rule is for its traffic, or the first one takes
@@ -22,7 +19,7 @@ func (d *decoder) admitted(r *rawConfig, c *Config) {
 		first := -1
 		for j := range rules {
 			m := makeReach(nil, &Match{Protocol: rules[j].Protocol, From: rules[j].From, To: rules[j].To})
-			if !m.meets(&traffic) {
+			if !m.touches(&traffic) {
 				continue
 			}
 			if first = j; len(rules[j].In)+len(rules[j].Out)+len(rules[j].Users)+len(rules[j].Applications) > 0 || !m.covers(&traffic) {
@@ -54,21 +51,4 @@ func (d *decoder) judged(raw *rawPolicy, p *Policy, rule *Rule) {
 	case rule.Priority >= 0 && max(int(p.Reserve.Priority.Setup), int(p.Reserve.Priority.Hold)) > rule.Priority:
 		d.errorf(r.priority.at, "priority is above what rule %s of admission (line %d) allows (%d): lower it, or raise that", rule.Name, rule.Line, rule.Priority)
 	}
-}
-
-// meets says whether some packet is in both, whatever its ports.
-func (r *reach) meets(q *reach) bool {
-	if r.protocol != 0 && q.protocol != 0 && r.protocol != q.protocol {
-		return false
-	}
-	for v := range r.from {
-		if overlap(r.from[v], q.from[v]) && overlap(r.to[v], q.to[v]) {
-			return true
-		}
-	}
-	return false
-}
-
-func overlap(a, b []netip.Prefix) bool {
-	return slices.ContainsFunc(a, func(p netip.Prefix) bool { return slices.ContainsFunc(b, p.Overlaps) })
 }

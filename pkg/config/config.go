@@ -10,8 +10,10 @@ import (
 type Config struct {
 	File       string // as given to Parse
 	Mode       Mode
+	Bridge     Bridge // with ModeBridge
 	OnStop     OnStop
 	OnCrash    time.Duration // how long kernel state may outlive a dead daemon
+	Watchdog   bool          // a process ends the daemon if it hangs
 	Log        Log
 	Interfaces []Interface
 	RSVP       RSVP
@@ -24,6 +26,11 @@ type Config struct {
 	Admission  Admission
 	Accounting Accounting
 	Policies   []Policy // first match wins
+}
+
+// Bridge is what a box with ModeBridge makes of its interfaces.
+type Bridge struct {
+	Name string // of the bridge that it makes, unless they are in one already
 }
 
 // Log says what is logged and how.
@@ -59,7 +66,10 @@ type Interface struct {
 	// DClass is what becomes upstream of DCLASS for packets that leave here.
 	DClass  DClass
 	EFModel EFModel // of an interface with Capacity
-	Line    int     // in the config file
+	// PCP is the priority in the VLAN tags of what leaves, by DSCP; what is not in it
+	// keeps the one that it has.
+	PCP  map[uint8]uint8
+	Line int // in the config file
 	// Integrity are the keys of RFC 2747; none: messages are not signed.
 	Integrity []IntegrityKey
 	Handshake Handshake
@@ -89,7 +99,8 @@ type IntegrityKey struct {
 // RSVP holds the parameters of the signalling.
 type RSVP struct {
 	Refresh  time.Duration // the refresh period R of RFC 2205 3.7
-	Reliable bool          // RFC 2961 towards neighbours that speak it
+	Hop      Hop
+	Reliable bool // RFC 2961 towards neighbours that speak it; never with HopTransparent
 }
 
 // Mapping gives the DSCP of a reservation whose policy has no mark.

@@ -44,7 +44,6 @@ func TestExamplesParse(t *testing.T) {
 func TestFullRefusesWhatItSays(t *testing.T) {
 	data := string(examples(t)["full.yaml"])
 	for is, later := range map[string]string{
-		"mode: router ": "mode: bridge", "hop: router ": "hop: transparent",
 		"console: {socket: /run/qosproxy.sock}": `console: {listen: "127.0.0.1:80", token_file: /etc/t}`,
 	} {
 		at := strings.Index(data, is)
@@ -93,7 +92,7 @@ func TestFullValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		File: "full.yaml", Mode: ModeRouter, OnStop: OnStopClean, OnCrash: 10 * time.Minute,
+		File: "full.yaml", Mode: ModeRouter, OnStop: OnStopClean, OnCrash: 10 * time.Minute, Watchdog: true,
 		Log: Log{Level: "info", Format: "auto"},
 		Interfaces: []Interface{
 			{Name: "lan0", Zone: ZoneHosts, Trust: TrustNone, Discover: true, DClass: DClassDrop, Window: 32},

@@ -167,9 +167,7 @@ func oneOf[T any](o *opt[T], list []choice[T]) field {
 	return func(d *decoder, n ast.Node, key string) {
 		words := make([]string, 0, len(list))
 		for _, c := range list {
-			if !c.later {
-				words = append(words, c.word)
-			}
+			words = append(words, c.word)
 		}
 		all := strings.Join(words, " or ")
 		s, ok := d.scalar(n, key, all)
@@ -177,12 +175,7 @@ func oneOf[T any](o *opt[T], list []choice[T]) field {
 			return
 		}
 		for _, c := range list {
-			switch {
-			case c.word != s:
-			case c.later:
-				d.errorf(at(n), "%s: %s is not in this version: write %s", key, s, all)
-				return
-			default:
+			if c.word == s {
 				o.put(c.value, n)
 				return
 			}

@@ -5,11 +5,26 @@ import "github.com/qosproxy/qosproxy/pkg/dscp"
 // Mode is the way the box stands in the path.
 type Mode uint8
 
-// ModeRouter forwards between subnets.
-const ModeRouter Mode = 0
+// The ways to stand in the path.
+const (
+	ModeRouter Mode = iota // forwards between subnets
+	ModeBridge             // forwards frames, and has no address on them
+)
 
 // String returns the config file's word.
-func (m Mode) String() string { return "router" }
+func (m Mode) String() string { return word(modeWords, m) }
+
+// Hop is what the box is to its RSVP neighbours.
+type Hop uint8
+
+// What neighbours see.
+const (
+	HopRouter      Hop = iota // a hop with an address of its own
+	HopTransparent            // the host that it speaks for
+)
+
+// String returns the config file's word.
+func (h Hop) String() string { return word(hopWords, h) }
 
 // OnStop says what SIGTERM leaves in the kernel.
 type OnStop uint8
@@ -233,16 +248,14 @@ const (
 // String returns the config file's word.
 func (h Heterogeneous) String() string { return word(heterogeneousWords, h) }
 
-// choice is one word of an enumeration; later marks a word of the contract
-// that this version refuses.
+// choice is one word of an enumeration.
 type choice[T any] struct {
 	word  string
 	value T
-	later bool
 }
 
 var (
-	modeWords       = []choice[Mode]{{word: "router"}, {word: "bridge", later: true}}
+	modeWords       = []choice[Mode]{{word: "router"}, {word: "bridge", value: ModeBridge}}
 	onStopWords     = []choice[OnStop]{{word: "clean"}, {word: "keep", value: OnStopKeep}}
 	zoneWords       = []choice[Zone]{{word: "hosts"}, {word: "network", value: ZoneNetwork}}
 	trustWords      = []choice[Trust]{{word: "none"}, {word: "dscp", value: TrustDSCP}, {word: "policed", value: TrustPoliced}}
@@ -273,7 +286,7 @@ var (
 	classifyWords  = []choice[Classify]{{word: "flow"}, {word: "dscp", value: ClassifyDSCP}}
 	perWords       = []choice[bool]{{word: "all"}, {word: "flow", value: true}}
 	boolWords      = []choice[bool]{{word: "true", value: true}, {word: "false"}}
-	hopWords       = []choice[bool]{{word: "router"}, {word: "transparent", later: true}}
+	hopWords       = []choice[Hop]{{word: "router"}, {word: "transparent", value: HopTransparent}}
 	handshakeWords = []choice[Handshake]{
 		{word: "required"}, {word: "willing", value: HandshakeWilling}, {word: "off", value: HandshakeOff},
 	}
@@ -293,7 +306,7 @@ var (
 
 func word[T comparable](list []choice[T], v T) string {
 	for _, c := range list {
-		if c.value == v && !c.later {
+		if c.value == v {
 			return c.word
 		}
 	}

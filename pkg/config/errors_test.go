@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -39,10 +40,34 @@ func ruled(rest string) string {
 
 func withTSpec(t string) string { return policy(goodMatch + ", reserve: {tspec: " + t + "}") }
 
-// Each row is a file and the one error that it must give: position and a part
-// of the message that says what to do.
+// mistake is a file and the one error that it must give: its place, and a part of
+// the message that says what to do.
+type mistake struct{ in, at, msg string }
+
+// mistakeAt is one whose place is marked in the file, by ^.
+func mistakeAt(t *testing.T, in, msg string) mistake {
+	t.Helper()
+	before, after, ok := strings.Cut(in, "^")
+	if !ok {
+		t.Fatal("no place is marked")
+	}
+	return mistake{before + after, fmt.Sprintf("%d:%d", strings.Count(before, "\n")+1, len(before)-strings.LastIndex(before, "\n")), msg}
+}
+
+func (m mistake) check(t *testing.T) {
+	t.Helper()
+	c, err := Parse("f", []byte(m.in))
+	var list Errors
+	if c != nil || !errors.As(err, &list) || len(list) != 1 {
+		t.Fatalf("want one error, got:\n%v\nfor\n%s", err, m.in)
+	}
+	if got := list[0].Error(); !strings.HasPrefix(got, "f:"+m.at+": ") || !strings.Contains(got, m.msg) {
+		t.Errorf("got  %s\nwant f:%s: ...%s", got, m.at, m.msg)
+	}
+}
+
 func TestOneError(t *testing.T) {
-	for name, tt := range map[string]struct{ in, at, msg string }{
+	for name, tt := range map[string]mistake{
 		"empty":               {"", "1:1", "file is empty"},
 		"only a comment":      {"# x\n", "1:1", "file is empty"},
 		"not a mapping":       {"- a\n", "1:1", "must be a mapping"},
@@ -73,7 +98,6 @@ func TestOneError(t *testing.T) {
 		"null":                {goodIfaces + "mode: ~\n", "2:1", "mode has no value"},
 		"bad word":            {goodIfaces + "mode: route\n", "2:7", "write router"},
 		"list for a word":     {goodIfaces + "mode: [router]\n", "2:7", "not a list"},
-		"bridge":              {goodIfaces + "mode: bridge\n", "2:7", "bridge is not in this version"},
 		"tunnel, no remote":   {tunnelled("local: 192.0.2.1"), "1:71", "tunnel has no remote"},
 		"tunnel, no address":  {tunnelled("local: here, remote: 192.0.2.9"), "1:79", "bad address \"here\""},
 		"tunnel, a group":     {tunnelled("local: 192.0.2.1, remote: 239.1.1.1"), "1:98", "no end of a tunnel"},
@@ -102,7 +126,7 @@ func TestOneError(t *testing.T) {
 		"log level":           {goodIfaces + "log: {level: verbose}\n", "2:14", "debug or info or warn or error"},
 		"log scalar":          {goodIfaces + "log: info\n", "2:6", "must be a mapping"},
 		"refresh zero":        {goodIfaces + "rsvp: {refresh: 0s}\n", "2:17", "from 1s to 1h"},
-		"hop":                 {goodIfaces + "rsvp: {hop: transparent}\n", "2:13", "not in this version"},
+		"hop":                 {goodIfaces + "rsvp: {hop: bridge}\n", "2:13", "write router or transparent"},
 		"rsvp.reliable":       {goodIfaces + "rsvp: {reliable: 1}\n", "2:18", "true or false"},
 		"mapping":             {goodIfaces + "mapping: {controlled-load: af39}\n", "2:28", "unknown PHB"},
 		"mapping key":         {goodIfaces + "mapping: {controlled_load: af31}\n", "2:11", "did you mean controlled-load?"},
@@ -120,6 +144,7 @@ func TestOneError(t *testing.T) {
 		"fill_pattern bytes":  {goodIfaces + "tcp: {fill_pattern: \"hex:\"}\n", "2:21", "up to 64 bytes"},
 		"fill_encrypted":      {goodIfaces + "tcp: {fill_encrypted: always}\n", "2:23", "true or false"},
 		"limit zero":          {goodIfaces + "limits: {flows: 0}\n", "2:17", "from 1 to"},
+		"limit too many":      {goodIfaces + "limits: {flows: 8388609}\n", "2:17", "from 1 to 8388608"},
 		"limit text":          {goodIfaces + "limits: {flows: \"5\"}\n", "2:17", "without a unit or quotes"},
 		"limit hex":           {goodIfaces + "limits: {flows: 0x10}\n", "2:17", "not a whole number"},
 		"limit negative":      {goodIfaces + "limits: {flows: -5}\n", "2:17", "not a whole number"},
@@ -131,6 +156,7 @@ func TestOneError(t *testing.T) {
 		"state_dir relative":  {goodIfaces + "state_dir: var/lib\n", "2:12", "absolute"},
 		"state_dir empty":     {goodIfaces + "state_dir: \"\"\n", "2:12", "absolute"},
 		"state_dir number":    {goodIfaces + "state_dir: 5\n", "2:12", "in quotes"},
+		"watchdog":            {goodIfaces + "watchdog: off\n", "2:11", "true or false"},
 		"state_dir long":      {goodIfaces + "state_dir: /" + strings.Repeat("x", 4000) + "\n", "2:12", "at most 4000"},
 		"dclass over":         {goodIfaces + "mapping: {dclass: policy}\n", "2:19", "mapping or mark or ignore"},
 		"dclass told":         {"interfaces: [{name: a, zone: hosts, dclass: keep}, {name: b, zone: network}]\n", "1:45", "pass or send or drop"},
@@ -290,25 +316,12 @@ func TestOneError(t *testing.T) {
 		"beyond hosts' link":  {"interfaces: [{name: a, zone: hosts, capacity: 1mbit}, {name: b, zone: network}]\npolicies:\n  - {name: p, " + goodMatch + ", reserve: {role: receiver, " + goodTSpec + "}}\n", "3:92", "any hosts interface"},
 		"never matches":       {goodIfaces + "policies:\n  - {name: all, match: {protocol: tcp}}\n  - {name: web, " + goodMatch + "}\n", "4:5", "policy web can never match: policy all in line 3"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			c, err := Parse("f", []byte(tt.in))
-			if c != nil {
-				t.Fatal("a config was returned")
-			}
-			var list Errors
-			if !errors.As(err, &list) || len(list) != 1 {
-				t.Fatalf("want one error, got:\n%v", err)
-			}
-			want := "f:" + tt.at + ": "
-			if got := list[0].Error(); !strings.HasPrefix(got, want) || !strings.Contains(got, tt.msg) {
-				t.Errorf("got  %s\nwant %s...%s", got, want, tt.msg)
-			}
-		})
+		t.Run(name, tt.check)
 	}
 }
 
 func TestAllErrorsSorted(t *testing.T) {
-	_, err := Parse("box.yaml", []byte(`mode: bridge
+	_, err := Parse("box.yaml", []byte(`mode: bridges
 interfaces:
   - {name: lan0, zone: host}
   - {name: lan0, zone: network, capacity: 19Mbit}

@@ -171,13 +171,7 @@ func (d *decoder) etcdFiles(e *rawEtcd) {
 		key string
 		o   opt[string]
 	}{{"cert_file", e.cert}, {"key_file", e.key}, {"ca_file", e.ca}, {"password_file", e.passwords}} {
-		switch {
-		case !f.o.set:
-		case f.o.v == "" || f.o.v[0] != '/' || strings.HasSuffix(f.o.v, "/"):
-			d.errorf(f.o.at, "%s: %s is not the absolute path of a file: write for example /etc/qosproxy/etcd.pem", f.key, quote(f.o.v))
-		case len(f.o.v) > maxPath:
-			d.errorf(f.o.at, "%s: the path has %d bytes, at most %d are allowed", f.key, len(f.o.v), maxPath)
-		}
+		d.path(f.key, f.o, "/etc/qosproxy/etcd.pem", maxPath)
 	}
 	if e.cert.set != e.key.set && e.missing("cert_file") != e.missing("key_file") {
 		d.errorf(e.at, "etcd has one of cert_file and key_file: give both, a certificate and its key")

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +58,7 @@ func TestSharedLedger(t *testing.T) {
 func TestSharedLedgerErrors(t *testing.T) {
 	shared := goodLevel + ", shared: s"
 	etcd := func(keys string) string { return together(shared, keys) }
-	for name, tt := range map[string]struct{ in, at, msg string }{
+	for name, tt := range map[string]mistake{
 		"no etcd":           {strings.Split(etcd(""), "\n")[0] + "\nadmission: {ledger: etcd}\n", "2:21", "add etcd: {endpoints:"},
 		"no endpoints":      {etcd("prefix: /x"), "2:33", "add endpoints: with the addresses"},
 		"empty endpoints":   {etcd("endpoints: []"), "2:33", "add endpoints: with the addresses"},
@@ -96,16 +95,7 @@ func TestSharedLedgerErrors(t *testing.T) {
 		"link and level":    {links("capacity: 9mbit, shared: s", "capacity: 9mbit, sls: [{"+shared+"}]"), "1:188", "count twice"},
 		"times of day":      {together(shared+", from: '08:00', until: '18:00'}, {"+goodLevel+", from: '18:00', until: '08:00'", goodEtcd), "1:170", "give all rows the same shared"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			c, err := Parse("f", []byte(tt.in))
-			var list Errors
-			if c != nil || !errors.As(err, &list) || len(list) != 1 {
-				t.Fatalf("want one error, got:\n%v", err)
-			}
-			if got := list[0].Error(); !strings.HasPrefix(got, "f:"+tt.at+": ") || !strings.Contains(got, tt.msg) {
-				t.Errorf("got  %s\nwant f:%s: ...%s", got, tt.at, tt.msg)
-			}
-		})
+		t.Run(name, tt.check)
 	}
 }
 

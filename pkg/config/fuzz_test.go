@@ -17,6 +17,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("a: &x [*x]\n<<: *x\n? - b\n: !!int c\n"))
 	f.Add([]byte("interfaces: [2001:db8::1, {name: |\n  x\n}]\n"))
 	f.Add([]byte("- - - - {a: [{"))
+	f.Add([]byte(prioritized("{ef: 5, 26: 4, default: 0}")))
+	f.Add([]byte(bridged + "bridge: {name: br0}\nrsvp: {hop: transparent, reliable: false}\n"))
 	f.Add([]byte(secured("integrity: [{" + goodKey + ", from: 2027-01-01T00:00:00Z, neighbor: ::1}]")))
 	f.Add([]byte(soldBy("{class: ef, rate: 1mbit, burst: 9kB, from: 22:00, until: '06:00'}, {class: ef, rate: 8mbit, burst: 9kB, from: 06:00, until: 24:00}", reserved(goodTSpec+"}, mark: ef"))))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -48,6 +50,9 @@ func checkInvariants(t *testing.T, c *Config) {
 	zones := map[Zone]bool{}
 	for _, i := range c.Interfaces {
 		zones[i.Zone] = true
+		if c.RSVP.Hop == HopTransparent && (len(i.Integrity) > 0 || i.Tunnel != nil || i.Aggregate != nil) || i.Name == c.Bridge.Name {
+			t.Errorf("interface %+v of a bridge or a transparent hop", i)
+		}
 		if i.Reservable > i.Capacity || !validIfName(i.Name) {
 			t.Errorf("interface %+v", i)
 		}
@@ -59,11 +64,19 @@ func checkInvariants(t *testing.T, c *Config) {
 				t.Errorf("service level %+v of %+v", s, i)
 			}
 		}
+		for code, to := range i.PCP {
+			if code > 63 || to > maxPCP {
+				t.Errorf("DSCP %d has priority %d", code, to)
+			}
+		}
 		for _, k := range i.Integrity {
 			if k.ID > maxKeyID || k.Algorithm == "" || k.KeyFile == "" || !k.Until.IsZero() && !k.Until.After(k.From) {
 				t.Errorf("key %+v", k)
 			}
 		}
+	}
+	if bridge := c.Mode == ModeBridge; bridge && (len(c.Interfaces) < minPorts || c.RSVP.Hop != HopTransparent) || bridge != (c.Bridge.Name != "") || c.RSVP.Reliable && c.RSVP.Hop == HopTransparent {
+		t.Errorf("mode %v, bridge %+v, rsvp %+v", c.Mode, c.Bridge, c.RSVP)
 	}
 	if !zones[ZoneNetwork] || c.Console.Socket == "" || c.Limits.BufferedPerFlow > c.Limits.Buffered {
 		t.Errorf("config %+v", c)

@@ -127,18 +127,10 @@ func (d *decoder) keyComplete(k *rawKey) {
 	if k.missing("algorithm") { // RFC 2747 section 5.2: for each key
 		d.errorf(k.at, "this key has no algorithm: add algorithm: hmac-sha256, or what the neighbour speaks")
 	}
-	switch {
-	case !k.file.set:
-		if k.missing("key_file") {
-			d.errorf(k.at, "this key has no secret: add key_file: with the path of a file that holds it and that others cannot read")
-		}
-	case k.file.v == "" || k.file.v[0] != '/':
-		d.errorf(k.file.at, "key_file: %s is not an absolute path: write for example /etc/qosproxy/wan0.key", quote(k.file.v))
-	case k.file.v[len(k.file.v)-1] == '/':
-		d.errorf(k.file.at, "key_file: %s is a directory: name a file in it", quote(k.file.v))
-	case len(k.file.v) > maxPath:
-		d.errorf(k.file.at, "key_file: the path has %d bytes, at most %d are allowed", len(k.file.v), maxPath)
+	if k.missing("key_file") {
+		d.errorf(k.at, "this key has no secret: add key_file: with the path of a file that holds it and that others cannot read")
 	}
+	d.path("key_file", k.file, "/etc/qosproxy/wan0.key", maxPath)
 	if k.from.set && k.until.set && !k.until.v.After(k.from.v) {
 		d.errorf(k.until.at, "until is not after from, so that the key is never valid: correct one of them")
 	}

@@ -59,6 +59,7 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 			DClass:     i.dclass.or(defaultDClass(i)),
 			Ceilings:   d.ceilings(i),
 			EFModel:    i.efModel.or(defaultEFModel(i.capacity.v)),
+			PCP:        i.pcp.v,
 			Line:       i.at.line,
 			Integrity:  d.integrity(i),
 			Handshake:  i.handshake.or(HandshakeRequired),
@@ -74,7 +75,7 @@ func (d *decoder) interfaces(r *rawConfig) []Interface {
 	d.interior(r)
 	// A transit router has no hosts of its own.
 	if complete && !zones[ZoneNetwork] {
-		d.errorf(r.ifacesAt.at, "no interface has zone: network: a router needs one")
+		d.errorf(r.ifacesAt.at, "no interface has zone: network: a box needs one")
 	}
 	return list
 }

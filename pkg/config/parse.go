@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/qosproxy/qosproxy/pkg/dscp"
@@ -8,6 +9,7 @@ import (
 
 // Defaults of the keys that a file leaves out.
 const (
+	defaultBridge     = "qosproxy0"
 	defaultOnCrash    = 10 * time.Minute
 	defaultRefresh    = 30 * time.Second // RFC 2205 3.7
 	defaultDrain      = 30 * time.Second
@@ -16,6 +18,7 @@ const (
 	defaultBestEffort = 500  // hundredths of a per cent
 	controlShare      = 200  // the same, of what every shaped interface keeps for RSVP, ARP and ND
 	defaultFlows      = 100_000
+	maxFlows          = 1 << 23 // the kernel's tables have two rows for each, and 1<<24 at most
 	defaultSessions   = 100_000
 	defaultBuffered   = 256 << 20
 	defaultPerFlow    = 16 << 20
@@ -31,7 +34,6 @@ const (
 	defaultMinUnit    = 64
 	defaultKeep       = 10_000
 	defaultMaxPacket  = 1500
-	af31              = 26
 )
 
 // Parse reads a config file's content; name is only used in messages. The
@@ -58,9 +60,10 @@ func (d *decoder) build(r *rawConfig) *Config {
 		Mode:      r.mode.v,
 		OnStop:    r.onStop.v,
 		OnCrash:   r.onCrash.or(defaultOnCrash),
+		Watchdog:  r.watchdog.or(true),
 		Log:       Log{Level: r.level.or("info"), Format: r.format.or("auto")},
-		RSVP:      RSVP{Refresh: r.refresh.or(defaultRefresh), Reliable: r.reliable.or(true)},
-		Mapping:   Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(af31), DClass: r.dclass.v},
+		RSVP:      d.signalling(r),
+		Mapping:   Mapping{Guaranteed: r.guaranteed.or(dscp.EF), ControlledLoad: r.controlled.or(dscp.AF31), DClass: r.dclass.v},
 		Multicast: Multicast{Heterogeneous: r.uneven.v, DemoteTo: r.demoteTo.v},
 		TCP: TCP{
 			Window: r.window.or(WindowAuto), ECN: r.ecn.or(ECNEcho), ThinRate: r.thinRate.v,
@@ -82,10 +85,11 @@ func (d *decoder) build(r *rawConfig) *Config {
 		Accounting: Accounting{File: r.records.v, Keep: r.keep.or(defaultKeep)},
 	}
 	d.limits(&c.Limits, l)
-	d.socket(r.socket)
-	d.stateDir(r.stateDir)
-	d.records(r.records)
+	d.path("socket", r.socket, defaultSocket, maxSocket)
+	d.path("state_dir", r.stateDir, defaultStateDir+"/", maxPath)
+	d.path("file", r.records, "/var/log/qosproxy-accounting.json", maxPath)
 	c.Interfaces = d.interfaces(r)
+	c.Bridge = d.bridge(r, c)
 	c.Admission = d.admission(r, c)
 	c.Policies = d.policies(r, c)
 	d.admitted(r, c)
@@ -111,37 +115,17 @@ func (d *decoder) limits(c *Limits, l rawLimits) {
 	}
 }
 
-func (d *decoder) socket(s opt[string]) {
+// path checks the absolute path of a file, or of a directory if the example ends in a
+// slash.
+func (d *decoder) path(key string, o opt[string], example string, most int) {
+	example, dir := strings.CutSuffix(example, "/")
 	switch {
-	case !s.set:
-	case s.v == "" || s.v[0] != '/':
-		d.errorf(s.at, "socket: %s is not an absolute path: write for example %s", quote(s.v), defaultSocket)
-	case s.v[len(s.v)-1] == '/':
-		d.errorf(s.at, "socket: %s is a directory: write for example %s", quote(s.v), defaultSocket)
-	case len(s.v) > maxSocket:
-		d.errorf(s.at, "socket: the path has %d bytes, a unix socket's has at most %d: use a shorter one", len(s.v), maxSocket)
-	}
-}
-
-func (d *decoder) records(s opt[string]) {
-	const example = "/var/log/qosproxy-accounting.json"
-	switch {
-	case !s.set:
-	case s.v == "" || s.v[0] != '/':
-		d.errorf(s.at, "file: %s is not an absolute path: write for example %s", quote(s.v), example)
-	case s.v[len(s.v)-1] == '/':
-		d.errorf(s.at, "file: %s is a directory: write for example %s", quote(s.v), example)
-	case len(s.v) > maxPath:
-		d.errorf(s.at, "file: the path has %d bytes, at most %d are possible: use a shorter one", len(s.v), maxPath)
-	}
-}
-
-func (d *decoder) stateDir(s opt[string]) {
-	switch {
-	case !s.set:
-	case s.v == "" || s.v[0] != '/':
-		d.errorf(s.at, "state_dir: %s is not an absolute path: write for example %s", quote(s.v), defaultStateDir)
-	case len(s.v) > maxPath:
-		d.errorf(s.at, "state_dir: the path has %d bytes, at most %d are possible: use a shorter one", len(s.v), maxPath)
+	case !o.set:
+	case o.v == "" || o.v[0] != '/':
+		d.errorf(o.at, "%s: %s is not an absolute path: write for example %s", key, quote(o.v), example)
+	case !dir && strings.HasSuffix(o.v, "/"):
+		d.errorf(o.at, "%s: %s is a directory: name a file in it, for example %s", key, quote(o.v), example)
+	case len(o.v) > most:
+		d.errorf(o.at, "%s: the path has %d bytes, at most %d are possible: use a shorter one", key, len(o.v), most)
 	}
 }

@@ -13,7 +13,7 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 	var earlier []reach
 	for i := range r.policies {
 		p := &r.policies[i]
-		d.policyName(p, first)
+		d.uniqueName(p.name, p.block, "policy", first)
 		d.policyMatch(p)
 		out := Policy{
 			Name: p.name.v, Line: p.at.line,
@@ -45,23 +45,6 @@ func (d *decoder) policies(r *rawConfig, c *Config) []Policy {
 		list = append(list, out)
 	}
 	return list
-}
-
-func (d *decoder) policyName(p *rawPolicy, first map[string]pos) {
-	switch {
-	case !p.name.set:
-		if p.missing("name") {
-			d.errorf(p.at, "this policy has no name: add name: with a word that says what the traffic is")
-		}
-	case !validName(p.name.v):
-		d.errorf(p.name.at, "%s cannot be a policy name: 1 to 64 letters, digits and - _ .", quote(p.name.v))
-	default:
-		if at, ok := first[p.name.v]; ok {
-			d.errorf(p.name.at, "policy name %s is used twice, first in line %d: rename one", p.name.v, at.line)
-			return
-		}
-		first[p.name.v] = p.name.at
-	}
 }
 
 func validName(s string) bool {

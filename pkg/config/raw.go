@@ -43,14 +43,16 @@ const (
 type rawConfig struct {
 	block
 	mode       opt[Mode]
+	bridge     opt[rawBridge]
 	onStop     opt[OnStop]
+	watchdog   opt[bool]
 	onCrash    opt[time.Duration]
 	level      opt[string]
 	format     opt[string]
 	interfaces []rawInterface
 	ifacesAt   opt[struct{}]
 	refresh    opt[time.Duration]
-	hop        opt[bool]
+	hop        opt[Hop]
 	reliable   opt[bool]
 	guaranteed opt[uint8]
 	controlled opt[uint8]
@@ -90,6 +92,7 @@ type rawInterface struct {
 	discover   opt[bool]
 	dclass     opt[DClass]
 	efModel    opt[EFModel]
+	pcp        opt[map[uint8]uint8]
 	keys       []rawKey
 	handshake  opt[Handshake]
 	window     opt[int]
@@ -151,8 +154,10 @@ func (d *decoder) config(n ast.Node) *rawConfig {
 	r := &rawConfig{}
 	r.block = d.mapping(n, "config", map[string]field{
 		"mode":       oneOf(&r.mode, modeWords),
+		"bridge":     r.bridgeOf,
 		"on_stop":    oneOf(&r.onStop, onStopWords),
 		"on_crash":   duration(&r.onCrash, 0, durationLimit, "a duration from 0s to 168h, such as 10m"),
+		"watchdog":   oneOf(&r.watchdog, boolWords),
 		"state_dir":  text(&r.stateDir, "the path of a directory"),
 		"log":        r.log,
 		"interfaces": r.interfaceList,
@@ -204,6 +209,7 @@ func (r *rawConfig) interfaceList(d *decoder, n ast.Node, key string) {
 			"classify":    oneOf(&i.classify, classifyWords),
 			"best_effort": quantityOf(&i.bestEffort, ParseShare, 100, 9000, "a share of capacity from 1% to 90%, such as 5%"),
 			"ef_model":    oneOf(&i.efModel, efModelWords),
+			"pcp":         pcpOf(&i.pcp),
 			"region":      i.regionOf,
 			"sls": func(d *decoder, n ast.Node, key string) {
 				i.slsAt = at(n)
@@ -262,7 +268,7 @@ func (r *rawConfig) tcp(d *decoder, n ast.Node, key string) {
 func (r *rawConfig) limit(d *decoder, n ast.Node, key string) {
 	l := &r.limits
 	d.mapping(n, key, map[string]field{
-		"flows":             number(&l.flows, 1, 10_000_000),
+		"flows":             number(&l.flows, 1, maxFlows),
 		"sessions":          number(&l.sessions, 1, 10_000_000),
 		"buffered":          size(&l.buffered, 64<<10, maxMemory, "a size from 64KiB, such as 256MiB"),
 		"buffered_per_flow": size(&l.perFlow, 64<<10, maxMemory, "a size from 64KiB, such as 16MiB"),

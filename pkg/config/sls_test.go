@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -146,25 +145,7 @@ func TestSLSErrors(t *testing.T) {
 			link("capacity: 10mbit, overbooking: {controlled-load: 200%}") + reserved("service: guaranteed, delay: 50ms, tspec: {rate: ^9mbit, burst: 10kB}}"), "at most 8mbit",
 		},
 	} {
-		t.Run(name, func(t *testing.T) { oneErrorAt(t, tt.in, tt.msg) })
-	}
-}
-
-// oneErrorAt checks that a file has one error, in the place that ^ marks.
-func oneErrorAt(t *testing.T, in, msg string) {
-	t.Helper()
-	before, after, ok := strings.Cut(in, "^")
-	if !ok {
-		t.Fatal("no place is marked")
-	}
-	_, err := Parse("f", []byte(before+after))
-	var list Errors
-	if !errors.As(err, &list) || len(list) != 1 {
-		t.Fatalf("want one error, got:\n%v", err)
-	}
-	want := fmt.Sprintf("f:%d:%d: ", strings.Count(before, "\n")+1, len(before)-strings.LastIndex(before, "\n"))
-	if got := list[0].Error(); !strings.HasPrefix(got, want) || !strings.Contains(got, msg) {
-		t.Errorf("got  %s\nwant %s...%s", got, want, msg)
+		t.Run(name, func(t *testing.T) { mistakeAt(t, tt.in, tt.msg).check(t) })
 	}
 }
 
@@ -184,7 +165,7 @@ func TestMarksDoNotOverlapRFC2998Section5_2(t *testing.T) {
 		"lower effort":       {two(reserve+", mark: ^le", "mark: af11"), "le is for best effort"},
 		"mapping":            {"mapping: {controlled-load: ^le}\n" + goodIfaces, "use another PHB"},
 	} {
-		t.Run(name, func(t *testing.T) { oneErrorAt(t, tt.in, tt.msg) })
+		t.Run(name, func(t *testing.T) { mistakeAt(t, tt.in, tt.msg).check(t) })
 	}
 	for _, in := range []string{
 		two(reserve+", mark: af21", "mark: af22"),

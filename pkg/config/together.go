@@ -168,16 +168,18 @@ func (s *space) coveredBy(others []*space, steps *int) bool {
 	return false
 }
 
+// touches tells whether some packet is in both.
+func (r *reach) touches(o *reach) bool {
+	return r.spaces[0].touches(&o.spaces[0]) || r.spaces[1].touches(&o.spaces[1])
+}
+
 // together lists the earlier policies that take all of r together, none of which
 // could be left out; nothing: they do not, or nobody knows.
 func (r *reach) together(earlier []reach) []*reach {
 	var list []*reach
 	for i := range earlier {
-		for v := range r.spaces {
-			if r.spaces[v].touches(&earlier[i].spaces[v]) {
-				list = append(list, &earlier[i])
-				break
-			}
+		if r.touches(&earlier[i]) {
+			list = append(list, &earlier[i])
 		}
 		if len(list) > maxOverlaps {
 			return nil
