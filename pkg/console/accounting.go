@@ -154,10 +154,6 @@ func (c *Client) AccountingUsers(ctx context.Context) ([]AccountingSum, error) {
 }
 
 // AccountingRead has the daemon strike out the ended records up to a serial number.
-func (c *Client) AccountingRead(ctx context.Context, through uint64) (a AccountingStruck, err error) {
-	data, err := c.do(ctx, http.MethodDelete, "accounting?through="+strconv.FormatUint(through, 10), nil)
-	if err != nil {
-		return a, err
-	}
-	return a, decode(data, &a)
+func (c *Client) AccountingRead(ctx context.Context, through uint64) (AccountingStruck, error) {
+	return call[AccountingStruck](ctx, c, http.MethodDelete, "accounting?through="+strconv.FormatUint(through, 10), nil)
 }

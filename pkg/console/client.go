@@ -105,40 +105,33 @@ func (c *Client) Reservation(ctx context.Context, id string) (ReservationRow, er
 }
 
 // Reserve asks for a reservation by hand.
-func (c *Client) Reserve(ctx context.Context, r ReservationRequest) (row ReservationRow, err error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return row, &Error{Code: "bad_request", Message: err.Error()}
-	}
-	data, err := c.do(ctx, http.MethodPost, "reservations", body)
-	if err != nil {
-		return row, err
-	}
-	return row, decode(data, &row)
+func (c *Client) Reserve(ctx context.Context, r ReservationRequest) (ReservationRow, error) {
+	return call[ReservationRow](ctx, c, http.MethodPost, "reservations", r)
 }
 
 // Release ends a reservation by hand and returns what it was.
-func (c *Client) Release(ctx context.Context, id string) (row ReservationRow, err error) {
-	data, err := c.do(ctx, http.MethodDelete, "reservations/"+url.PathEscape(id), nil)
-	if err != nil {
-		return row, err
-	}
-	return row, decode(data, &row)
+func (c *Client) Release(ctx context.Context, id string) (ReservationRow, error) {
+	return call[ReservationRow](ctx, c, http.MethodDelete, "reservations/"+url.PathEscape(id), nil)
 }
 
 // Reload makes the daemon read its config file again and returns its status.
 func (c *Client) Reload(ctx context.Context) (Status, error) {
-	var st Status
-	data, err := c.do(ctx, http.MethodPost, "reload", nil)
-	if err != nil {
-		return st, err
-	}
-	return st, decode(data, &st)
+	return call[Status](ctx, c, http.MethodPost, "reload", nil)
 }
 
 func get[T any](ctx context.Context, c *Client, what string) (T, error) {
-	var v T
-	data, err := c.do(ctx, http.MethodGet, what, nil)
+	return call[T](ctx, c, http.MethodGet, what, nil)
+}
+
+// call sends a request, with a body if there is one, and returns what is answered.
+func call[T any](ctx context.Context, c *Client, method, what string, ask any) (v T, err error) {
+	var body []byte
+	if ask != nil {
+		if body, err = json.Marshal(ask); err != nil {
+			return v, &Error{Code: "bad_request", Message: err.Error()}
+		}
+	}
+	data, err := c.do(ctx, method, what, body)
 	if err != nil {
 		return v, err
 	}

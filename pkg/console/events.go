@@ -84,6 +84,9 @@ func (c *Client) Events(ctx context.Context, take func(kind string, data json.Ra
 	}
 	endless := http.Client{Transport: c.http.Transport} // without the timeout of a request
 	resp, err := endless.Do(req)
+	if ctx.Err() != nil && err != nil {
+		return ctx.Err() // the caller's wish, before there was an answer
+	}
 	if err != nil {
 		return c.unreachable(err)
 	}

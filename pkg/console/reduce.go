@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 )
 
@@ -44,14 +43,6 @@ func (s *Server) reduce(w http.ResponseWriter, r *http.Request) {
 }
 
 // Reduce has the daemon reduce a reservation in place.
-func (c *Client) Reduce(ctx context.Context, r ReductionRequest) (done Reduction, err error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return done, &Error{Code: "bad_request", Message: err.Error()}
-	}
-	data, err := c.do(ctx, http.MethodPost, "rsvp/reduce", body)
-	if err != nil {
-		return done, err
-	}
-	return done, decode(data, &done)
+func (c *Client) Reduce(ctx context.Context, r ReductionRequest) (Reduction, error) {
+	return call[Reduction](ctx, c, http.MethodPost, "rsvp/reduce", r)
 }

@@ -160,7 +160,7 @@ func (s *Server) links() []LinkRow {
 	for i := range rows {
 		r := &rows[i]
 		r.Classes, r.Services, r.Levels = list(r.Classes), list(r.Services), list(r.Levels)
-		r.Shared = list(r.Shared)
+		r.Shared, r.DSCPs = list(r.Shared), list(r.DSCPs)
 		for n := range r.Shared {
 			r.Shared[n].Boxes = list(r.Shared[n].Boxes)
 		}

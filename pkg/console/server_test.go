@@ -70,13 +70,14 @@ func TestNothingIsNullThatIsAList(t *testing.T) {
 	b := &consoletest.Backend{
 		LinkRows: make([]console.LinkRow, 1), PolicyRows: make([]console.PolicyRow, 1),
 		SenderRows: make([]console.RSVPSenderRow, 1), RequestRows: make([]console.RSVPReservationRow, 1),
+		UserRows: make([]console.UserRow, 1), SessionRows: make([]console.SessionRow, 1), AccountRows: make([]console.AccountingRow, 1),
 	}
 	s := console.New(b, nil, nil)
 	for what, want := range map[string][]string{
-		"accounting": {"[]\n"}, "accounting/users": {"[]\n"},
-		"flows": {"[]\n"}, "sessions": {"[]\n"}, "reservations": {"[]\n"},
+		"accounting": {`"users":[]`, `"branches":[]`}, "accounting/users": {"[]\n"},
+		"flows": {"[]\n"}, "sessions": {`"identities":[]`, `"dclass":[]`}, "users": {`"identities":[]`, `"from":[]`}, "reservations": {"[]\n"},
 		"rsvp/neighbors": {"[]\n"}, "rsvp/interfaces": {"[]\n"}, "rsvp/senders": {`"interfaces":[]`}, "rsvp/reservations": {`"filters":[]`}, "status": {`"problems":[]`}, "stats": {`"queues":[]`, `"left_alone":{}`},
-		"links":    {`"classes":[]`},
+		"links":    {`"services":[]`, `"levels":[]`, `"shared":[]`, `"dscps":[]`, `"classes":[]`},
 		"policies": {`"from":[]`, `"to":[]`, `"from_port":[]`, `"to_port":[]`},
 	} {
 		got := ask(t, s, http.MethodGet, "/v1/"+what).Body.String()
@@ -86,8 +87,8 @@ func TestNothingIsNullThatIsAList(t *testing.T) {
 			}
 		}
 	}
-	b.LinkRows, b.PolicyRows = nil, nil
-	for _, what := range []string{"links", "policies"} {
+	*b = consoletest.Backend{}
+	for _, what := range []string{"links", "policies", "users", "sessions", "accounting"} {
 		if got := ask(t, s, http.MethodGet, "/v1/"+what).Body.String(); got != "[]\n" {
 			t.Errorf("%s: %s", what, got)
 		}

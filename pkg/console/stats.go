@@ -11,6 +11,7 @@ type Stats struct {
 	Admission  AdmissionStats  `json:"admission"`
 	Accounting AccountingStats `json:"accounting"`
 	Events     EventStats      `json:"events"`
+	Watchdog   WatchdogStats   `json:"watchdog"`
 }
 
 // QueueStats is one NFQUEUE queue.
@@ -28,6 +29,7 @@ type QueueStats struct {
 	Waiting       uint64       `json:"waiting"`      // packets in the kernel's queue now
 	DropsKernel   uint64       `json:"drops_kernel"` // packets: queue full
 	DropsUser     uint64       `json:"drops_user"`   // packets: socket full
+	Overloaded    bool         `json:"overloaded"`   // of a cheat queue: connections are let go
 }
 
 // VerdictStats counts packets by verdict.
@@ -46,6 +48,8 @@ type RSVPStats struct {
 	Timeouts    uint64          `json:"timeouts"` // states that were not refreshed in time
 	Diagnostics DiagnosticStats `json:"diagnostics"`
 	Multicast   MulticastStats  `json:"multicast"`
+	// Transparent is null with hop: router.
+	Transparent *TransparentStats `json:"transparent"`
 	// Tunnels is null where no interface is a tunnel.
 	Tunnels *TunnelStats `json:"tunnels"`
 	// Aggregation is null where no interface leads into an aggregation region.
@@ -91,6 +95,18 @@ type AggregationStats struct {
 type MulticastStats struct {
 	Scoped     uint64 `json:"scoped"`      // messages: the group's data do not pass the interface's threshold
 	RoutesFull uint64 `json:"routes_full"` // entries of the kernel's forwarding cache that found no room here
+}
+
+// TransparentStats counts what a hop that nobody sees takes part in, and lets go by.
+type TransparentStats struct {
+	Names           int    `json:"names"`            // that neighbours know the box by now, each in a session
+	NamesFull       uint64 `json:"names_full"`       // that found no room: what is addressed to them goes by
+	Foreign         uint64 `json:"foreign"`          // messages that the box does not understand
+	Signed          uint64 `json:"signed"`           // messages that are signed
+	Gathered        uint64 `json:"gathered"`         // messages that were put together of fragments
+	Fragments       uint64 `json:"fragments"`        // that went on as they came: no message, or none of the box's
+	TearsRepeated   uint64 `json:"tears_repeated"`   // messages
+	TearsUnrepeated uint64 `json:"tears_unrepeated"` // tears for which there was no room
 }
 
 // DiagnosticStats counts the messages of RFC 2745.
@@ -153,7 +169,12 @@ type RSVPErrors struct {
 type InjectStats struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
-	Errors  uint64 `json:"errors"`
+	Errors  uint64 `json:"errors"` // not sent, for whatever reason
+	// Of these:
+	TooLong   uint64 `json:"too_long"`   // for the path's MTU
+	NoBuffers uint64 `json:"no_buffers"` // dropped by the kernel, or by the interface's queue
+	NoFrame   uint64 `json:"no_frame"`   // on a bridge: nothing was seen of the two stations
+	NoPort    uint64 `json:"no_port"`    // on a bridge: nor by which port to send it
 }
 
 // ShaperStats counts changes of the kernel's state and what the policers saw.
@@ -178,6 +199,8 @@ type CheatStats struct {
 	Flows         int               `json:"flows"` // cheated now
 	Started       uint64            `json:"started"`
 	Ended         uint64            `json:"ended"`
+	Shed          uint64            `json:"shed"`         // let go because their queue was overloaded
+	ShedRefused   uint64            `json:"shed_refused"` // new ones that were not taken for that
 	FakeAcks      uint64            `json:"fake_acks"`
 	AbsorbedAcks  uint64            `json:"absorbed_acks"`
 	AcksThinned   uint64            `json:"acks_thinned"`
@@ -194,6 +217,27 @@ type CheatStats struct {
 	FillsGivenUp  uint64            `json:"fills_given_up"`
 	BufferedBytes uint64            `json:"buffered_bytes"` // held now
 	LeftAlone     map[string]uint64 `json:"left_alone"`     // by reason
+	Promises      PromiseStats      `json:"promises"`
+}
+
+// PromiseStats is about the record of what sources were promised, and about the
+// connections that an earlier process has cheated and did not give back.
+type PromiseStats struct {
+	Recorded   int    `json:"recorded"`   // connections now
+	Unrecorded uint64 `json:"unrecorded"` // cheated without, since there is no file
+	Full       uint64 `json:"full"`       // not cheated, since the file is full
+	Whole      uint64 `json:"whole"`      // of an earlier process: the receiver had everything
+	Open       uint64 `json:"open"`       // and may not have had everything
+	Healed     uint64 `json:"healed"`     // of these: it has got it
+	Reset      uint64 `json:"reset"`      // and these were reset
+	Lost       uint64 `json:"lost"`       // that nobody could look after
+}
+
+// WatchdogStats is about the process that looks after this one.
+type WatchdogStats struct {
+	Running  bool   `json:"running"`
+	Restarts uint64 `json:"restarts"` // since it had ended
+	Missed   uint64 `json:"missed"`   // beats that it could not be given
 }
 
 // EchoStats counts what sources were asked by ICMP echo.

@@ -425,6 +425,7 @@ func exampleStats() console.Stats {
 			{
 				Queue: 102, Role: "cheat", Packets: 101_559, Bytes: 122_907_900, Batches: 40_011,
 				Verdicts: console.VerdictStats{Accept: 81_246, Modified: 12, Drop: 20_301}, ENOBUFS: 1, Waiting: 3, DropsKernel: 5, DropsUser: 2, Truncated: 4, VerdictErrors: 6,
+				Overloaded: true,
 			},
 		},
 		RSVP: console.RSVPStats{
@@ -434,26 +435,29 @@ func exampleStats() console.Stats {
 			Tunnels:     &console.TunnelStats{Tunnels: 1, Carried: 4, Held: 6, Granted: 5, Refused: 1, Failed: 1},
 			Diagnostics: console.DiagnosticStats{Requests: 3, Forwarded: 2, Passed: 1, Answered: 4, Fragments: 1},
 			Multicast:   console.MulticastStats{Scoped: 2, RoutesFull: 1},
+			Transparent: &console.TransparentStats{Names: 12, NamesFull: 1, Foreign: 3, Signed: 2, Gathered: 4, Fragments: 5, TearsRepeated: 9, TearsUnrepeated: 1},
 			Integrity: &console.IntegrityStats{
 				Signed: 9, Accepted: 7, Associations: 1, Challenges: 1, Responses: 1, Handshakes: 1,
 				Refused: map[string]uint64{"unsigned": 2, "digest": 1, "replayed": 3},
 			},
 		},
-		Inject: console.InjectStats{Packets: 40_700, Bytes: 2_240_500, Errors: 1},
+		Inject: console.InjectStats{Packets: 40_700, Bytes: 2_240_500, Errors: 11, TooLong: 1, NoBuffers: 4, NoFrame: 3, NoPort: 2},
 		Shaper: console.ShaperStats{
 			Installs: 3, Removes: 1, Treatments: 2, ClassesUsed: 2, ClassesPool: 1024, Owed: 1,
 			ConformPackets: 87_474, ConformBytes: 123_000_000, ExceedPackets: 7, ExceedBytes: 1400, DroppedPackets: 3, DroppedBytes: 600,
 		},
 		Cheat: console.CheatStats{
-			Flows: 1, Started: 2, Ended: 1, FakeAcks: 40_617, AbsorbedAcks: 20_301, AcksThinned: 301, Rewritten: 12, Retransmits: 83, Timeouts: 2,
+			Flows: 1, Started: 2, Ended: 1, Shed: 7, ShedRefused: 9, FakeAcks: 40_617, AbsorbedAcks: 20_301, AcksThinned: 301, Rewritten: 12, Retransmits: 83, Timeouts: 2,
 			TailProbes: 5, TooBig: 6, TooBigRefused: 1, Echoes: console.EchoStats{Sent: 4, Answered: 3, Unanswered: 1, Shared: 2}, Withdrawn: 3, FillsAgain: 4, FillsGivenUp: 1,
 			BufferedBytes: 204_800, LeftAlone: map[string]uint64{"handshake not seen": 1, "MPTCP": 2},
+			Promises: console.PromiseStats{Recorded: 1, Unrecorded: 2, Full: 3, Whole: 4, Open: 5, Healed: 3, Reset: 1, Lost: 1},
 		},
 		Classify: console.ClassifyStats{Packets: 13, Matched: 10, Unwanted: 3},
 		Admission: console.AdmissionStats{Granted: 3, Refused: 1, Released: 1, Preempted: 1, ForeignMarks: 2, Shared: &console.SharedStats{
 			Granted: 2, Refused: 1, Failed: 3, ByQuota: 1, Crowded: 1, Conflicts: 2, Registered: 2, LeasesLost: 1, Over: 1, WatchErrors: 4,
 		}},
-		Events: console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},
+		Events:   console.EventStats{Clients: 1, Sent: 12, Lost: 2, Refused: 1},
+		Watchdog: console.WatchdogStats{Running: true, Restarts: 1, Missed: 2},
 		Accounting: console.AccountingStats{
 			Running: 1, Kept: 1, Ended: 17, Read: 14, Lost: 2, LostBytes: 3000, Users: 2, UsersFolded: 1,
 			AccountingUsage: console.AccountingUsage{

@@ -13,7 +13,12 @@ func (s sink) stats(st console.Stats) {
 	s.shaper(st.Shaper)
 	put(s.counter("injected_packets_total", "Packets that the box made itself."), st.Inject.Packets)
 	put(s.counter("injected_bytes_total", "Bytes of packets that the box made itself."), st.Inject.Bytes)
-	put(s.counter("inject_errors_total", "Own packets that the kernel refused."), st.Inject.Errors)
+	put(s.counter("inject_errors_total", "Own packets that were not sent."), st.Inject.Errors)
+	unsent := s.counter("inject_unsent_total", "Own packets that were not sent, by reason.", "reason")
+	put(unsent, st.Inject.TooLong, "too_long")
+	put(unsent, st.Inject.NoBuffers, "no_buffers")
+	put(unsent, st.Inject.NoFrame, "no_frame")
+	put(unsent, st.Inject.NoPort, "no_port")
 	put(s.counter("first_packets_total", "Packets that were classified."), st.Classify.Packets)
 	verdicts := s.counter("classified_total", "First packets by outcome.", "outcome")
 	put(verdicts, st.Classify.Matched, "matched")
@@ -39,6 +44,9 @@ func (s sink) stats(st console.Stats) {
 		put(shared, n.Over, "over-limit")
 		put(shared, n.WatchErrors, "watch-error")
 	}
+	put(s.gauge("watchdog_running", "1 while a process looks after this one."), truth(st.Watchdog.Running))
+	put(s.counter("watchdog_restarts_total", "Times that the watchdog had ended and was started again."), st.Watchdog.Restarts)
+	put(s.counter("watchdog_beats_missed_total", "Beats that the watchdog could not be given."), st.Watchdog.Missed)
 	put(s.gauge("event_clients", "Clients that follow the events."), st.Events.Clients)
 	put(s.counter("events_sent_total", "Events sent to clients."), st.Events.Sent)
 	put(s.counter("events_lost_total", "Events that a client had no room for."), st.Events.Lost)
@@ -77,6 +85,7 @@ func (s sink) queues(rows []console.QueueStats) {
 	errs := s.counter("queue_errors_total", "Trouble with a queue, by kind.", append(labels, "kind")...)
 	drops := s.counter("queue_drops_total", "Packets that the kernel dropped: queue full (kernel) or socket full (user).", append(labels, "by")...)
 	waiting := s.gauge("queue_waiting", "Packets in the kernel's queue.", labels...)
+	overloaded := s.gauge("queue_overloaded", "1 while connections are let go because a cheat queue cannot keep up.", labels...)
 	for _, q := range rows {
 		l := queueLabel(q)
 		with := func(v string) []string { return append(slices.Clone(l), v) }
@@ -93,6 +102,7 @@ func (s sink) queues(rows []console.QueueStats) {
 		put(drops, q.DropsKernel, with("kernel")...)
 		put(drops, q.DropsUser, with("user")...)
 		put(waiting, q.Waiting, l...)
+		put(overloaded, truth(q.Overloaded), l...)
 	}
 }
 
@@ -133,6 +143,9 @@ func (s sink) rsvp(r console.RSVPStats) {
 	put(d, r.Diagnostics.Loops, "loop")
 	put(s.counter("rsvp_scoped_total", "RSVP messages not sent to a group whose data do not pass the interface's threshold."), r.Multicast.Scoped)
 	put(s.counter("rsvp_multicast_routes_full_total", "Entries of the multicast forwarding cache that found no room."), r.Multicast.RoutesFull)
+	if r.Transparent != nil {
+		s.transparent(r.Transparent)
+	}
 	if r.Tunnels != nil {
 		s.tunnels(r.Tunnels)
 	}
@@ -143,6 +156,19 @@ func (s sink) rsvp(r console.RSVPStats) {
 		s.integrity(r.Integrity)
 	}
 	s.refused(r.Errors.Refused)
+}
+
+func (s sink) transparent(v *console.TransparentStats) {
+	put(s.gauge("rsvp_names", "Names of others that neighbours know the box by."), v.Names)
+	put(s.counter("rsvp_names_full_total", "Names that found no room."), v.NamesFull)
+	by := s.counter("rsvp_passed_total", "RSVP that went by a transparent hop: messages not understood, signed ones, fragments.", "kind")
+	put(by, v.Foreign, "foreign")
+	put(by, v.Signed, "signed")
+	put(by, v.Fragments, "fragment")
+	put(s.counter("rsvp_gathered_total", "RSVP messages put together of fragments."), v.Gathered)
+	tears := s.counter("rsvp_tears_repeated_total", "Tears of a transparent hop: messages repeated, and tears that are not for want of room.", "event")
+	put(tears, v.TearsRepeated, "repeated")
+	put(tears, v.TearsUnrepeated, "full")
 }
 
 // refused are the kinds of refused messages; their names are the engine's, of
@@ -194,11 +220,23 @@ func (s sink) cheat(c console.CheatStats) {
 	put(echoes, c.Echoes.Limited, "limited")
 	put(echoes, c.Echoes.Stray, "stray")
 	put(echoes, c.Echoes.Errors, "error")
+	put(s.counter("cheat_shed_total", "Connections let go because their queue was overloaded."), c.Shed)
+	put(s.counter("cheat_shed_refused_total", "New connections that were not taken because their queue was overloaded."), c.ShedRefused)
 	put(s.counter("cheat_predictions_withdrawn_total", "Times a receiver's window was not predicted any more."), c.Withdrawn)
 	put(s.counter("cheat_filled_bytes_total", "Bytes with which holes were filled."), c.FilledBytes)
 	put(s.counter("cheat_fills_again_total", "Segments made once more for a hole."), c.FillsAgain)
 	put(s.counter("cheat_fills_given_up_total", "Holes that nothing would fill."), c.FillsGivenUp)
 	put(s.gauge("cheat_buffered_bytes", "Bytes held for receivers."), c.BufferedBytes)
+	p := &c.Promises
+	put(s.gauge("cheat_promises_recorded", "Cheated connections whose promises are recorded."), p.Recorded)
+	put(s.counter("cheat_promises_unrecorded_total", "Connections cheated without a record of what was promised."), p.Unrecorded)
+	put(s.counter("cheat_promises_full_total", "Connections not cheated since the record is full."), p.Full)
+	recalled := s.counter("cheat_recalled_total", "Connections that an earlier process has cheated, by what became of them.", "result")
+	put(recalled, p.Whole, "whole")
+	put(recalled, p.Open, "open")
+	put(recalled, p.Healed, "healed")
+	put(recalled, p.Reset, "reset")
+	put(recalled, p.Lost, "lost")
 	f := s.counter("left_alone_total", "Flows that were left alone, by reason.", "reason")
 	reasons, rest := topReasons(c.LeftAlone)
 	for _, r := range reasons {

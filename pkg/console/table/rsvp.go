@@ -41,6 +41,12 @@ func RSVPCounters(w io.Writer, s console.RSVPStats) error {
 			return err
 		}
 	}
+	if v := s.Transparent; v != nil {
+		if _, err := fmt.Fprintf(w, "RSVP unseen  %d names (%d without room); went by: %d not understood, %d signed, %d fragments; %d put together; %d tears repeated (%d without room)\n",
+			v.Names, v.NamesFull, v.Foreign, v.Signed, v.Fragments, v.Gathered, v.TearsRepeated, v.TearsUnrepeated); err != nil {
+			return err
+		}
+	}
 	if u := s.Tunnels; u != nil {
 		if _, err := fmt.Fprintf(w, "RSVP tunnels %d, %d reservations over them, %d waited: %d granted, %d refused (%d unanswered), %d errors told, %d over the limit, %d unbound\n",
 			u.Tunnels, u.Carried, u.Held, u.Granted, u.Refused, u.TimedOut, u.Failed, u.Full, u.Unbound); err != nil {
