@@ -127,6 +127,9 @@ Exit codes: 0 success, 1 the thing asked for failed, 2 wrong usage.`,
 	if a.rooms.run != nil {
 		root.AddCommand(a.runCommand())
 	}
+	if a.rooms.watchdog != nil {
+		root.AddCommand(a.watchdogCommand())
+	}
 	if a.rooms.plan != nil {
 		root.AddCommand(a.planCommand())
 	}

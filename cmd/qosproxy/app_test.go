@@ -137,7 +137,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("full.yaml: %+v", got)
 	}
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
-	if err := os.WriteFile(bad, []byte("mode: bridge\ninterface: []\n"), 0o600); err != nil {
+	if err := os.WriteFile(bad, []byte("mode: switch\ninterface: []\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	got = run(t, "check", bad)

@@ -16,8 +16,10 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: `Show the whole thing in network namespaces of its own: a scenario without help,
 then with two boxes, and a table of both. Needs root; leaves nothing behind.
 Exit code 1 if a target is missed. The scenario is asymmetric if none is named:
-TCP and voice over a crowded way back. voice-admit: telephony that was admitted
-and telephony that was not, on a slow link, in both models of RFC 5865.`,
+TCP and voice over a crowded way back, with boxes that are routers. bridge: the
+same, with boxes that are bridges without addresses, of which hosts see nothing.
+voice-admit: telephony that was admitted and telephony that was not, on a slow
+link, in both models of RFC 5865.`,
 		RunE: verb(func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				o.Scenario = args[0]

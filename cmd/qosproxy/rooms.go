@@ -17,6 +17,8 @@ type rooms struct {
 	// run is the daemon; it returns when ctx has ended and everything is
 	// put back.
 	run func(ctx context.Context, o runOptions) error
+	// watchdog looks after the daemon with that process number, until it ends.
+	watchdog func(pid int, level, format string) error
 	// plan returns the kernel state that a config asks for, as text for
 	// people and as a value for JSON. It needs no root and changes nothing.
 	plan func(c *config.Config) (text string, value any, err error)
@@ -43,8 +45,13 @@ type demoOptions struct {
 func connected() rooms {
 	return rooms{
 		run: func(ctx context.Context, o runOptions) error {
-			return box.Run(ctx, box.Options{ConfigFile: o.ConfigFile, Socket: o.Socket, Version: o.Version})
+			return box.Run(ctx, box.Options{
+				ConfigFile: o.ConfigFile, Socket: o.Socket, Version: o.Version,
+				// The program that runs, even where an upgrade has replaced its file.
+				Watchdog: []string{"/proc/self/exe", watchdogVerb},
+			})
 		},
+		watchdog: box.Watchdog,
 		plan: func(c *config.Config) (string, any, error) {
 			text := box.Plan(c)
 			return text, map[string][]string{"plan": strings.Split(strings.TrimRight(text, "\n"), "\n")}, nil

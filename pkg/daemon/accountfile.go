@@ -11,6 +11,7 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/accounting"
 	"github.com/qosproxy/qosproxy/pkg/console"
+	"github.com/qosproxy/qosproxy/pkg/statefile"
 )
 
 // accountLinesMod lets a group read the file, as logs are.
@@ -124,7 +125,6 @@ func (l *accountLines) close() error {
 const (
 	accountKept = "accounting.json"
 	accountBad  = "accounting.json.bad"
-	accountNew  = "accounting.json.new"
 )
 
 // accountState keeps the book beside the reservations made by hand: one daemon has
@@ -155,7 +155,7 @@ func (s *accountState) read(l accounting.Limits) (*accounting.Book, error) {
 	if s.refused = s.claim(); s.refused != nil {
 		return empty, s.refused
 	}
-	data, err := readAtMost(path, accounting.MaxFile)
+	data, err := statefile.ReadAtMost(path, accounting.MaxFile)
 	if err != nil {
 		s.refused = err
 		return empty, err
@@ -185,7 +185,7 @@ func (s *accountState) save(b *accounting.Snapshot) error {
 	if err := s.claim(); err != nil {
 		return err
 	}
-	if err := s.file.replace(accountNew, accountKept, data); err != nil {
+	if err := s.file.replace(accountKept, data); err != nil {
 		return err
 	}
 	s.there = true

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
@@ -62,6 +63,29 @@ func TestOnlySourcesOnTheHostsSideAreAsked(t *testing.T) {
 		h.open(now)
 		if s, _ := h.engine.Flow(v.Key()); s.RTTSender != 7*time.Millisecond {
 			t.Errorf("the engine takes it for %v", s.RTTSender)
+		}
+	}
+}
+
+// A bridge has no address of its own, and asks nobody: neither where it cheats nor
+// where it paces.
+func TestABridgeAsksNobody(t *testing.T) {
+	for dst, control := range map[string]func(*testing.T) rig{"10.2.0.2:104": pacedControl, "10.2.0.2:105": testControl} {
+		r := control(t)
+		c := *r.config()
+		c.Mode = config.ModeBridge
+		r.config = func() *config.Config { return &c }
+		for _, speaks := range []bool{true, false} {
+			key := tcpPacket(t, "10.1.0.2:4000", dst, packet.FlagSYN).Key()
+			if p := r.cheatParams(key, &config.Policy{TCP: config.TCPReliable}, spec(1e6).TSpec, speaks); p.Echo {
+				t.Errorf("to %s, speaks %v: %+v", dst, speaks, p)
+			}
+		}
+		key := tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN).Key()
+		r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+		r.reserved(t, 1, key, lan, wan)
+		if p, on := r.cheat.running[key]; !on || p.Echo {
+			t.Errorf("%+v", p)
 		}
 	}
 }

@@ -50,6 +50,9 @@ func planned(i *config.Interface, choose inForce) plan.Interface {
 		ResetDSCP: i.Trust == config.TrustNone, Policed: i.Trust == config.TrustPoliced,
 		Levels: levels(i.SLS, choose), Arriving: levels(i.Arriving, choose), ByDSCP: i.Classify == config.ClassifyDSCP,
 	}
+	for code, to := range i.PCP {
+		out.PCP.Set(code, to)
+	}
 	if i.Capacity > 0 {
 		out.BestEffort = float64(i.BestEffort) / float64(i.Capacity)
 	}
@@ -85,12 +88,12 @@ func levels(sls []config.ServiceLevel, choose inForce) (list []plan.Level) {
 	return list
 }
 
-// setPlan is Set that notes what was set. After a failure nothing is noted, so that
-// followContracts tries again. reloadMu is held.
+// setPlan is Set that notes what was set. After a failure, and while an interface is
+// missing, nothing is noted, so that followContracts tries again. reloadMu is held.
 func (d *Daemon) setPlan(ctx context.Context, p plan.Plan) error {
 	d.shaped = nil
 	err := d.shape.Set(ctx, p)
-	if err == nil {
+	if err == nil && len(d.shape.Missing()) == 0 {
 		d.shaped = p.Interfaces
 	}
 	return err

@@ -31,6 +31,18 @@ policies:
   - {name: marked, match: {protocol: udp, to_port: 3}, mark: le}
 `
 
+// Priorities of VLAN tags come to the program of the interface that says them.
+func TestPlannedPCP(t *testing.T) {
+	c := parse(t, "interfaces: [{name: a, zone: hosts, pcp: keep}, {name: b, zone: network, pcp: {ef: 5, default: 0}}]\n")
+	var want plan.PCP
+	want.Set(dscp.EF, 5)
+	want.Set(dscp.Default, 0)
+	a, b := planned(&c.Interfaces[0], largest), planned(&c.Interfaces[1], largest)
+	if a.PCP != (plan.PCP{}) || b.PCP != want || want.String() != "{default: 0, ef: 5}" {
+		t.Errorf("%s and %s, want none and %s", a.PCP, b.PCP, want)
+	}
+}
+
 // What the kernel is to have of a contract, by the time of day: outside of its rows
 // a class has nothing.
 func TestPlannedLevels(t *testing.T) {

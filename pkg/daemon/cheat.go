@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type cheatHandler struct {
 	events func([]tcpcheat.Event) // takes a copy; must not block
 	wake   func()                 // of the queue
 	ask    func(tcpcheat.Echo)    // wants the round trip to a source; must not block
+	port   func(index int) int    // tells the ports of a bridge apart; nil: a router's are of no matter
+
+	flows atomic.Int64 // that the engine has
 
 	mu      sync.Mutex
 	letters []func(now time.Time, e *tcpcheat.Engine)
@@ -52,8 +56,20 @@ func (h *cheatHandler) open(now time.Time) {
 	h.letters = nil
 	h.mail.Store(false)
 	h.mu.Unlock()
-	for _, f := range list {
-		f(now, h.engine)
+	done := 0
+	defer func() {
+		if done == len(list) {
+			return
+		}
+		// That one has panicked, which the queue reports and survives. What is behind it
+		// is not lost.
+		h.mu.Lock()
+		h.letters = append(list[done+1:len(list):len(list)], h.letters...)
+		h.mail.Store(true)
+		h.mu.Unlock()
+	}()
+	for ; done < len(list); done++ {
+		list[done](now, h.engine)
 	}
 }
 
@@ -73,7 +89,11 @@ func (h *cheatHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 		h.count.unparsed.add()
 		return nfq.Accept
 	}
-	switch h.engine.Handle(now, v, tcpcheat.Meta{CsumNotReady: p.CsumNotReady, GSO: p.GSO}) {
+	meta := tcpcheat.Meta{CsumNotReady: p.CsumNotReady, GSO: p.GSO}
+	if h.port != nil {
+		meta.In = h.port(p.InIndex)
+	}
+	switch h.engine.Handle(now, v, meta) {
 	case tcpcheat.Drop:
 		return nfq.Drop
 	case tcpcheat.Modified:
@@ -97,6 +117,7 @@ func (h *cheatHandler) Wake(now time.Time) {
 
 // BatchEnd sends what the engine made, and tells what happened.
 func (h *cheatHandler) BatchEnd(time.Time) {
+	h.flows.Store(int64(h.engine.Len()))
 	for _, s := range h.engine.TakeInjected() {
 		if err := h.inject.Send(s.Packet); err != nil {
 			h.count.injectErrors.add() // as if it were lost on the way
@@ -119,24 +140,22 @@ type flowStats struct {
 	stats tcpcheat.Stats
 }
 
-// snapshot asks the worker for all its connections.
-func (h *cheatHandler) snapshot(timeout time.Duration) (list []flowStats, totals tcpcheat.Totals, err error) {
-	type answer struct {
-		list   []flowStats
-		totals tcpcheat.Totals
-	}
-	reply := make(chan answer, 1)
+// snapshot is what a worker says of all its connections.
+type snapshot struct {
+	list   []flowStats
+	totals tcpcheat.Totals
+	err    error // it has not answered, and the rest is empty
+}
+
+// look asks the worker for it.
+func (h *cheatHandler) look() <-chan snapshot {
+	reply := make(chan snapshot, 1)
 	h.post(func(_ time.Time, e *tcpcheat.Engine) {
-		a := answer{totals: e.Totals()}
+		a := snapshot{totals: e.Totals()}
 		e.Each(func(key packet.FlowKey, s tcpcheat.Stats) { a.list = append(a.list, flowStats{key, s}) })
 		reply <- a
 	})
-	select {
-	case a := <-reply:
-		return a.list, a.totals, nil
-	case <-time.After(timeout):
-		return nil, tcpcheat.Totals{}, errSilent
-	}
+	return reply
 }
 
 // cheatWorkers are all cheat queues.
@@ -144,6 +163,7 @@ type cheatWorkers struct {
 	handlers []*cheatHandler
 	first    uint16 // number of the first queue
 	failed   func(key packet.FlowKey, err error)
+	frames   frames // what a bridge knows of them
 	draining atomic.Bool
 	stripECN atomic.Bool
 }
@@ -170,10 +190,16 @@ func (w *cheatWorkers) watch(shard int, data packet.FlowKey, plain, fill bool) {
 
 // start begins to cheat: the reservation is in place.
 func (w *cheatWorkers) start(shard int, key packet.FlowKey, p tcpcheat.Params) {
-	if w.draining.Load() {
-		return
-	}
 	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) {
+		if w.draining.Load() { // and the letter that drains may have come before this one
+			return
+		}
+		if s, ok := e.Flow(key); ok && s.State != tcpcheat.Cheated && s.State != tcpcheat.Draining {
+			if err := w.frames.servable(key); err != nil {
+				e.Leave(now, key, err)
+				return
+			}
+		}
 		switch err := e.Start(now, key, p); {
 		case err == nil:
 		case errors.Is(err, tcpcheat.ErrDraining), errors.Is(err, tcpcheat.ErrClosing):
@@ -198,7 +224,7 @@ func (w *cheatWorkers) stop(shard int, key packet.FlowKey) {
 func (w *cheatWorkers) release(shard int, key packet.FlowKey) {
 	w.handlers[shard].post(func(now time.Time, e *tcpcheat.Engine) {
 		e.Stop(now, key)
-		if s, ok := e.Flow(key); ok && s.State != tcpcheat.Draining && s.State != tcpcheat.Cheated {
+		if s, ok := e.Flow(key); ok && s.State != tcpcheat.Draining && s.State != tcpcheat.Cheated && s.State != tcpcheat.Recalled {
 			e.Forget(key)
 		}
 	})
@@ -219,29 +245,53 @@ func (w *cheatWorkers) drain() {
 	}
 }
 
+// snapshots asks all workers at once, and waits for them no longer than for one.
+func (w *cheatWorkers) snapshots(timeout time.Duration) []snapshot {
+	var replies []<-chan snapshot
+	for _, h := range w.handlers {
+		replies = append(replies, h.look())
+	}
+	list := make([]snapshot, len(replies))
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	for i, reply := range replies {
+		select {
+		case list[i] = <-reply:
+		case <-ctx.Done():
+			select { // one that has answered by now is heard
+			case list[i] = <-reply:
+			default:
+				list[i].err = errSilent
+			}
+		}
+	}
+	return list
+}
+
 // abort resets the connections that still have bytes in hand, and waits for the
 // workers to have sent it.
 func (w *cheatWorkers) abort() {
 	for _, h := range w.handlers {
 		h.post(func(now time.Time, e *tcpcheat.Engine) { e.Abort(now) })
-		_, _, _ = h.snapshot(time.Second) // answered after the resets were sent
 	}
+	w.snapshots(workerTimeout) // answered after the resets were sent
 }
 
-// busy counts the connections that are still cheated or draining.
-func (w *cheatWorkers) busy() int {
-	n := 0
-	for _, h := range w.handlers {
-		list, _, err := h.snapshot(time.Second)
-		if err != nil {
-			n++
+// busy counts the connections that are still cheated or draining, and those of an
+// earlier process that are looked after.
+func (w *cheatWorkers) busy() (own, recalled int) {
+	for _, worker := range w.snapshots(workerTimeout) {
+		if worker.err != nil {
+			own++
 			continue
 		}
-		for i := range list {
-			if s := list[i].stats.State; s == tcpcheat.Cheated || s == tcpcheat.Draining {
-				n++
+		for i := range worker.list {
+			if s := worker.list[i].stats.State; s == tcpcheat.Recalled {
+				recalled++
+			} else if s == tcpcheat.Cheated || s == tcpcheat.Draining {
+				own++
 			}
 		}
 	}
-	return n
+	return own, recalled
 }

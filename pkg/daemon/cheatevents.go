@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 
 	"go.uber.org/zap"
 
@@ -15,7 +16,8 @@ func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
 	var retire bool
 	known := d.flows.update(e.Key, func(c *conn, _ *flow) { shard, retire = c.shard, c.retire })
 	if !known || shard < 0 {
-		return // the engine's last words on a connection that it no longer has
+		d.lastWords(ctx, e)
+		return
 	}
 	switch e.Kind {
 	case tcpcheat.EventStarted:
@@ -23,9 +25,25 @@ func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
 		d.flows.update(e.Key, func(_ *conn, f *flow) { f.state, f.reason, f.caveat = stateCheated, "reserved", "" })
 	case tcpcheat.EventDraining:
 		d.flows.update(e.Key, func(_ *conn, f *flow) { f.caveat = "; draining: " + e.Reason })
+		if e.Reason == tcpcheat.ErrOverload.Error() {
+			d.unqueueSource(shard, e.Key)
+		}
 	case tcpcheat.EventLeftAlone:
+		switch {
+		case e.Healed:
+			d.promises.count.healed.add()
+			d.log.Info("its receiver has got what an earlier process promised", zap.Stringer("flow", e.Key))
+		case e.Recalled:
+			d.promises.count.lost.add()
+			d.log.Info("what an earlier process promised is not known to be missing: nobody is reset", zap.Stringer("flow", e.Key), zap.String("reason", e.Reason))
+		}
 		d.ended.leftAlone.add()
 		d.reasons.add(e.Reason)
+		if f, _, _ := d.flows.get(e.Key); retire || e.Recalled && (f.in == 0 || f.out == 0) {
+			d.cheat.forget(shard, e.Key)
+			d.forget(ctx, e.Key) // its next packet tells where it goes, and makes its row anew
+			return
+		}
 		d.keep(e)
 		d.uncheat(ctx, e.Key, "; not cheated: "+e.Reason)
 	case tcpcheat.EventDrained:
@@ -37,6 +55,9 @@ func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
 		d.tc.restart(e.Key)
 	case tcpcheat.EventReset, tcpcheat.EventEnded:
 		d.ended.ended.add()
+		if e.Recalled && e.Kind == tcpcheat.EventReset {
+			d.promises.count.reset.add()
+		}
 		d.log.Info("connection ended", zap.Stringer("flow", e.Key), zap.String("reason", e.Reason),
 			zap.Uint64("fake_acks", e.Final.FakeAcks), zap.Uint64("retransmits", e.Final.Retransmits),
 			zap.Uint64("undelivered_bytes", e.Final.Undelivered), zap.Uint64("filled_bytes", e.Final.FilledBytes))
@@ -44,6 +65,26 @@ func (d *Daemon) cheatEvent(ctx context.Context, e tcpcheat.Event) {
 			d.log.Info("bytes of its stream were made up", zap.Stringer("flow", e.Key), zap.Any("ranges", pairs(e.Final.FilledRanges)),
 				zap.Uint64("more_ranges", e.Final.FilledMore))
 		}
+		d.forget(ctx, e.Key)
+	}
+}
+
+// lastWords hears an engine's last words on a connection that it no longer has: the
+// FINs that passed by it are not seen again.
+func (d *Daemon) lastWords(ctx context.Context, e tcpcheat.Event) {
+	if e.Kind != tcpcheat.EventEnded {
+		return
+	}
+	over := false
+	d.flows.update(e.Key, func(c *conn, f *flow) {
+		if c.shard >= 0 {
+			return // an engine has it again
+		}
+		back := c.dir(e.Key.Reverse())
+		f.fin, back.fin = f.fin || e.Fins[0], back.fin || e.Fins[1]
+		over = f.fin && back.fin
+	})
+	if over {
 		d.forget(ctx, e.Key)
 	}
 }
@@ -101,6 +142,18 @@ func (d *Daemon) unqueue(shard int, key packet.FlowKey) {
 	}
 	if err := t.RemoveCheated(shard, bothWays(key)...); err != nil {
 		d.log.Warn("connection still queued", zap.Stringer("flow", key), zap.Error(err))
+	}
+}
+
+// unqueueSource has the kernel pass what the source of a connection sends, which
+// overtakes what of it is still queued: a queue that cannot keep up is relieved at
+// once, and not when the receiver has everything.
+func (d *Daemon) unqueueSource(shard int, key packet.FlowKey) {
+	if t := d.table.Load(); t != nil {
+		// Settled first: as a first packet it would be sent to its worker again.
+		if err := errors.Join(t.Settle(key), t.RemoveCheated(shard, key)); err != nil {
+			d.log.Warn("connection still queued", zap.Stringer("flow", key), zap.Error(err))
+		}
 	}
 }
 

@@ -91,6 +91,7 @@ func (d *Daemon) followClock(ctx context.Context) {
 	for {
 		d.setLevels(time.Now())
 		d.followContracts(ctx, time.Now())
+		d.linksChanged() // as with each change that is told, and if something of it has failed
 		now, next := timeOfDay(time.Now()), lookAgain
 		for _, i := range d.cfg.Load().Interfaces {
 			next = min(next, nextChange(i.SLS, now), nextChange(i.Arriving, now))

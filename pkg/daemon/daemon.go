@@ -12,10 +12,10 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/admission/etcd"
+	"github.com/qosproxy/qosproxy/pkg/bridge"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/echo"
-	"github.com/qosproxy/qosproxy/pkg/inject"
 	"github.com/qosproxy/qosproxy/pkg/nfq"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
@@ -24,6 +24,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/shaper/nft"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
+	"github.com/qosproxy/qosproxy/pkg/watchdog"
 )
 
 // Numbers of the queues: control, first, then the cheat queues.
@@ -43,6 +44,9 @@ type Options struct {
 	Socket     string // path of the control socket; empty: the configuration's
 	Version    string
 	Log        *zap.Logger // nil: made from the configuration
+	// Watchdog is the command that looks after this process, without its number; nil:
+	// none does.
+	Watchdog []string
 
 	whole *zap.Logger // the log without its thinning; nil: Log
 }
@@ -60,26 +64,34 @@ type Daemon struct {
 	admit    *admission.Control
 	shared   *etcd.Ledger // of several boxes; nil: accounts are this box's alone
 	shape    *shaper.Shaper
-	kernel   *countedKernel
-	table    atomic.Pointer[nft.QueueTable]
-	sender   *inject.Sender
-	echo     *echo.Pinger
-	rsvp     *rsvpproxy.Proxy
-	tc       *trafficControl
-	hands    *hands
-	accounts *accountKeeper
-	events   *console.Hub
-	signal   signaller // RSVP for those who speak by policy
-	first    *firstHandler
-	cheat    *cheatWorkers
-	queues   []*queue
-	pulses   []*pulse // of the queues' workers, in their order
+	bridge   *bridge.Bridge           // nil: a router
+	stations bridge.Stations          // of it
+	amiss    atomic.Pointer[[]string] // what was said last to be wrong with the bridge
+	// unwatched is why the kernel does not tell changes of interfaces; nil, or of nil: it does.
+	unwatched atomic.Pointer[error]
+	kernel    *countedKernel
+	table     atomic.Pointer[nft.QueueTable]
+	sender    sender
+	echo      *echo.Pinger
+	rsvp      *rsvpproxy.Proxy
+	tc        *trafficControl
+	hands     *hands
+	promises  *promises
+	accounts  *accountKeeper
+	events    *console.Hub
+	signal    signaller // RSVP for those who speak by policy
+	first     *firstHandler
+	cheat     *cheatWorkers
+	overload  *overload
+	queues    []*queue
+	pulses    []*pulse // of the queues' workers, in their order
 
 	news     news
 	reloadMu sync.Mutex       // one reload at a time, and none while the clock changes contracts
 	shaped   []plan.Interface // what the kernel was told last; reloadMu
 	reload   reloadStatus
-	beats    struct{ done, failed, withheld counter }
+	beats    struct{ done, failed, withheld, late counter }
+	dog      *watchdog.Dog // nil: none
 	ended    struct{ started, ended, leftAlone counter }
 	reasons  reasons
 }
@@ -104,6 +116,8 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	d.links.Store(l)
 	shards := min(max(runtime.NumCPU(), 1), maxCheatQueues)
 	d.flows = newFlowTable(c.Limits.Flows, shards)
+	d.overload = newOverload(log)
+	d.flows.crowded = d.overload.full
 	d.flows.configure(c.File, newPolicies(c), l.zones())
 	ledger, shared, err := openLedger(c, log)
 	if err != nil {
@@ -113,29 +127,27 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 	d.share(c, l.admission(d.started))
 	d.admit = admission.New(ledger, c.Limits.Sessions, l.admission(d.started)...)
 	d.admit.SetPolicy(admissionPolicy(c))
-	if d.sender, err = inject.New(inject.Config{Mark: plan.DefaultMark}); err != nil {
-		return nil, fmt.Errorf("sockets for our own packets: %w", err)
+	if d.shape, err = shaper.New(shaper.Options{Log: log.Named("shaper"), OnCrash: outlives(c)}); err != nil {
+		return nil, err
+	}
+	if d.sender, err = newSender(c, d.shape.Frames(), l); err != nil {
+		return nil, errors.Join(fmt.Errorf("sockets for our own packets: %w", err), d.shape.Close(false))
 	}
 	if d.echo, err = echo.New(echo.Config{Mark: plan.DefaultMark}); err != nil {
-		return nil, errors.Join(err, d.sender.Close())
-	}
-	if d.shape, err = shaper.New(shaper.Options{Log: log.Named("shaper"), OnCrash: outlives(c)}); err != nil {
-		return nil, errors.Join(err, d.echo.Close(), d.sender.Close())
+		return nil, errors.Join(err, d.shape.Close(false), d.sender.Close())
 	}
 	d.kernel = &countedKernel{treater: d.shape}
 	d.cheat = &cheatWorkers{first: queueCheat, failed: d.cheatFailed}
+	d.learn(c)
 	d.cheat.stripECN.Store(c.TCP.ECN == config.ECNStrip)
 	d.tc = newTrafficControl()
 	d.tc.flows, d.tc.admit, d.tc.kernel, d.tc.cheat = d.flows, d.admit, d.kernel, d.cheat
 	d.tc.config, d.tc.links, d.tc.log = d.cfg.Load, d.links.Load, log
 	d.rsvp = rsvpproxy.New(rsvpproxy.Config{
-		Node: softstate.Config{
-			Refresh: c.RSVP.Refresh, IPv6: true,
-			Limits: softstate.Limits{Sessions: c.Limits.Sessions, Neighbors: c.Limits.Neighbors, PerSession: c.Limits.Sessions},
-		},
+		Node: rsvpNode(c, l),
 		Rate: c.Limits.RSVPRate, Control: dscpControl, Reliable: c.RSVP.Reliable, FollowRoutes: true,
 	}, rsvpproxy.Hooks{
-		Traffic: d.tc, Send: d.sender, ReceiverProxy: d.tc.receiverProxy, Reverse: d.tc.reverse, Rest: d.tc.rest, DSCP: d.tc.mapping, Priority: d.tc.grantedPriority, Marks: d.tc.upstreamMark,
+		Traffic: d.tc, Send: d.sender, Frames: d.shape.Frames(), Stations: d.stations.Port, Unlisted: d.unlisted, ReceiverProxy: d.tc.receiverProxy, Reverse: d.tc.reverse, Rest: d.tc.rest, DSCP: d.tc.mapping, Priority: d.tc.grantedPriority, Marks: d.tc.upstreamMark,
 		Event: d.sessionEvent, Groups: d.news.regroup,
 		Log: log.Named("rsvp"),
 	})
@@ -147,7 +159,8 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 		return nil, errors.Join(err, d.shape.Close(false), d.echo.Close(), d.sender.Close(), d.hands.file.close())
 	}
 	d.first = &firstHandler{
-		flows: d.flows, tc: d.tc, ended: d.news.end, rsvp: d.signal, cheat: d.cheat, links: d.links.Load, log: log,
+		settler: settler{current: d.flows.current},
+		flows:   d.flows, tc: d.tc, ended: d.news.end, rsvp: d.signal, cheat: d.cheat, links: d.links.Load, log: log,
 		steer: func() steering {
 			if t := d.table.Load(); t != nil {
 				return t
@@ -155,8 +168,9 @@ func build(opts Options, c *config.Config, log *zap.Logger) (*Daemon, error) {
 			return nil
 		},
 	}
+	d.keepPromises(c)
 	if err := d.openQueues(c, shards); err != nil {
-		return nil, errors.Join(err, d.shape.Close(false), d.echo.Close(), d.sender.Close())
+		return nil, errors.Join(err, d.promises.close(), d.shape.Close(false), d.echo.Close(), d.sender.Close(), d.accounts.lines.close(), d.hands.file.close())
 	}
 	return d, nil
 }
@@ -194,11 +208,16 @@ func (d *Daemon) openQueues(c *config.Config, shards int) error {
 			}),
 			inject: d.sender, events: d.news.add,
 		}
+		h.engine.Record(d.promises, d.promises.since)
 		h.ask = func(q tcpcheat.Echo) { askSource(d.flows, d.echo, h, q) }
+		if bridged(c) {
+			h.port = func(index int) int { return d.links.Load().port(index) }
+		}
 		var q *nfq.Queue
 		if q, err = open(queueCheat+uint16(i), "cheat", false, h); err == nil {
 			h.wake = q.Wake
 			d.cheat.handlers = append(d.cheat.handlers, h)
+			d.overload.add(h, q.Backlog)
 			d.pulses = append(d.pulses, &h.pulse)
 		}
 	}
@@ -218,9 +237,11 @@ func (d *Daemon) closeQueues() error {
 
 // wanted is the kernel state that the configuration asks for.
 func wanted(c *config.Config, p *policies, shards int, now time.Time) plan.Plan {
-	out := plan.Plan{Flows: 2 * c.Limits.Flows, Queue: plan.Queue{
+	out := plan.Plan{Flows: 2 * c.Limits.Flows, Frames: frameRoom(c), Queue: plan.Queue{
 		Control: queueControl, First: queueFirst, Mark: plan.DefaultMark, MarkMask: plan.DefaultMarkMask,
-		Prefilters: p.prefilters(), HasIPv6: true, Reassemble: true, MaxSettled: 2 * c.Limits.Flows, MaxCheated: 2 * c.Limits.Flows,
+		Prefilters: p.prefilters(), HasIPv6: true,
+		// On a bridge fragments pass as they are.
+		Reassemble: !bridged(c), MaxSettled: 2 * c.Limits.Flows, MaxCheated: 2 * c.Limits.Flows,
 	}}
 	for i := range shards {
 		out.Queue.Cheat = append(out.Queue.Cheat, queueCheat+uint16(i))
@@ -234,7 +255,11 @@ func wanted(c *config.Config, p *policies, shards int, now time.Time) plan.Plan 
 // Plan is the kernel state that a configuration asks for at this time of day, as
 // text. It needs no privileges and changes nothing.
 func Plan(c *config.Config) string {
-	return wanted(c, newPolicies(c), min(max(runtime.NumCPU(), 1), maxCheatQueues), time.Now()).String()
+	text := wanted(c, newPolicies(c), min(max(runtime.NumCPU(), 1), maxCheatQueues), time.Now()).String()
+	if bridged(c) {
+		text = bridge.Text(c.Bridge.Name, portsOf(c)) + text
+	}
+	return text
 }
 
 // sessionEvent notes in the flow table how far a reservation is.

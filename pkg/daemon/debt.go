@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -68,25 +69,49 @@ func (t *trafficControl) debts() int {
 	return len(t.owed) + len(t.stale)
 }
 
-// settleDebts tries again what failed. An interface that is not there any more
-// took its treatments along.
+// settleDebts tries again what failed. Packets wait for the lock, so it is taken for
+// each.
 func (t *trafficControl) settleDebts(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, kernelTimeout)
+	defer cancel()
+	t.mu.Lock()
+	owed, stale := slices.Collect(maps.Keys(t.owed)), slices.Collect(maps.Keys(t.stale))
+	t.mu.Unlock()
+	for _, id := range owed {
+		t.settleOwed(ctx, id)
+	}
+	for _, id := range stale {
+		t.settleStale(ctx, id)
+	}
+}
+
+// settleOwed does it for one that is owed. An interface that is not there any more
+// took its treatments along.
+func (t *trafficControl) settleOwed(ctx context.Context, id shaper.FlowID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, d := range t.owed {
-		err := t.tryBring(ctx, d)
-		if err == nil || errors.Is(err, shaper.ErrNotManaged) {
-			delete(t.owed, id)
-			continue
-		}
-		t.log.Debug("treatment still not brought back", zap.Stringer("flow", id.Key), zap.String("interface", id.Interface), zap.Error(err))
+	d, ok := t.owed[id]
+	if !ok {
+		return
 	}
-	for id := range maps.Clone(t.stale) {
-		r := t.byKey[place(id.Interface, id.Key)]
-		if r == nil || r.iface != id.Interface {
-			delete(t.stale, id)
-			continue
-		}
+	err := t.tryBring(ctx, d)
+	if err == nil || errors.Is(err, shaper.ErrNotManaged) {
+		delete(t.owed, id)
+		return
+	}
+	t.log.Debug("treatment still not brought back", zap.Stringer("flow", id.Key), zap.String("interface", id.Interface), zap.Error(err))
+}
+
+// settleStale does it for one that should be another.
+func (t *trafficControl) settleStale(ctx context.Context, id shaper.FlowID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.byKey[place(id.Interface, id.Key)]
+	switch {
+	case !t.stale[id]:
+	case r == nil || r.iface != id.Interface:
+		delete(t.stale, id)
+	default:
 		t.reprogramOne(ctx, id.Key, r)
 	}
 }

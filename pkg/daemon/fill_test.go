@@ -103,6 +103,7 @@ func TestLeftAloneInTheRow(t *testing.T) {
 	for _, why := range []error{
 		tcpcheat.ErrMPTCP, tcpcheat.ErrMD5, tcpcheat.ErrAO, tcpcheat.ErrFastOpen, tcpcheat.ErrOption, tcpcheat.ErrNoHandshake,
 		tcpcheat.ErrFragment, tcpcheat.ErrUrgent, tcpcheat.ErrChanged, tcpcheat.ErrNeverSent, tcpcheat.ErrTLS,
+		tcpcheat.ErrOneWay, tcpcheat.ErrTwoPorts, tcpcheat.ErrOnePort, errUnseen, errTags, errMoving,
 	} {
 		r := testControl(t)
 		r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
@@ -129,6 +130,26 @@ func TestLeftAloneInTheRow(t *testing.T) {
 		if d.reasons.all()[why.Error()] != 1 {
 			t.Errorf("%v: stats %v", why, d.reasons.all())
 		}
+	}
+}
+
+// A connection that is to go, and whose engine leaves it alone, goes.
+func TestLeftAloneIsRetired(t *testing.T) {
+	r := testControl(t)
+	r.flows.first(time.Now(), tcpPacket(t, "10.1.0.2:4000", "10.2.0.2:104", packet.FlagSYN), lan, wan)
+	var c calls
+	d := &Daemon{flows: r.flows, tc: r.trafficControl, log: zap.NewNop(), cheat: &cheatWorkers{}, signal: &c, promises: &promises{}}
+	for range r.flows.shards {
+		d.cheat.handlers = append(d.cheat.handlers, &cheatHandler{engine: tcpcheat.New(tcpcheat.Limits{}), wake: func() {}})
+	}
+	d.links.Store(newLinks(nil))
+	d.retire(t.Context(), imagingKey)
+	if _, _, ok := r.flows.get(imagingKey); !ok {
+		t.Fatal("it went while it was looked after")
+	}
+	d.cheatEvent(t.Context(), tcpcheat.Event{Key: imagingKey, Kind: tcpcheat.EventLeftAlone, Recalled: true, Reason: "its receiver is silent"})
+	if f, _, ok := r.flows.get(imagingKey); ok {
+		t.Errorf("it is still there: %+v", f)
 	}
 }
 

@@ -43,6 +43,7 @@ type accountant interface {
 // flow, and sees to it that the flow's next packets go where they belong.
 type firstHandler struct {
 	noTimers
+	settler
 	flows *flowTable
 	steer func() steering // nil until the rules are in place
 	tc    accountant
@@ -51,13 +52,16 @@ type firstHandler struct {
 	cheat watcher
 	links func() *links
 	log   *zap.Logger
-	count struct{ packets, matched, unwanted, fragments, failed counter }
+	// allowed is of the worker alone.
+	allowed allowance
+	count   struct{ packets, matched, unwanted, fragments, failed counter }
 }
 
 // Handle decides about one packet. Whatever fails, the packet passes: a flow in
 // doubt is left alone.
 func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 	h.count.packets.add()
+	h.handled++
 	v, err := packet.Parse(p.Data)
 	if err != nil {
 		h.count.failed.add()
@@ -71,6 +75,9 @@ func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 	if steer == nil {
 		return nfq.Accept
 	}
+	if h.flows.flooded(v.Key(), p.InIndex, p.OutIndex) {
+		return h.pass(now, v)
+	}
 	d := h.flows.first(now, v, p.InIndex, p.OutIndex)
 	switch {
 	case d.known:
@@ -80,7 +87,7 @@ func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 	default:
 		h.count.unwanted.add()
 	}
-	verdict := h.steerFlow(steer, &d, v.Key(), p)
+	verdict := h.steerFlow(now, steer, &d, v.Key(), p)
 	for i := range d.ask {
 		h.ask(d.ask[i])
 	}
@@ -91,7 +98,7 @@ func (h *firstHandler) Handle(now time.Time, p *nfq.Packet) nfq.Verdict {
 }
 
 // steerFlow puts the flow into the set where it belongs.
-func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey, p *nfq.Packet) nfq.Verdict {
+func (h *firstHandler) steerFlow(now time.Time, steer steering, d *decision, key packet.FlowKey, p *nfq.Packet) nfq.Verdict {
 	if d.shard >= 0 {
 		if d.watch != (packet.FlowKey{}) {
 			h.cheat.watch(d.shard, d.watch, d.plain, d.fill)
@@ -116,11 +123,16 @@ func (h *firstHandler) steerFlow(steer steering, d *decision, key packet.FlowKey
 			}
 		})
 	}
-	if err := steer.Settle(d.settle...); err != nil {
-		// The flow's packets come here again: slower, not wrong.
+	h.later(now, d)
+	return nfq.Accept
+}
+
+// BatchEnd settles what was decided, now that it is answered.
+func (h *firstHandler) BatchEnd(now time.Time) {
+	if err := h.settle(now, h.steer()); err != nil {
+		// The flows' packets come here again: slower, not wrong.
 		h.count.failed.add()
 	}
-	return nfq.Accept
 }
 
 // treat has the kernel count each direction, and mark and police it where a policy

@@ -47,9 +47,11 @@ type flow struct {
 	marked  bool
 	rate    float64 // reserved, bytes/s of IP packets; 0: no reservation
 
+	astray  bool      // claimed before one of its interfaces was known, see flowTable.found
 	itself  bool      // its sender speaks RSVP itself; we go on when it stops
 	stopped time.Time // when it stopped to; zero: never, or the flow has gone on since
 
+	renewed  time.Time // it was settled anew, for it is busy
 	fin      bool      // of a connection that is not cheated: its end was seen
 	asked    time.Time // first packet of a flow that wants a reservation
 	reserved time.Time // zero: not in place
@@ -88,6 +90,7 @@ type conn struct {
 	shard  int            // the cheat queue that has it; -1: none
 	data   packet.FlowKey // of the direction whose data the queue's engine is for
 	retire bool           // to be forgotten when its engine has given it back
+	moving moving         // of a bridge's connection that has an engine
 }
 
 // held says whether a flow is kept though it has no packets. A reservation that

@@ -9,6 +9,7 @@ import (
 
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
 
 // flowTable knows what becomes of each flow that a policy claims, and why. It
@@ -22,17 +23,19 @@ type flowTable struct {
 	limit    int
 	full     uint64 // packets of flows that found no room
 
+	frames   frames // what a bridge knows of them; set before the first packet comes
 	file     string // of the configuration, for reasons
 	policies *policies
 	hand     *handTable          // comes before the policies
 	zones    map[int]config.Zone // by interface index
 	shards   int
-	draining bool              // nothing new is cheated
-	matched  map[string]uint64 // flows by policy; names are the configuration's, so it is bounded
+	crowded  func(shard int) bool // that cheat queue takes no new connections
+	draining bool                 // nothing new is cheated
+	matched  map[string]uint64    // flows by policy; names are the configuration's, so it is bounded
 }
 
 func newFlowTable(limit, shards int) *flowTable {
-	return &flowTable{conns: make(map[connKey]*conn), branches: map[packet.FlowKey][]*conn{}, limit: limit, shards: shards, policies: newPolicies(&config.Config{}), hand: newHandTable(), matched: map[string]uint64{}}
+	return &flowTable{conns: make(map[connKey]*conn), branches: map[packet.FlowKey][]*conn{}, limit: limit, shards: shards, policies: newPolicies(&config.Config{}), hand: newHandTable(), matched: map[string]uint64{}, crowded: func(int) bool { return false }}
 }
 
 // configure swaps in a generation of policies. Flows keep the decision that
@@ -48,21 +51,28 @@ type decision struct {
 	known  bool             // the flow was in the table: it is only settled again
 	ended  bool             // its last packet: to be forgotten
 	settle []packet.FlowKey // to be queued no more, until the set's timeout
-	watch  packet.FlowKey   // the direction of data that shall be cheated
-	plain  bool             // or rather touched without taking a byte in hand
-	fill   bool             // and its holes may have to be filled
-	shard  int              // cheat queue for the connection; -1: none
-	count  []flow           // install counters, or the static treatment
-	ask    []flow           // ask RSVP for a reservation
+	by     *policies        // that decided it
+	// stranger: the flow is not in the table, which has no use or no room for it.
+	stranger bool
+	watch    packet.FlowKey // the direction of data that shall be cheated
+	plain    bool           // or rather touched without taking a byte in hand
+	fill     bool           // and its holes may have to be filled
+	shard    int            // cheat queue for the connection; -1: none
+	count    []flow         // install counters, or the static treatment
+	ask      []flow         // ask RSVP for a reservation
+	looked   bool           // whether packets of our own can be sent to its ends
+	cannot   error          // why not
 }
 
 // first decides about a flow whose packet was queued because a policy might
 // claim it.
 func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 	key := v.Key()
+	d := decision{shard: -1, settle: []packet.FlowKey{key}, stranger: true}
+	t.lookAhead(v, &d)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := decision{shard: -1, settle: []packet.FlowKey{key}}
+	d.by = t.policies
 	if v.IsTCP() && !straggler(v) {
 		d.settle = bothWays(key)
 	}
@@ -90,7 +100,11 @@ func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 		d.add(f)
 	} else {
 		d.known = true
-		t.again(c, f, v, &d)
+		if why := t.elsewhere(f, in, out); why != "" && v.IsTCP() && c.shard < 0 {
+			c.avoid(why)
+		} else {
+			t.again(c, f, v, &d)
+		}
 		if f.ttl == 0 && f.role == roleSender && toGroup(key) {
 			// It was spoken for before there was a packet: PATH has its scope now.
 			f.ttl = v.TTL()
@@ -98,8 +112,28 @@ func (t *flowTable) first(now time.Time, v packet.View, in, out int) decision {
 		}
 	}
 	c.seen = now
-	d.shard = c.shard
+	d.shard, d.stranger = c.shard, false
 	return d
+}
+
+// lookAhead asks what a bridge knows of a connection's frames, which takes several
+// system calls: nobody shall wait for the table meanwhile. It does so where a policy may
+// have the connection engaged.
+func (t *flowTable) lookAhead(v packet.View, d *decision) {
+	key := v.Key()
+	if t.frames.learned == nil || !v.IsTCP() || straggler(v) || !engages(t.policyOf(key)) && !engages(t.policyOf(key.Reverse())) {
+		return
+	}
+	d.looked, d.cannot = true, t.frames.servable(key)
+}
+
+// cannot tells why packets of our own could not be sent to a connection's ends. It looks
+// itself where the policies have changed since it was looked ahead.
+func (t *flowTable) cannot(key packet.FlowKey, d *decision) error {
+	if !d.looked {
+		d.looked, d.cannot = true, t.frames.servable(key)
+	}
+	return d.cannot
 }
 
 // again looks at a packet of a connection that is known and not cheated: its
@@ -195,12 +229,19 @@ func (t *flowTable) engage(c *conn, f *flow, syn bool, d *decision) {
 		f.caveat = "; not cheated: its handshake was not seen"
 	case c.shard >= 0:
 		f.caveat = "; not cheated: the other direction of this connection is"
+	case t.cannot(f.key, d) != nil:
+		f.caveat = "; not cheated: " + d.cannot.Error()
+	case t.crowded(t.shard(f.key)):
+		f.caveat = "; not cheated: " + tcpcheat.ErrOverload.Error()
 	default:
-		c.shard, c.data = int(f.key.Hash()%uint32(t.shards)), f.key
+		c.shard, c.data = t.shard(f.key), f.key
 		d.watch, d.plain = f.key, !f.speaks()
 		d.fill = f.policy.Fill && (d.plain || f.policy.TCP != config.TCPReliable)
 	}
 }
+
+// shard is the cheat queue for a direction of data.
+func (t *flowTable) shard(key packet.FlowKey) int { return int(key.Hash() % uint32(t.shards)) }
 
 func (d *decision) add(f *flow) {
 	d.count = append(d.count, *f)
@@ -212,6 +253,7 @@ func (d *decision) add(f *flow) {
 // claim fills in what the policies say of one direction.
 func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 	*f = flow{key: f.key, present: true, in: in, out: out, state: stateLeftAlone, asked: now}
+	f.astray = !t.home(in, out)
 	p := t.match(t.policies, f.key)
 	if p == nil {
 		f.reason = "no policy is for this direction"
@@ -225,10 +267,9 @@ func (t *flowTable) claim(now time.Time, f *flow, in, out int) {
 		t.markOnly(f)
 		return
 	}
-	src, srcKnown := t.zones[in]
-	dst, dstKnown := t.zones[out]
+	src, dst := t.zones[in], t.zones[out]
 	switch {
-	case !srcKnown || !dstKnown:
+	case f.astray:
 		f.reason = "it enters or leaves by an interface that the configuration does not have"
 	case src == dst && src == config.ZoneHosts:
 		f.reason = "both ends are on the hosts' side: nothing to reserve"
@@ -382,6 +423,15 @@ func (t *flowTable) repolicyOne(c *conn, key packet.FlowKey) moved {
 	case c.shard >= 0 || engages(f.policy) || engages(next):
 		return movedAnew
 	}
+	t.reclaim(f)
+	if c.unwanted() {
+		return movedOff
+	}
+	return movedInside
+}
+
+// reclaim has the policies of now claim a direction, and keeps what is in place for it.
+func (t *flowTable) reclaim(f *flow) {
 	was := *f
 	t.claim(was.asked, f, was.in, was.out)
 	f.treated, f.counts, f.fin, f.ttl = was.treated, was.counts, was.fin, was.ttl
@@ -389,10 +439,6 @@ func (t *flowTable) repolicyOne(c *conn, key packet.FlowKey) moved {
 	if !f.reserved.IsZero() {
 		f.state, f.reason = was.state, was.reason
 	}
-	if c.unwanted() {
-		return movedOff
-	}
-	return movedInside
 }
 
 // unwanted says whether nothing keeps a connection in the table.

@@ -18,7 +18,6 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/console"
 	"github.com/qosproxy/qosproxy/pkg/packet"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
-	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
 )
@@ -52,13 +51,16 @@ type hands struct {
 	watch func() watchlist // nil until the rules are in place
 	// moved has a flow decided anew whose policy is another one now.
 	moved func(context.Context, packet.FlowKey)
-	route func(netip.Addr) (route.Hop, error) // called under mu
+	// route tells where packets to an address leave that another one has sent. It is
+	// called under mu.
+	route placer
 	// mayMark and mayRemark tell why reservations may not have a code point, and what
 	// exceeds them.
 	mayMark   func(uint8) error
 	mayRemark func(config.Excess) error
 	now       func() time.Time
 	told      func(change string, r byhand.Reservation)
+	cheats    func() // a connection is about to be cheated; called without the lock
 	log       *zap.Logger
 
 	mu      sync.Mutex // one change at a time; held while the file is written
@@ -86,6 +88,7 @@ func (h *hands) claim() error {
 // restore makes again what was loaded. What is over is dropped.
 func (h *hands) restore(ctx context.Context) {
 	h.expire(ctx, h.now())
+	h.prepare(h.list()...)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, r := range h.book.List() {
@@ -109,6 +112,7 @@ func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservati
 	if err := h.mayRemark(excessOf(&r)); err != nil {
 		return r, invalid([]error{fmt.Errorf("excess: %w: use another PHB, best-effort or drop", err)})
 	}
+	h.prepare(r)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r, err := h.book.Add(r)
@@ -136,6 +140,14 @@ func (h *hands) add(ctx context.Context, r byhand.Reservation) (byhand.Reservati
 	h.log.Info("reserved by hand", zap.Uint64("id", r.ID), zap.Stringer("flow", r.Flow), zap.String("owner", r.Owner))
 	h.told("made", r)
 	return r, nil
+}
+
+// prepare has ready what cheating needs, if one of the reservations wants it: the first
+// packets would else wait for that.
+func (h *hands) prepare(list ...byhand.Reservation) {
+	if slices.ContainsFunc(list, func(r byhand.Reservation) bool { return r.TCP != byhand.TCPNone }) {
+		h.cheats()
+	}
 }
 
 // wrongMarks tells of reservations whose mark would be refused today: it was given to
@@ -305,11 +317,11 @@ func (h *hands) end(ctx context.Context, r byhand.Reservation) {
 // interface its packets come in; an error says why the box can speak for
 // neither host that it was asked to.
 func (h *hands) sides(r *byhand.Reservation) (sender bool, in int, err error) {
-	src, srcErr := h.behind(r.Flow.SrcAddr())
+	src, srcErr := h.behind(r.Flow.SrcAddr(), r.Flow.DstAddr(), r.Side == byhand.Sender)
 	if toGroup(r.Flow) {
 		return h.groupSides(r, src, srcErr)
 	}
-	dst, dstErr := h.behind(r.Flow.DstAddr())
+	dst, dstErr := h.behind(r.Flow.DstAddr(), r.Flow.SrcAddr(), r.Side == byhand.Receiver)
 	switch {
 	case r.Side == byhand.Sender && srcErr != nil:
 		return false, 0, fmt.Errorf("side sender: %w", srcErr)
@@ -345,9 +357,15 @@ var (
 	errElsewhere = errors.New("is not behind this box")
 )
 
-// behind finds the hosts' interface behind which a host is.
-func (h *hands) behind(a netip.Addr) (index int, err error) {
-	hop, err := h.route(a)
+// behind finds the hosts' interface behind which a host is. A bridge may not know it;
+// named says that whoever reserves does: it is the only one.
+func (h *hands) behind(a, peer netip.Addr, named bool) (index int, err error) {
+	hop, err := h.route(a, peer)
+	if errors.Is(err, errUnplaced) && named {
+		if only := h.links().onlyHosts(); only != 0 {
+			return only, nil
+		}
+	}
 	if err != nil {
 		return 0, err
 	}

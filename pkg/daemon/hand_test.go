@@ -20,6 +20,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/wire"
+	"github.com/qosproxy/qosproxy/pkg/statefile"
 )
 
 // A request's values, and what is made of those that are left out.
@@ -226,7 +227,7 @@ func TestHandsRestore(t *testing.T) {
 	r.must(t, short)
 	r.must(t, ask(4002))
 	want := r.list()
-	if _, err := os.Stat(filepath.Join(dir, handNew)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, handKept+statefile.New)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the new file is still there: %v", err)
 	}
 	other := testHands(t, dir)
@@ -330,7 +331,7 @@ func TestHandsTryAgain(t *testing.T) {
 		t.Error("not asked for again")
 	}
 	was := r.route
-	r.route = func(a netip.Addr) (route.Hop, error) { return route.Hop{}, errors.New("no route") }
+	r.route = func(a, _ netip.Addr) (route.Hop, error) { return route.Hop{}, errors.New("no route") }
 	r.gone(e.Flow)
 	delete(r.rsvp.senders, e.Flow)
 	r.sweep(t.Context(), r.clock)

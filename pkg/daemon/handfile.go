@@ -3,23 +3,21 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/qosproxy/qosproxy/pkg/byhand"
+	"github.com/qosproxy/qosproxy/pkg/statefile"
 )
 
 // Names in state_dir.
 const (
 	handKept    = "reservations.json"
 	handBad     = "reservations.json.bad"
-	handNew     = "reservations.json.new"
 	handLock    = "reservations.lock"
 	stateDirMod = 0o700
-	stateMod    = 0o600
 )
 
 // handFile keeps the book of reservations made by hand. Nothing is made in the
@@ -52,7 +50,7 @@ func (f *handFile) read(limit int) (*byhand.Book, error) {
 	if f.refused = f.acquire(); f.refused != nil {
 		return empty, f.refused
 	}
-	data, err := readAtMost(path, byhand.MaxFile)
+	data, err := statefile.ReadAtMost(path, byhand.MaxFile)
 	if err != nil {
 		f.refused = err
 		return empty, err
@@ -69,19 +67,6 @@ func (f *handFile) read(limit int) (*byhand.Book, error) {
 	return empty, fmt.Errorf("%w: it was set aside as %s", err, f.path(handBad))
 }
 
-func readAtMost(path string, most int64) (data []byte, err error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	data, err = io.ReadAll(io.LimitReader(in, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s has more than %d bytes", path, most)
-	}
-	return data, err
-}
-
 // save replaces the file by a new one in one step: after a crash it is the old
 // or the new one, whole.
 func (f *handFile) save(book *byhand.Book) error {
@@ -92,7 +77,7 @@ func (f *handFile) save(book *byhand.Book) error {
 	if err := f.claim(); err != nil {
 		return err
 	}
-	return f.replace(handNew, handKept, data)
+	return f.replace(handKept, data)
 }
 
 // claim makes the directory this daemon's, if it is not yet.
@@ -114,42 +99,11 @@ func (f *handFile) claim() error {
 }
 
 // replace puts a new file in the place of an old one.
-func (f *handFile) replace(temporary, name string, data []byte) error {
-	if err := write(f.path(temporary), data); err != nil {
-		return fmt.Errorf("state_dir: %w", errors.Join(err, ignoreMissing(os.Remove(f.path(temporary)))))
-	}
-	if err := os.Rename(f.path(temporary), f.path(name)); err != nil {
+func (f *handFile) replace(name string, data []byte) error {
+	if err := statefile.Replace(f.path(name), data); err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}
-	return syncDir(f.dir)
-}
-
-func write(path string, data []byte) error {
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, stateMod)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(data)
-	if err == nil {
-		err = out.Sync()
-	}
-	return errors.Join(err, out.Close())
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// syncDir makes a rename last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("state_dir: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
 
 // acquire makes sure that no other daemon uses the directory.
@@ -157,7 +111,7 @@ func (f *handFile) acquire() error {
 	if f.lock != nil {
 		return nil
 	}
-	lock, err := os.OpenFile(f.path(handLock), os.O_RDWR|os.O_CREATE, stateMod)
+	lock, err := os.OpenFile(f.path(handLock), os.O_RDWR|os.O_CREATE, statefile.Mode)
 	if err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}

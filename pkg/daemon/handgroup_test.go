@@ -182,7 +182,7 @@ func TestHandsGroupRestore(t *testing.T) {
 	}
 	r = testHands(t, dir)
 	was := r.route
-	r.route = func(netip.Addr) (route.Hop, error) { return route.Hop{}, errors.New("no route yet") }
+	r.route = func(_, _ netip.Addr) (route.Hop, error) { return route.Hop{}, errors.New("no route yet") }
 	r.restore(t.Context())
 	if f, ok := r.table.get(key); !ok || f.ID != e.ID || !strings.Contains(f.problem, "no route yet") || !f.lost || len(r.rsvp.senders) != 0 {
 		t.Errorf("%+v, %v, senders %v", f, ok, r.rsvp.senders)

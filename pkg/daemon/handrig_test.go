@@ -77,6 +77,8 @@ type handRig struct {
 	watched fakeWatch
 	clock   time.Time
 	events  []string
+	// prepared is how often what cheating needs was wanted.
+	prepared int
 }
 
 func testHands(t *testing.T, dir string) *handRig {
@@ -90,6 +92,7 @@ func testHands(t *testing.T, dir string) *handRig {
 		mayRemark: func(e config.Excess) error { return r.config().CheckExcess(e) },
 		table:     r.trafficControl.flows.hand, file: handFile{dir: dir}, rsvp: r.rsvp, flows: r.trafficControl.flows, links: r.trafficControl.links,
 		watch: func() watchlist { return r.watched }, now: func() time.Time { return r.clock }, log: zap.NewNop(),
+		cheats: func() { r.prepared++ },
 		moved: func(ctx context.Context, key packet.FlowKey) {
 			switch r.trafficControl.flows.repolicy(key) {
 			case movedInside:
@@ -102,7 +105,7 @@ func testHands(t *testing.T, dir string) *handRig {
 			case movedNot, movedAnew:
 			}
 		},
-		route: func(a netip.Addr) (route.Hop, error) {
+		route: func(a, _ netip.Addr) (route.Hop, error) {
 			switch {
 			case a == netip.MustParseAddr("10.1.0.1"):
 				return route.Hop{Index: lan, Local: true}, nil

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -12,14 +11,12 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/dscp"
 	"github.com/qosproxy/qosproxy/pkg/intserv"
 	"github.com/qosproxy/qosproxy/pkg/packet"
-	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/softstate"
 )
 
 // byHand joins the reservations made by hand to the other rooms.
 func (d *Daemon) byHand(c *config.Config) {
 	d.signal = ofSender{table: d.flows.hand, rsvp: d.rsvp}
-	routes := route.NewTable()
 	d.hands = &hands{
 		mayMark:   func(code uint8) error { return d.cfg.Load().CheckMark(code) },
 		mayRemark: func(e config.Excess) error { return d.cfg.Load().CheckExcess(e) },
@@ -31,7 +28,7 @@ func (d *Daemon) byHand(c *config.Config) {
 			return nil
 		},
 		moved: d.moved, now: time.Now,
-		route: func(a netip.Addr) (route.Hop, error) { return routes.Lookup(time.Now(), a) }, told: d.tellHand, log: d.log,
+		route: d.placer(), told: d.tellHand, log: d.log,
 	}
 	d.hands.load(c.Limits.Sessions)
 }

@@ -55,6 +55,7 @@ func (d *Daemon) janitor(ctx context.Context) {
 		case now := <-t.C:
 			tuner.Tune()
 			orphans = d.sweep(ctx, now, orphans)
+			d.lookForMoving()
 			d.hands.sweep(ctx, time.Now().Round(0)) // their ends are told by the wall clock
 		}
 	}
@@ -151,12 +152,14 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 	d.tc.settleDebts(ctx)
 	l := d.links.Load()
 	var idle []connKey
+	busy := renewal{by: d.flows.current()}
 	d.flows.updateAll(func(c *conn) {
 		last, held := c.seen, c.shard >= 0
 		for i := range c.dirs {
 			f := &c.dirs[i]
 			id := shaper.FlowID{Interface: l.name(f.out), Key: f.key}
 			if got, ok := all[id]; ok && f.present {
+				busy.add(now, c, f, got.Packets)
 				f.counts.update(now, got.Packets, got.Bytes, got.Conform, got.Exceed, got.Dropped)
 				if f.counts.lastMove.After(last) {
 					last = f.counts.lastMove
@@ -169,6 +172,11 @@ func (d *Daemon) sweep(ctx context.Context, now time.Time, before map[shaper.Flo
 			idle = append(idle, connKey{c.dirs[0].key, c.dirs[0].out})
 		}
 	})
+	if t := d.table.Load(); t != nil {
+		if err := d.first.renew(t, &busy); err != nil {
+			d.log.Warn("busy flows are looked at again", zap.Error(err))
+		}
+	}
 	for _, k := range idle {
 		d.forgetOn(ctx, k.FlowKey, k.out)
 	}

@@ -15,7 +15,10 @@ import (
 
 func (d *Daemon) injectStats() console.InjectStats {
 	c := d.sender.Counters()
-	return console.InjectStats{Packets: c.Packets, Bytes: c.Bytes, Errors: c.Errors}
+	return console.InjectStats{
+		Packets: c.Packets, Bytes: c.Bytes, Errors: c.Errors,
+		TooLong: c.TooLong, NoBuffers: c.NoBuffers, NoFrame: c.NoFrame, NoPort: c.NoPort,
+	}
 }
 
 func (d *Daemon) shaperStats() console.ShaperStats {

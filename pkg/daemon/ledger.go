@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,6 +11,7 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/admission/etcd"
 	"github.com/qosproxy/qosproxy/pkg/config"
+	"github.com/qosproxy/qosproxy/pkg/statefile"
 )
 
 // This file joins admission with the boxes that draw from the same contracts.
@@ -57,11 +57,11 @@ func openLedger(c *config.Config, log *zap.Logger) (all admission.Ledger, shared
 // machine since it was started. Another process that registered with the same is
 // dead.
 func home(stateDir string) (string, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := statefile.Boot()
 	if err != nil {
 		return "", fmt.Errorf("this machine's start cannot be told from others: %w", err)
 	}
-	return stateDir + " since boot " + strings.TrimSpace(string(boot)), nil
+	return stateDir + " since boot " + boot, nil
 }
 
 // sharedAccounts are the accounts of this box that other boxes draw from too, at

@@ -65,7 +65,7 @@ func (t *trafficControl) levelsOf(r *reservation) []uint8 {
 // so from now on. t.mu is held.
 func (t *trafficControl) relevel(r *reservation) {
 	was := r.levels
-	if r.levels = t.levelsOf(r); slices.Equal(r.levels, was) {
+	if r.levels = t.levelsOf(r); slices.Equal(r.levels, was) || r.spent {
 		return
 	}
 	if err := t.admit.Hold(r.request(r.flow)); err != nil {

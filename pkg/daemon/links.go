@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/rsvpproxy"
@@ -10,14 +11,16 @@ import (
 
 // links is one reading of the configured interfaces. It is immutable.
 type links struct {
-	list    []link
-	byIndex map[int]*link
+	list     []link
+	byIndex  map[int]*link
+	unlisted []int // ports of the bridge that are not in the configuration
 }
 
 type link struct {
 	route.Link
 	cfg      config.Interface
 	security *rsvpproxy.Security // nil: RSVP is not signed
+	number   int                 // by the order of the names, from 1
 }
 
 // readLinks asks the kernel for each interface of the configuration, and reads
@@ -27,7 +30,7 @@ func readLinks(c *config.Config, was *links) (*links, error) {
 	list := make([]link, 0, len(c.Interfaces))
 	for i := range c.Interfaces {
 		cfg := c.Interfaces[i]
-		got, err := route.ByName(cfg.Name)
+		got, err := linkOf(c, cfg.Name)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w: create it or correct its name", c.File, cfg.Line, err)
 		}
@@ -40,13 +43,34 @@ func readLinks(c *config.Config, was *links) (*links, error) {
 		}
 		list = append(list, link{Link: got, cfg: cfg, security: security})
 	}
-	return newLinks(list), nil
+	l := newLinks(list)
+	if was != nil {
+		l.unlisted = was.unlisted
+	}
+	return l, nil
+}
+
+// linkOf is an interface as the kernel has it. A port of a bridge has no address that
+// anything is said with: before the bridge stands, or until a port that has come back
+// is in it, the kernel may have given it a link-local one.
+func linkOf(c *config.Config, name string) (route.Link, error) {
+	l, err := route.ByName(name)
+	if bridged(c) {
+		l.Addr4, l.Addr6, l.Addrs, l.Own = netip.Addr{}, netip.Addr{}, nil, nil
+	}
+	return l, err
 }
 
 func newLinks(list []link) *links {
 	l := &links{byIndex: map[int]*link{}, list: list}
 	for i := range l.list {
-		l.byIndex[l.list[i].Index] = &l.list[i]
+		k := &l.list[i]
+		l.byIndex[k.Index], k.number = k, 1
+		for j := range l.list {
+			if l.list[j].Name < k.Name {
+				k.number++
+			}
+		}
 	}
 	return l
 }

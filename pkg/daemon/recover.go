@@ -10,7 +10,6 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
-	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/shaper"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
@@ -76,29 +75,61 @@ func (d *Daemon) recover(now time.Time, left []plan.Treatment) {
 	if err := d.rsvp.Recover(now.Add(within), hosts); err != nil {
 		d.log.Warn("neighbours are not asked for what they know", zap.Error(err))
 	}
-	routes := route.NewTable()
+	place := d.placer()
 	for i := range left {
-		d.speakFor(now, routes, &left[i])
+		d.speakFor(now, place, &left[i])
 	}
 }
 
 // speakFor begins again to speak for the sender of a reserved flow, without
 // waiting for its next packet.
-func (d *Daemon) speakFor(now time.Time, routes *route.Table, t *plan.Treatment) {
+func (d *Daemon) speakFor(now time.Time, place placer, t *plan.Treatment) {
 	l := d.links.Load()
-	p := d.flows.policyOf(t.Key)
-	out := l.named(t.Interface)
-	if p == nil || p.Reserve == nil || !p.Reserve.HasSender() || out == nil || out.cfg.Zone != config.ZoneNetwork {
+	if out := l.named(t.Interface); out == nil || out.cfg.Zone != config.ZoneNetwork {
 		return
 	}
-	hop, err := routes.Lookup(now, t.Key.SrcAddr())
-	if in := l.byIndex[hop.Index]; err != nil || hop.Local || in == nil || in.cfg.Zone != config.ZoneHosts {
-		return
+	if f, ok := d.remember(now, l, place, t); ok && f.role == roleSender {
+		d.first.ask(f)
+	}
+}
+
+// remember makes the row of a reserved flow of an earlier process, where it is known
+// what it comes in by and a policy reserves for it.
+func (d *Daemon) remember(now time.Time, l *links, place placer, t *plan.Treatment) (f flow, ok bool) {
+	p := d.flows.policyOf(t.Key)
+	out := l.named(t.Interface)
+	if p == nil || p.Reserve == nil || out == nil {
+		return f, false
+	}
+	hop, err := place(t.Key.SrcAddr(), t.Key.DstAddr())
+	if in := l.byIndex[hop.Index]; err != nil || hop.Local || in == nil || in == out {
+		return f, false
 	}
 	d.flows.ensure(now, t.Key, hop.Index, out.Index, p)
 	d.flows.updateOn(t.Key, out.Index, func(_ *conn, f *flow) { f.treated = true })
-	if f, _, ok := d.flows.getOn(t.Key, out.Index); ok && f.role == roleSender {
-		d.first.ask(f)
+	f, _, ok = d.flows.getOn(t.Key, out.Index)
+	return f, ok
+}
+
+// settleLeft has the packets of reserved flows of an earlier process pass from the
+// beginning on. Their rows are made without a packet: one that waits until it is
+// decided about, and those that come meanwhile, would leave together, as a burst that
+// exceeds their TSpec and has no mark. What becomes of connections, and by which
+// branches a group leaves, only packets tell.
+func (d *Daemon) settleLeft(now time.Time, left []plan.Treatment, steer steering) {
+	l, place := d.links.Load(), d.placer()
+	var keys []packet.FlowKey
+	for i := range left {
+		t := &left[i]
+		if t.Key.Proto == packet.ProtoTCP || toGroup(t.Key) {
+			continue
+		}
+		if _, ok := d.remember(now, l, place, t); ok {
+			keys = append(keys, t.Key)
+		}
+	}
+	if err := steer.Settle(keys...); err != nil {
+		d.log.Warn("reserved flows of an earlier process are looked at again", zap.Error(err))
 	}
 }
 

@@ -3,12 +3,17 @@ package daemon
 import (
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/qosproxy/qosproxy/pkg/admission"
 	"github.com/qosproxy/qosproxy/pkg/config"
 	"github.com/qosproxy/qosproxy/pkg/packet"
+	"github.com/qosproxy/qosproxy/pkg/rsvpproxy/route"
 	"github.com/qosproxy/qosproxy/pkg/shaper/plan"
 )
 
@@ -154,6 +159,70 @@ func TestKernelStateEndsBeforeTheShareDoes(t *testing.T) {
 	} {
 		if got := outlives(&config.Config{OnCrash: c.crash, Admission: config.Admission{Etcd: c.etcd}}); got != c.want {
 			t.Errorf("on_crash %v with %+v: %v, want %v", c.crash, c.etcd, got, c.want)
+		}
+	}
+}
+
+// Packets of a reserved flow that an earlier process has left do not wait until it is
+// decided about, at the edges and between them. Those of connections and groups do.
+func TestLeftFlowsPassFromTheBeginning(t *testing.T) {
+	key := packet.MakeKey(packet.ProtoUDP, netip.MustParseAddrPort("10.1.0.2:4000"), netip.MustParseAddrPort("10.2.0.2:5004"))
+	connection, group := imaging(t), key
+	group.Dst = packet.FlowKey{Dst: netip.MustParseAddr("239.1.2.3").As16()}.Dst
+	seen := learned{key.PairKey(): {Port: lan}, connection.PairKey(): {Port: lan}, group.PairKey(): {Port: lan}}
+	for name, tt := range map[string]struct {
+		key  packet.FlowKey
+		seen learned
+		out  string
+		role role
+		want []packet.FlowKey
+	}{
+		"of a sender here":    {key, seen, "wan0", roleSender, []packet.FlowKey{key}},
+		"to a receiver here":  {key, learned{key.PairKey(): {Port: wan}}, "lan0", roleReceiver, []packet.FlowKey{key}},
+		"of who knows where":  {key, learned{}, "wan0", 0, nil},
+		"by a link that left": {key, seen, "wan7", 0, nil},
+		"a connection":        {connection, seen, "wan0", 0, nil},
+		"to a group":          {group, seen, "wan0", 0, nil},
+	} {
+		d := &Daemon{flows: tableOf(t, strings.Replace(testConfig, "role: sender, ", "", 1)), log: zap.NewNop()}
+		d.flows.frames = frames{learned: tt.seen}
+		d.links.Store(newLinks([]link{
+			{Link: route.Link{Index: lan, Name: "lan0"}, cfg: config.Interface{Zone: config.ZoneHosts}},
+			{Link: route.Link{Index: wan, Name: "wan0"}, cfg: config.Interface{Zone: config.ZoneNetwork}},
+		}))
+		var k settled
+		d.settleLeft(time.Now(), []plan.Treatment{{Key: tt.key, Interface: tt.out, Reserve: true}}, &k)
+		f, _, ok := d.flows.get(tt.key)
+		if !slices.Equal(k.in, tt.want) || ok != (len(tt.want) > 0) || ok && (f.role != tt.role || !f.treated) {
+			t.Errorf("%s: settled %v; row %v: %+v", name, k.in, ok, f)
+		}
+	}
+}
+
+// On a bridge, too, the sender of a flow that an earlier process has left reserved is
+// spoken for without its next packet: the frames that were seen tell where it is.
+func TestLeftSenderOnABridgeIsSpokenFor(t *testing.T) {
+	key := imaging(t)
+	for name, tt := range map[string]struct {
+		seen learned
+		want calls
+	}{
+		"seen":              {learned{key.PairKey(): {Port: lan}}, calls{"ask"}},
+		"only the receiver": {learned{key.Reverse().PairKey(): {Port: wan}}, calls{"ask"}},
+		"never seen":        {learned{}, nil},
+		"in the network":    {learned{key.PairKey(): {Port: wan}}, nil},
+	} {
+		var c calls
+		d := &Daemon{flows: testTable(t)}
+		d.flows.frames = frames{learned: tt.seen}
+		d.links.Store(newLinks([]link{
+			{Link: route.Link{Index: lan, Name: "lan0"}, cfg: config.Interface{Zone: config.ZoneHosts}},
+			{Link: route.Link{Index: wan, Name: "wan0"}, cfg: config.Interface{Zone: config.ZoneNetwork}},
+		}))
+		d.first = &firstHandler{flows: d.flows, rsvp: &c}
+		d.speakFor(time.Now(), d.placer(), &plan.Treatment{Key: key, Interface: "wan0"})
+		if f, _, ok := d.flows.get(key); !slices.Equal(c, tt.want) || ok != (len(tt.want) > 0) || ok && (f.in != lan || f.out != wan) {
+			t.Errorf("%s: asked for %v; row %v: in %d, out %d", name, c, ok, f.in, f.out)
 		}
 	}
 }

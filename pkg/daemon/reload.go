@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,9 +89,10 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 	}
 	// From here on nothing can fail.
 	d.cfg.Store(c)
-	d.links.Store(l)
+	d.useLinks(l)
 	d.accounts.configure(c.Accounting, records)
 	d.cheat.stripECN.Store(c.TCP.ECN == config.ECNStrip)
+	d.recordIfCheating(c)
 	d.admit.SetPolicy(admissionPolicy(c))
 	d.setLinks(l)
 	d.rsvp.SetInterfaces(l.rsvp())
@@ -102,9 +104,11 @@ func (d *Daemon) reloadLocked(ctx context.Context) error {
 		// What the flow gets is decided anew with its next packet.
 		d.retire(ctx, key)
 	}
+	d.claimFound()
 	d.tc.reprogramAll(ctx)
-	// Those packets must not pass as settled by the old policies.
-	if err := d.table.Load().SetPrefilters(p.prefilters()); err != nil {
+	// Those packets must not pass as settled by the old policies. The others must: a
+	// flow that comes back to the queue overtakes itself when it leaves again.
+	if err := d.first.anew(d.table.Load(), changed); err != nil {
 		d.log.Warn("changed flows are decided anew only after the settled timeout", zap.Error(err))
 	}
 	d.log.Info("reloaded", zap.Int("policies", p.table.Len()), zap.Int("flows_decided_anew", len(changed)))
@@ -120,11 +124,15 @@ func reloadable(old, c *config.Config) error {
 		}
 	}
 	need(old.Mode != c.Mode, "mode")
+	need(old.Bridge != c.Bridge, "bridge")
+	need(bridged(old) && bridged(c) && !slices.Equal(portsOf(old), portsOf(c)), "the list of a bridge's interfaces")
+	need(old.RSVP.Hop != c.RSVP.Hop, "rsvp.hop")
 	need(old.Limits != c.Limits, "limits")
 	need(old.Console != c.Console, "console")
 	need(old.Log != c.Log, "log")
 	need(old.RSVP.Reliable != c.RSVP.Reliable, "rsvp.reliable")
 	need(old.StateDir != c.StateDir, "state_dir")
+	need(old.Watchdog != c.Watchdog, "watchdog")
 	need(outlives(old) != outlives(c), "on_crash")
 	was, now := old.Admission.Etcd, c.Admission.Etcd
 	need((was == nil) != (now == nil), "admission.ledger")

@@ -100,6 +100,7 @@ type reservation struct {
 	priority admission.Priority
 	members  map[packet.FlowKey]*member
 	expire   *time.Timer // of one that was taken back
+	spent    bool        // and whose place in the ledger another has, though not all of its flows
 }
 
 // member is what was done for one sender.
@@ -371,7 +372,7 @@ func (t *trafficControl) cheatParams(key packet.FlowKey, p *config.Policy, ts in
 	c := t.config()
 	if !speaks {
 		f, _, _ := t.flows.get(key)
-		out := tcpcheat.Params{Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak, Echo: f.role == roleSender}
+		out := tcpcheat.Params{Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak, Echo: f.role == roleSender && !bridged(c)}
 		if f.role == roleReceiver {
 			// A source whose own box paces it repairs its losses itself, and its
 			// ACKs have passed the narrow way.
@@ -386,7 +387,10 @@ func (t *trafficControl) cheatParams(key packet.FlowKey, p *config.Policy, ts in
 	}
 	out := tcpcheat.Params{
 		Mode: tcpcheat.Realtime, Rate: ts.Rate, Bucket: ts.Bucket, Peak: ts.Peak,
-		Predict: c.TCP.Window == config.WindowPredict, Echo: true,
+		Predict: c.TCP.Window == config.WindowPredict,
+		// A bridge has no address to ask from, and asks nobody: where a connection
+		// has no timestamps, the round trip to its source stays unknown.
+		Echo: !bridged(c),
 	}
 	fillParams(&out, p, c)
 	if p.TCP == config.TCPReliable {

@@ -70,20 +70,25 @@ func Run(ctx context.Context, opts Options) error {
 }
 
 // run starts everything in the order in which it can be relied on: the
-// treatment, the listeners, the rules that feed them; and ends it the other
+// bridge, the treatment, the listeners, the rules that feed them; and ends it the other
 // way round.
 func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	c := d.cfg.Load()
 	want := wanted(c, d.flows.current(), len(d.cheat.handlers), time.Now())
 	setCtx, cancel := context.WithTimeout(ctx, 4*kernelTimeout)
 	d.reloadMu.Lock()
-	err := d.setPlan(setCtx, want)
+	err := d.makeBridge(c)
+	if err == nil {
+		if err = d.setPlan(setCtx, want); err != nil {
+			err = fmt.Errorf("shaping: %w", err)
+		}
+	}
 	d.reloadMu.Unlock()
 	cancel()
 	if err != nil {
 		// What an earlier process left is not ours to remove.
 		clean := c.OnStop == config.OnStopClean && len(d.shape.Adopted()) == 0
-		err = errors.Join(fmt.Errorf("shaping: %w", err), d.closeQueues(), d.shape.Close(clean), d.echo.Close(), d.sender.Close(), d.accounts.lines.close(), d.hands.file.close())
+		err = errors.Join(err, d.closeQueues(), d.promises.close(), d.shape.Close(clean), d.leaveBridge(true), d.stations.Close(), d.echo.Close(), d.sender.Close(), d.accounts.lines.close(), d.hands.file.close())
 		if ctx.Err() != nil {
 			return nil // told to stop before it began
 		}
@@ -106,7 +111,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 	}
 	rsvp.start("rsvp", d.rsvp.Run)
 	tasks.start("echo", d.echo.Run)
-	err = d.openRules(want.Queue)
+	err = d.openRules(want.Queue, left)
 	if err == nil {
 		d.hands.restore(alive)
 	}
@@ -115,7 +120,9 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		listener, err = d.listen(ctx)
 	}
 	if err == nil {
+		d.startWatchdog(c)
 		tasks.start("heartbeat", func(ctx context.Context) error { d.heartbeat(ctx); return nil })
+		tasks.start("overload", func(ctx context.Context) error { d.overload.run(ctx); return nil })
 		tasks.start("janitor", func(ctx context.Context) error { d.janitor(ctx); return nil })
 		tasks.start("accounting", func(ctx context.Context) error { d.accounts.run(ctx); return nil })
 		tasks.start("interfaces", func(ctx context.Context) error { d.watchLinks(ctx); return nil })
@@ -123,6 +130,7 @@ func (d *Daemon) run(ctx context.Context, hup <-chan os.Signal) error {
 		tasks.start("console", func(ctx context.Context) error { return d.serve(ctx, listener) })
 		tasks.start("reload", func(ctx context.Context) error { d.hangups(ctx, hup); return nil })
 		d.recover(time.Now(), left)
+		d.recall(time.Now())
 		d.ready()
 		select {
 		case <-ctx.Done():
@@ -144,6 +152,7 @@ func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 		d.rsvp.Abandon()
 	}
 	d.accounts.stopping.Store(true)
+	d.stopWatchdog()
 	errs := []error{err, rsvp.stop(), tasks.stop()}
 	d.tc.close(c.OnStop == config.OnStopKeep)
 	d.accounts.finish()
@@ -153,20 +162,23 @@ func (d *Daemon) stop(err error, rsvp, tasks, queues *group) error {
 	if t := d.table.Load(); t != nil {
 		errs = append(errs, t.Close())
 	}
-	errs = append(errs, queues.stop(), d.shape.Close(c.OnStop == config.OnStopClean), d.sender.Close(), d.accounts.lines.close(), d.hands.file.close())
+	errs = append(errs, queues.stop(), d.promises.close(), d.shape.Close(c.OnStop == config.OnStopClean))
+	// Last, since traffic passes as long as the bridge stands.
+	errs = append(errs, d.leaveBridge(err != nil), d.stations.Close(), d.sender.Close(), d.accounts.lines.close(), d.hands.file.close())
 	if d.state.Load() != "starting" {
 		d.log.Info("stopped") // a start that failed is told by its error alone
 	}
 	return errors.Join(errs...)
 }
 
-// openRules makes the queue table: from here on packets come.
-func (d *Daemon) openRules(want plan.Queue) error {
+// openRules makes the queue table: with its first beat packets come.
+func (d *Daemon) openRules(want plan.Queue, left []plan.Treatment) error {
 	t, err := nft.Open(want)
 	if err != nil {
 		return err
 	}
 	d.table.Store(t)
+	d.settleLeft(time.Now(), left, t)
 	return t.Beat()
 }
 
@@ -227,13 +239,26 @@ func (d *Daemon) drain() {
 	d.log.Info("stopping: cheated connections are drained", zap.Duration("within", within))
 	d.flows.drain()
 	d.cheat.drain()
-	deadline := time.Now().Add(within)
-	for n := d.cheat.busy(); n > 0; n = d.cheat.busy() {
-		if time.Now().After(deadline) {
-			d.log.Warn("drain_timeout is over: connections with undelivered bytes are reset", zap.Int("connections", n))
+	began := time.Now()
+	for {
+		own, recalled := d.cheat.busy()
+		switch took := time.Since(began); {
+		case own > 0 && took > within:
+			d.log.Warn("drain_timeout is over: connections with undelivered bytes are reset", zap.Int("connections", own))
 			d.cheat.abort()
+			return
+		case own > 0, recalled > 0 && took < min(within, recalledPatience):
+		case recalled > 0:
+			d.log.Info("connections that an earlier process has cheated are left to the next one", zap.Int("connections", recalled))
+			return
+		default:
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
+
+// recalledPatience is how long a process that stops goes on looking after what an
+// earlier one has promised: most of it arrives by then, and the next process has the
+// record of the rest.
+const recalledPatience = 3 * time.Second

@@ -275,6 +275,32 @@ func TestTornMakesRoom(t *testing.T) {
 	r.close(false)
 }
 
+// What was taken back and has lost its place in the ledger to the reservation of
+// one of its senders does not get another by the refusal of that of the other.
+func TestTornIsNotCountedAgain(t *testing.T) {
+	r := testControl(t)
+	if refusal := r.Reserve(sharedRequest(1, wire.WF, 5e5, 0, 1)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	r.Torn(1)
+	if refusal := r.Reserve(sharedRequest(2, wire.FF, 5e5, 0)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	r.fake.fail, r.fake.failOnce = errors.New("no room in the map"), true
+	if refusal := r.Reserve(sharedRequest(3, wire.FF, 4e5, 1)); refusal == nil {
+		t.Fatal("granted")
+	}
+	if u, _, _ := r.admit.Usage("wan0"); u.Bandwidth != 5e5 || u.Reservations != 1 || len(r.torn) != 1 {
+		t.Errorf("ledger %+v, torn %v", u, r.torn)
+	}
+	if refusal := r.Reserve(sharedRequest(4, wire.FF, 4e5, 1)); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if u, _, _ := r.admit.Usage("wan0"); u.Bandwidth != 9e5 || u.Reservations != 2 || len(r.torn) != 0 {
+		t.Errorf("ledger %+v, torn %v", u, r.torn)
+	}
+}
+
 // RFC 2205 section 3.8, RFC 2211 section 7: the policy's excess rule is for the
 // edge, for merge and for branch points; elsewhere what exceeds is best effort,
 // and bursts may be somewhat larger.

@@ -61,15 +61,20 @@ func (t *trafficControl) succeeds(now *reservation) (list []*reservation) {
 }
 
 // succeeded follows the answer to a reservation that would take the place of
-// these in the ledger, where they are not any more.
+// these in the ledger, where they are not any more. One whose place was taken
+// before, and not by this one, has none to come back to.
 func (t *trafficControl) succeeded(list []*reservation, granted bool) {
 	for _, r := range list {
 		if !granted {
+			if r.spent {
+				continue
+			}
 			if err := t.admit.Hold(r.request(r.flow)); err != nil {
 				t.log.Error("ledger not brought back", zap.Uint64("reservation", r.id), zap.Error(err))
 			}
 			continue
 		}
+		r.spent = true
 		rest := false
 		for _, key := range r.keys {
 			rest = rest || t.byKey[place(r.iface, key)] == r

@@ -48,6 +48,8 @@ func traceError(err error) error {
 		e.Status, e.Code = http.StatusNotFound, "no_session"
 	case errors.Is(err, rsvpproxy.ErrNoWay):
 		e.Status, e.Code = http.StatusUnprocessableEntity, "no_route"
+	case errors.Is(err, rsvpproxy.ErrUnseen):
+		e.Status, e.Code = http.StatusUnprocessableEntity, "transparent"
 	case errors.Is(err, rsvpproxy.ErrBusy):
 		e.Status, e.Code = http.StatusTooManyRequests, "busy"
 	default:

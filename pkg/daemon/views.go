@@ -21,19 +21,15 @@ import (
 	"github.com/qosproxy/qosproxy/pkg/tcpcheat"
 )
 
-// workerTimeout is how long a view waits for a cheat worker.
+// workerTimeout is how long a view waits for the cheat workers.
 const workerTimeout = time.Second
 
 // Flows lists one row for each direction of a flow.
 func (d *Daemon) Flows() []console.FlowRow {
 	cheats := map[packet.FlowKey]tcpcheat.Stats{}
-	for _, h := range d.cheat.handlers {
-		list, _, err := h.snapshot(workerTimeout)
-		if err != nil {
-			continue // the rows are then without the engine's figures
-		}
-		for i := range list {
-			cheats[list[i].key] = list[i].stats
+	for _, worker := range d.cheat.snapshots(workerTimeout) {
+		for i := range worker.list { // none where it is silent: the rows are then without the engine's figures
+			cheats[worker.list[i].key] = worker.list[i].stats
 		}
 	}
 	now, l := time.Now(), d.links.Load()
@@ -357,11 +353,20 @@ func (d *Daemon) problems() []string {
 	if n := d.beats.failed.get(); n > 0 {
 		out = append(out, fmt.Sprintf("the guard of the queue rules could not be renewed %d times: packets passed untouched meanwhile", n))
 	}
+	if p := d.promises.problem(); p != "" {
+		out = append(out, p)
+	}
 	for _, q := range d.queues {
 		if c := q.q.Counters(); c.KernelKnown && c.Kernel.QueueDropped+c.Kernel.UserDropped > 0 {
 			out = append(out, fmt.Sprintf("queue %d (%s) lost %d packets: the box is too slow for this traffic",
 				q.num, q.role, c.Kernel.QueueDropped+c.Kernel.UserDropped))
 		}
+	}
+	if wrong := d.amiss.Load(); wrong != nil {
+		out = append(out, *wrong...)
+	}
+	if err := d.unwatched.Load(); err != nil && *err != nil {
+		out = append(out, fmt.Sprintf("the kernel does not tell changes of interfaces (%v): they are looked for each minute, and it is asked again each second", *err))
 	}
 	out = append(out, d.sharedProblems()...)
 	out = append(out, d.cfg.Load().Problems()...)
@@ -395,9 +400,9 @@ func (d *Daemon) Healthy() error {
 	if _, err := d.rsvp.View(); err != nil {
 		return err
 	}
-	for _, h := range d.cheat.handlers {
-		if _, _, err := h.snapshot(workerTimeout); err != nil {
-			return err
+	for _, worker := range d.cheat.snapshots(workerTimeout) {
+		if worker.err != nil {
+			return worker.err
 		}
 	}
 	return nil

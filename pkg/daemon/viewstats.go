@@ -30,8 +30,13 @@ func (d *Daemon) Stats() console.Stats {
 		},
 	}
 	s.Accounting = d.accountingStats()
+	if d.dog != nil {
+		s.Watchdog = console.WatchdogStats{Running: d.dog.Running(), Restarts: d.dog.Died(), Missed: d.dog.Missed()}
+	}
 	for _, q := range d.queues {
-		s.Queues = append(s.Queues, queueStats(q, q.q.Counters()))
+		row := queueStats(q, q.q.Counters())
+		row.Overloaded = q.num >= queueCheat && d.overload.pressed(int(q.num-queueCheat))
+		s.Queues = append(s.Queues, row)
 	}
 	s.RSVP = d.rsvpStats()
 	_, full := d.flows.size()
@@ -80,6 +85,12 @@ func (d *Daemon) rsvpStats() console.RSVPStats {
 		s.Sent.Other = r.BundlesOut + r.SummariesOut + r.AckMessages
 	}
 	s.Multicast.RoutesFull = v.GroupsLimited
+	if u := d.rsvp.Unseen(); u != nil {
+		s.Transparent = &console.TransparentStats{
+			Names: u.Names, NamesFull: u.NamesFull, Foreign: capture.Foreign, Signed: capture.Signed, Gathered: u.Gathered.Whole,
+			Fragments: capture.Fragments, TearsRepeated: c.TearsRepeated, TearsUnrepeated: c.TearsUnrepeated,
+		}
+	}
 	g := &v.Diag
 	s.Diagnostics = console.DiagnosticStats{
 		Requests: g.RequestsIn, Replies: g.RepliesIn, Forwarded: g.RequestsOut, Passed: g.Passed, Answered: g.RepliesOut,
@@ -141,16 +152,16 @@ func messages(n map[wire.MsgType]uint64) console.RSVPMessages {
 
 func (d *Daemon) cheatStats() console.CheatStats {
 	s := console.CheatStats{
-		Started: d.ended.started.get(), Ended: d.ended.ended.get(), LeftAlone: d.reasons.all(),
+		Started: d.ended.started.get(), Ended: d.ended.ended.get(), LeftAlone: d.reasons.all(), Promises: d.promises.stats(),
+	}
+	if o := d.overload; o != nil {
+		s.Shed, s.ShedRefused = o.shed.get(), o.refused.get()
 	}
 	if d.echo != nil {
 		s.Echoes = console.EchoStats(d.echo.Counters())
 	}
-	for _, h := range d.cheat.handlers {
-		list, t, err := h.snapshot(workerTimeout)
-		if err != nil {
-			continue
-		}
+	for _, worker := range d.cheat.snapshots(workerTimeout) {
+		list, t := worker.list, worker.totals
 		s.FakeAcks += t.FakeAcks
 		s.AbsorbedAcks += t.Absorbed
 		s.AcksThinned += t.Thinned

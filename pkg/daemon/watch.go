@@ -15,21 +15,33 @@ import (
 )
 
 // watchAgain is the pause before interfaces are watched again after the kernel
-// has ended it.
+// has ended it, or refused.
 const watchAgain = time.Second
 
 // watchLinks follows the addresses and the state of the interfaces while the box
-// runs.
+// runs. What it is not told of, followClock finds.
 func (d *Daemon) watchLinks(ctx context.Context) {
-	for {
-		changes, err := route.SubscribeLinks(ctx)
-		if err != nil {
-			d.log.Warn("changes of interfaces are not noticed", zap.Error(err))
-			return
+	follow(ctx, route.SubscribeLinks, d.linksChanged, func(err error) {
+		switch before := d.unwatched.Swap(&err); {
+		case err != nil && (before == nil || *before == nil):
+			d.log.Warn("the kernel does not tell changes of interfaces: they are looked for each minute", zap.Error(err))
+		case err == nil && before != nil && *before != nil:
+			d.log.Info("the kernel tells changes of interfaces again")
 		}
-		d.linksChanged() // what was missed meanwhile
-		for range changes {
-			d.linksChanged()
+	})
+}
+
+// follow calls changed whenever a subscription tells something, and when there is a new
+// one, for what was missed meanwhile. Each attempt at one is told how it went.
+func follow(ctx context.Context, subscribe func(context.Context) (<-chan struct{}, error), changed func(), tried func(error)) {
+	for {
+		changes, err := subscribe(ctx)
+		tried(err)
+		if err == nil {
+			changed()
+			for range changes {
+				changed()
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -44,8 +56,13 @@ func (d *Daemon) watchLinks(ctx context.Context) {
 func (d *Daemon) linksChanged() {
 	d.reloadMu.Lock()
 	defer d.reloadMu.Unlock()
+	d.repairBridge()
 	c, old := d.cfg.Load(), d.links.Load()
-	l, err := rereadLinks(c, old)
+	var unlisted []int
+	if d.bridge != nil {
+		unlisted = d.bridge.Unlisted()
+	}
+	l, err := rereadLinks(c, old, unlisted)
 	if err != nil {
 		d.log.Warn("interfaces could not be read: what was known of them stays", zap.Error(err))
 		return
@@ -61,12 +78,59 @@ func (d *Daemon) linksChanged() {
 		}
 	}
 	if remade(old, l) {
-		d.repair(c)
+		d.repair(c, l)
 	}
-	d.links.Store(l)
+	d.useLinks(l)
 	d.flows.configure(c.File, d.flows.current(), l.zones())
 	d.setLinks(l)
 	d.rsvp.SetInterfaces(l.rsvp())
+	d.claimFound()
+}
+
+// claimFound does for flows whose interfaces have become known what is done with a first
+// packet.
+func (d *Daemon) claimFound() {
+	list := d.flows.found()
+	d.first.treat(list)
+	for i := range list {
+		if list[i].role == roleSender {
+			d.first.ask(list[i])
+		}
+	}
+}
+
+// home tells whether the interfaces by which packets enter and leave are known.
+func (t *flowTable) home(in, out int) bool {
+	_, from := t.zones[in]
+	_, to := t.zones[out]
+	return from && to
+}
+
+// found has flows claimed again whose interfaces were not known when they began, and are
+// now: packets pass by an interface that has come back before anybody here is told. It
+// returns them. What becomes of their packets is done by the kernel, so that these
+// need not come here again.
+func (t *flowTable) found() (list []flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.conns {
+		again := false
+		for i := range c.dirs {
+			f := &c.dirs[i]
+			if !f.present || !f.astray || !t.home(f.in, f.out) {
+				continue
+			}
+			if f.policy != nil && !isByHand(f.policy) {
+				t.matched[f.policy.Name]-- // it was counted
+			}
+			t.reclaim(f)
+			list, again = append(list, *f), true
+		}
+		if again && c.shard < 0 {
+			c.avoid("; not cheated: it began before its interface was known")
+		}
+	}
+	return list
 }
 
 // remade tells whether an interface is another one of the same name, which has none
@@ -81,13 +145,19 @@ func remade(old, l *links) bool {
 }
 
 // repair has the shaper look at the interfaces again: what it finds missing it makes,
-// treatments included. reloadMu is held.
-func (d *Daemon) repair(c *config.Config) {
+// treatments included. l is how they were when it was called; reloadMu is held.
+func (d *Daemon) repair(c *config.Config, l *links) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*kernelTimeout)
 	defer cancel()
-	if err := d.setPlan(ctx, wanted(c, d.flows.current(), len(d.cheat.handlers), time.Now())); err != nil {
-		d.log.Error("an interface that has changed is not shaped as configured: it is tried again within a minute", zap.Error(err))
+	err := d.setPlan(ctx, wanted(c, d.flows.current(), len(d.cheat.handlers), time.Now()))
+	if err == nil {
+		return
 	}
+	if now, readErr := rereadLinks(c, l, l.unlisted); readErr == nil && !now.same(l) {
+		d.log.Info("interfaces have changed again while they were shaped: they are looked at anew", zap.Error(err))
+		return
+	}
+	d.log.Error("an interface that has changed is not shaped as configured: it is tried again within a minute", zap.Error(err))
 }
 
 // addrText is an address for the log, which may be none.
@@ -103,11 +173,11 @@ func (a addrText) String() string {
 
 // rereadLinks is readLinks while the box runs: an interface that is gone stays in
 // the list without addresses, until it comes again.
-func rereadLinks(c *config.Config, old *links) (*links, error) {
+func rereadLinks(c *config.Config, old *links, unlisted []int) (*links, error) {
 	list := make([]link, 0, len(c.Interfaces))
 	for i := range c.Interfaces {
 		cfg := c.Interfaces[i]
-		got, err := route.ByName(cfg.Name)
+		got, err := linkOf(c, cfg.Name)
 		was := old.named(cfg.Name)
 		switch {
 		case was == nil:
@@ -121,11 +191,13 @@ func rereadLinks(c *config.Config, old *links) (*links, error) {
 		}
 		list = append(list, link{Link: got, cfg: cfg, security: was.security})
 	}
-	return newLinks(list), nil
+	l := newLinks(list)
+	l.unlisted = unlisted
+	return l, nil
 }
 
 func (l *links) same(o *links) bool {
-	if len(l.list) != len(o.list) {
+	if len(l.list) != len(o.list) || !slices.Equal(l.unlisted, o.unlisted) {
 		return false
 	}
 	for i := range l.list {
