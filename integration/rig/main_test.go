@@ -48,6 +48,8 @@ func play(role string) error {
 		time.Sleep(time.Minute)
 	case "socket":
 		return serveSocket(os.Getenv("RIG_TEST_SOCKET"))
+	case "debtor":
+		return borrow()
 	case "fail":
 		return fmt.Errorf("namespaces: %v", netns.Dir)
 	}

@@ -106,16 +106,18 @@ func (p *Process) Signal(s os.Signal) error {
 	return nil
 }
 
-// Stop ends the program by SIGTERM, and by SIGKILL after the patience given.
+// Stop ends the program by SIGTERM, and by SIGKILL after the patience given, a Watch's.
 // It returns how the program ended; having to kill it is an error.
 func (p *Process) Stop(patience time.Duration) error {
 	if err := p.Signal(unix.SIGTERM); err != nil {
 		return err
 	}
-	select {
-	case <-p.exited:
-		return p.err
-	case <-time.After(patience):
+	for w := StartWatch(); w.Shown() < patience; {
+		select {
+		case <-p.exited:
+			return p.err
+		case <-time.After(metronomeBeat):
+		}
 	}
 	if err := p.Kill(); err != nil {
 		return err

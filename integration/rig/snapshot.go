@@ -18,7 +18,8 @@ const bpfDir = "/sys/fs/bpf"
 
 // Snapshot is what could be left behind on a machine: one line for each thing,
 // such as "namespace qp12-1-box1", "table box1 ip qosproxy", "qdisc box1 wan0
-// htb 1:", "pin qosproxy/flows" or "process qosproxy 4711".
+// htb 1:", "link box1 wan0 genmode 0", "sysctl box1 bridge/bridge-nf-call-iptables 1",
+// "pin qosproxy/flows" or "process qosproxy 4711".
 type Snapshot map[string]struct{}
 
 // SnapshotConfig says where to look beyond what belongs to the whole machine.
@@ -27,18 +28,24 @@ type SnapshotConfig struct {
 	// listed as "host" if Host is set.
 	Namespaces []*netns.NetNS
 	Host       bool
+	// Whole lists all that can be set of these namespaces' network, byte for byte,
+	// and not only what has a name.
+	Whole bool
 	// Processes by their command name (the first 15 bytes of it).
 	Processes []string
 }
 
-// TakeSnapshot lists this process's namespaces, the tables and qdiscs of the
-// namespaces given, pinned eBPF objects and processes. Other rigs at work on
+// TakeSnapshot lists this process's namespaces, the tables, qdiscs, interfaces
+// and their sysctls of the namespaces given, pinned eBPF objects and processes. Other rigs at work on
 // the machine do not show.
 func TakeSnapshot(cfg SnapshotConfig) (Snapshot, error) {
 	s := Snapshot{}
 	errs := []error{s.namespaces(), s.pins(), s.processes(cfg.Processes)}
 	for _, ns := range cfg.Namespaces {
-		errs = append(errs, s.kernel(ns.Name(), ns.FD()))
+		errs = append(errs, s.kernel(ns.Name(), ns.FD()), s.interfaces(ns))
+		if cfg.Whole {
+			errs = append(errs, s.whole(ns))
+		}
 	}
 	if cfg.Host {
 		file, err := os.Open("/proc/self/ns/net")
@@ -84,6 +91,24 @@ func (s Snapshot) namespaces() error {
 		}
 	}
 	return nil
+}
+
+// interfaces lists how they are set.
+func (s Snapshot) interfaces(ns *netns.NetNS) error {
+	links, err := listLinks(ns.FD())
+	if err != nil {
+		return fmt.Errorf("%s: %w", ns.Name(), err)
+	}
+	for _, l := range links {
+		s.add("link %s %s", ns.Name(), l)
+	}
+	return ns.Do(func() error {
+		sysctls, err := listSysctls()
+		for _, l := range sysctls {
+			s.add("sysctl %s %s", ns.Name(), l)
+		}
+		return err
+	})
 }
 
 // kernel lists tables and qdiscs of one namespace.

@@ -42,6 +42,9 @@ var (
 	netB = netip.MustParsePrefix("10.2.0.0/24")
 )
 
+// everywhere is the network of the hosts where nothing but bridges is between them.
+const everywhere = 8 // bits of 10.0.0.0/8
+
 // Topology is the network of the asymmetric scenario:
 //
 //	A --+                                          +-- D
@@ -52,12 +55,21 @@ var (
 // direction AB leads from box 1 towards box 2 and D. Hosts and boxes are plain
 // routers and hosts with offloads as the kernel sets them; only what touches
 // the WAN has none.
+//
+// Bridged, the boxes are plain bridges, without addresses, between hosts of one
+// network. The hosts find each other by ARP, and remember for as long as the
+// topology is there: it would stand in the WAN's queue.
 type Topology struct {
 	*Rig
 	A, B, C, D *netns.NetNS
 	Box1, Box2 *netns.NetNS
 	WAN        *wire.Wire
+
+	bridged bool
 }
+
+// BoxBridge is the bridge in boxes that are bridges.
+const BoxBridge = "br0"
 
 // The interfaces of the WAN namespace.
 const (
@@ -72,11 +84,20 @@ const (
 // given, whose namespace and interfaces it fills in. After an error everything
 // is removed.
 func NewTopology(cfg wire.Config) (*Topology, error) {
+	return buildTopology(cfg, false)
+}
+
+// NewBridgedTopology is NewTopology with boxes that are bridges.
+func NewBridgedTopology(cfg wire.Config) (*Topology, error) {
+	return buildTopology(cfg, true)
+}
+
+func buildTopology(cfg wire.Config, bridged bool) (*Topology, error) {
 	r, err := New()
 	if err != nil {
 		return nil, err
 	}
-	t := &Topology{Rig: r}
+	t := &Topology{Rig: r, bridged: bridged}
 	if err := t.build(cfg); err != nil {
 		if cleanup := r.Close(); cleanup != nil {
 			return nil, fmt.Errorf("%w (and then: %w)", err, cleanup)
@@ -114,7 +135,11 @@ func (t *Topology) build(cfg wire.Config) error {
 	if err := t.cables(lan, wan); err != nil {
 		return err
 	}
-	if err := t.routes(); err != nil {
+	join := t.routes
+	if t.bridged {
+		join = t.bridges
+	}
+	if err := join(); err != nil {
 		return err
 	}
 	cfg.NS, cfg.A, cfg.B = wan, wanLeft, wanRight
@@ -125,18 +150,23 @@ func (t *Topology) build(cfg wire.Config) error {
 
 func (t *Topology) cables(lan, wan *netns.NetNS) error {
 	on := func(a netip.Addr) []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(a, 24)} }
-	box1 := netns.End{NS: t.Box1, Name: WANIface, Addrs: on(AddrBox1WAN), Wire: true}
-	box2 := netns.End{NS: t.Box2, Name: WANIface, Addrs: on(AddrBox2WAN), Wire: true}
+	box := on
+	if t.bridged {
+		on = func(a netip.Addr) []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(a, everywhere)} }
+		box = func(netip.Addr) []netip.Prefix { return nil }
+	}
+	box1 := netns.End{NS: t.Box1, Name: WANIface, Addrs: box(AddrBox1WAN), Wire: true}
+	box2 := netns.End{NS: t.Box2, Name: WANIface, Addrs: box(AddrBox2WAN), Wire: true}
 	hostD := netns.End{NS: t.D, Name: HostIface, Addrs: on(AddrD), Wire: true}
 	for _, pair := range [][2]netns.End{
 		{{NS: t.A, Name: HostIface, Addrs: on(AddrA)}, {NS: lan, Name: RoleHostA}},
 		{{NS: t.C, Name: HostIface, Addrs: on(AddrC)}, {NS: lan, Name: RoleHostC}},
-		{{NS: t.Box1, Name: LANIface, Addrs: on(AddrBox1LAN)}, {NS: lan, Name: RoleBox1}},
+		{{NS: t.Box1, Name: LANIface, Addrs: box(AddrBox1LAN)}, {NS: lan, Name: RoleBox1}},
 		{box1, {NS: wan, Name: wanLeft, Wire: true}},
 		{{NS: wan, Name: wanRight, Wire: true}, {NS: wan, Name: wanSwitch, Wire: true}},
 		{box2, {NS: wan, Name: wanBox2, Wire: true}},
 		{hostD, {NS: wan, Name: wanHostD, Wire: true}},
-		{{NS: t.Box2, Name: LANIface, Addrs: on(AddrBox2LAN)}, {NS: t.B, Name: HostIface, Addrs: on(AddrB)}},
+		{{NS: t.Box2, Name: LANIface, Addrs: box(AddrBox2LAN)}, {NS: t.B, Name: HostIface, Addrs: on(AddrB)}},
 	} {
 		if err := netns.Veth(pair[0], pair[1]); err != nil {
 			return err
@@ -144,9 +174,11 @@ func (t *Topology) cables(lan, wan *netns.NetNS) error {
 	}
 	// ARP would stand in the WAN's queue for seconds, which no real WAN does to
 	// it, and fail.
-	for _, far := range []netns.End{box2, hostD} {
-		if err := netns.Neighbour(box1, far); err != nil {
-			return err
+	if !t.bridged {
+		for _, far := range []netns.End{box2, hostD} {
+			if err := netns.Neighbour(box1, far); err != nil {
+				return err
+			}
 		}
 	}
 	if err := lan.Bridge("br0", RoleHostA, RoleHostC, RoleBox1); err != nil {
@@ -161,21 +193,38 @@ func (t *Topology) routes() error {
 			return err
 		}
 	}
-	everywhere := netip.MustParsePrefix("0.0.0.0/0")
+	all := netip.MustParsePrefix("0.0.0.0/0")
 	for _, route := range []struct {
 		ns  *netns.NetNS
 		dst netip.Prefix
 		via netip.Addr
 	}{
-		{t.A, everywhere, AddrBox1LAN},
-		{t.C, everywhere, AddrBox1LAN},
-		{t.B, everywhere, AddrBox2LAN},
+		{t.A, all, AddrBox1LAN},
+		{t.C, all, AddrBox1LAN},
+		{t.B, all, AddrBox2LAN},
 		{t.Box1, netB, AddrBox2WAN},
 		{t.Box2, netA, AddrBox1WAN},
 		{t.D, netA, AddrBox1WAN},
 		{t.D, netB, AddrBox2WAN},
 	} {
 		if err := route.ns.Route(route.dst, route.via); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bridges joins the boxes' two interfaces, and has the hosts remember each other's
+// Ethernet addresses longer than any scenario lasts.
+func (t *Topology) bridges() error {
+	for _, box := range []*netns.NetNS{t.Box1, t.Box2} {
+		if err := box.Bridge(BoxBridge, LANIface, WANIface); err != nil {
+			return err
+		}
+	}
+	for _, ns := range []*netns.NetNS{t.A, t.B, t.C, t.D} {
+		const hour = "3600000"
+		if err := ns.Sysctl("net/ipv4/neigh/"+HostIface+"/base_reachable_time_ms", hour); err != nil {
 			return err
 		}
 	}

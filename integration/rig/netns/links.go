@@ -34,6 +34,7 @@ func Veth(a, b End) error {
 		LinkAttrs:     netlink.LinkAttrs{Name: a.Name, MTU: a.MTU, TxQLen: -1},
 		PeerName:      b.Name,
 		PeerNamespace: netlink.NsFd(b.NS.FD()),
+		PeerTxQLen:    -1, // 0 is no queue, which the kernel ends for good where a qdisc is set
 	}
 	if err := h.LinkAdd(pair); err != nil {
 		return fmt.Errorf("veth %s/%s to %s/%s: %w", a.NS.name, a.Name, b.NS.name, b.Name, err)
@@ -152,6 +153,23 @@ func (n *NetNS) set(name, state string, do func(*netlink.Handle, netlink.Link) e
 // Route adds a route; the zero prefix of a family is its default route.
 func (n *NetNS) Route(dst netip.Prefix, via netip.Addr) error {
 	return n.route(dst, via, (*netlink.Handle).RouteAdd)
+}
+
+// OnLink adds a route to addresses that are on an interface's link.
+func (n *NetNS) OnLink(dst netip.Prefix, name string) error {
+	h, err := n.handle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName(name)
+	if err == nil {
+		err = h.RouteAdd(&netlink.Route{Dst: ipNet(dst), LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK})
+	}
+	if err != nil {
+		return fmt.Errorf("route to %s on %s in %s: %w", dst, name, n.name, err)
+	}
+	return nil
 }
 
 // Reroute has a route lead another way, by one change.

@@ -24,6 +24,9 @@ type StreamConfig struct {
 	Payload  int            // bytes per packet, at least 24
 	Interval time.Duration  // between packets
 	Duration time.Duration  // of sending
+	// Until, if not nil, ends the sending before that when it is closed; what was sent
+	// is waited for as ever.
+	Until <-chan struct{}
 	// Warmup leaves out of all figures what is sent before it.
 	Warmup time.Duration
 	// Drain is how long to wait for packets after the last one was sent,
@@ -121,7 +124,16 @@ func Stream(ctx context.Context, cfg StreamConfig) (StreamResult, error) {
 	}
 	received := make(chan error, 1)
 	go func() { received <- sink.receive() }()
-	sent, sendErr := sendStream(ctx, cfg, sink.addr())
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-cfg.Until:
+			stop()
+		case <-sending.Done():
+		}
+	}()
+	sent, sendErr := sendStream(sending, cfg, sink.addr())
 	sink.finish(ctx, sent.packets, cfg.Drain)
 	receiveErr := <-received
 	return sink.result(sent), errors.Join(sendErr, receiveErr)
