@@ -31,16 +31,19 @@ type measured struct {
 	wan      [2]wire.Counters
 	took     time.Duration
 	efs      []efResult // of the scenario voice-admit, which has only these and unloaded
+	unseen   *unseen    // nil: the boxes are routers
 }
 
 // demonstration is a run.
 type demonstration struct {
-	opts  Options
-	say   *progress
-	work  string // directory for sockets and files, removed at the end
-	net   *rig.Topology
-	taps  *taps
-	boxes []*box.Box
+	opts Options
+	say  *progress
+	work string // directory for sockets and files, removed at the end
+	net  *rig.Topology
+	taps *taps
+	// bridged: the boxes are bridges.
+	bridged bool
+	boxes   []*box.Box
 }
 
 // perform runs a scenario and removes everything, whatever happens.
@@ -74,8 +77,13 @@ func (d *demonstration) runAsymmetric(ctx context.Context, watch *leftovers, m *
 	if err := d.build(watch, rig.Asymmetric(1)); err != nil {
 		return err
 	}
-	d.say.printf("voice alone, on the unloaded path")
 	var err error
+	if d.bridged {
+		if err := d.acquaint(ctx); err != nil {
+			return err
+		}
+	}
+	d.say.printf("voice alone, on the unloaded path")
 	if m.unloaded, err = d.call(ctx, sourceUnloaded, arpWarmup, unloadedFor); err != nil {
 		return err
 	}
@@ -126,18 +134,37 @@ func (d *demonstration) underLoad(ctx context.Context, m *measured) error {
 	if err != nil {
 		return err
 	}
-	if err := d.startBoxes(ctx, asymmetricConfigs()); err != nil {
-		return err
-	}
-	if m.after, err = d.measureAll(ctx, after, sourceAfter, callAfter, m); err != nil {
-		return err
-	}
-	if err := d.stopBoxes(); err != nil {
+	if err := d.withBoxes(ctx, after, m); err != nil {
 		return err
 	}
 	then, err := d.kernelState()
 	m.changed = append(found.Added(then), then.Added(found)...)
 	return err
+}
+
+// withBoxes runs them for as long as the phases take.
+func (d *demonstration) withBoxes(ctx context.Context, after []phase, m *measured) (err error) {
+	judge := func() error { return nil }
+	if d.bridged {
+		w, err := d.startWitness(m.unseen)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, w.close()) }()
+		judge = w.judge
+	}
+	if err := d.startBoxes(ctx, asymmetricConfigs(d.bridged)); err != nil {
+		return err
+	}
+	_, all := allPhases()
+	length := callAfter * time.Duration(len(after)) / time.Duration(len(all))
+	if m.after, err = d.measureAll(ctx, after, sourceAfter, length, m); err != nil {
+		return err
+	}
+	if err := judge(); err != nil {
+		return err
+	}
+	return d.stopBoxes()
 }
 
 // allPhases lists the phases without and with boxes. Two reservations of 8
@@ -203,7 +230,11 @@ func (d *demonstration) build(watch *leftovers, cfg wire.Config) error {
 		return err
 	}
 	d.taps.attach(&cfg)
-	if d.net, err = rig.NewTopology(cfg); err != nil {
+	build := rig.NewTopology
+	if d.bridged {
+		build = rig.NewBridgedTopology
+	}
+	if d.net, err = build(cfg); err != nil {
 		return err
 	}
 	return watch.made(d.net.Rig)

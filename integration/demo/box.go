@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -28,7 +27,8 @@ const startPatience = 10 * time.Second
 // boxValues are what differs between the two configurations.
 type boxValues struct {
 	Number                  int
-	Role, Capacity, Mode    string
+	Role, Capacity          string
+	Bridge                  bool
 	StateDir                string
 	PortRealtime, PortVoice int
 	PortReliable            int
@@ -47,13 +47,13 @@ func writeConfig(path string, v boxValues) error {
 // configure writes the configuration of a box into a file.
 type configure func(path, stateDir string) error
 
-func asymmetricConfigs() (list []configure) {
+func asymmetricConfigs(bridge bool) (list []configure) {
 	for i, v := range []boxValues{
 		{Role: "sender", Capacity: boxCapacity},
 		{Role: "receiver", Capacity: boxBack},
 	} {
 		list = append(list, func(path, stateDir string) error {
-			v.Number, v.StateDir = i+1, stateDir
+			v.Number, v.StateDir, v.Bridge = i+1, stateDir, bridge
 			return writeConfig(path, v)
 		})
 	}
@@ -130,14 +130,17 @@ func (d *demonstration) keepLogs() error {
 	return errors.Join(errs...)
 }
 
-// kernelState lists tables and qdiscs of the boxes' namespaces.
+// kernelState lists what is in the kernel of the boxes' namespaces: tables, qdiscs, and
+// how interfaces and their sysctls are set.
 func (d *demonstration) kernelState() (rig.Snapshot, error) {
 	s, err := rig.TakeSnapshot(rig.SnapshotConfig{Namespaces: []*netns.NetNS{d.net.Box1, d.net.Box2}})
 	if err != nil {
 		return nil, err
 	}
 	for line := range s {
-		if !strings.HasPrefix(line, "table ") && !strings.HasPrefix(line, "qdisc ") {
+		switch kind, _, _ := strings.Cut(line, " "); kind {
+		case "table", "qdisc", "link", "sysctl":
+		default:
 			delete(s, line) // of the whole machine, looked at at the end
 		}
 	}
@@ -151,38 +154,51 @@ type sample struct {
 	problems                      []string
 }
 
-// read asks a box for its flows and sessions.
+// read keeps what a box says of the phase's flows.
 func (s *sample) read(ctx context.Context, b *box.Box, p phase) error {
-	flows, err := b.Client.Flows(ctx)
+	says, err := ask(ctx, b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", b.Name, err)
+		return err
 	}
-	sessions, err := b.Client.Sessions(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", b.Name, err)
-	}
-	status, err := b.Client.Status(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", b.Name, err)
-	}
-	s.problems = status.Problems
-	for i := range flows {
-		switch f := &flows[i]; {
-		case f.Sport == p.sourcePort() && f.Dport == p.port() && f.Protocol == "tcp":
-			s.transfer = *f
-		case f.Sport == sourceAfter && f.Dport == portVoice && f.Protocol == "udp":
-			s.voice = *f
-		}
-	}
-	session := func(protocol string, source, port uint16) *console.SessionRow {
-		i := slices.IndexFunc(sessions, func(s console.SessionRow) bool {
-			return s.Protocol == protocol && s.Sport == source && s.Dport == port
-		})
-		if i < 0 {
-			return nil
-		}
-		return &sessions[i]
-	}
-	s.transferSession, s.voiceSession = session("tcp", p.sourcePort(), p.port()), session("udp", sourceAfter, portVoice)
+	s.problems = says.problems
+	s.transfer, s.transferSession = says.of("tcp", p.sourcePort(), p.port())
+	s.voice, s.voiceSession = says.of("udp", sourceAfter, portVoice)
 	return nil
+}
+
+// answers are what a box says when it is asked.
+type answers struct {
+	flows    []console.FlowRow
+	sessions []console.SessionRow
+	problems []string
+}
+
+// ask asks a box for its flows, its sessions and its problems.
+func ask(ctx context.Context, b *box.Box) (a answers, err error) {
+	var status console.Status
+	if a.flows, err = b.Client.Flows(ctx); err == nil {
+		if a.sessions, err = b.Client.Sessions(ctx); err == nil {
+			status, err = b.Client.Status(ctx)
+		}
+	}
+	if err != nil {
+		return answers{}, fmt.Errorf("%s: %w", b.Name, err)
+	}
+	a.problems = status.Problems
+	return a, nil
+}
+
+// of finds the rows of a flow: a zero one, and nil, where there is none.
+func (a *answers) of(protocol string, source, port uint16) (flow console.FlowRow, session *console.SessionRow) {
+	for i := range a.flows {
+		if f := &a.flows[i]; f.Protocol == protocol && f.Sport == source && f.Dport == port {
+			flow = *f
+		}
+	}
+	for i := range a.sessions {
+		if s := &a.sessions[i]; s.Protocol == protocol && s.Sport == source && s.Dport == port {
+			session = s
+		}
+	}
+	return flow, session
 }

@@ -14,6 +14,8 @@ func TestBoxConfigs(t *testing.T) {
 	for _, v := range []boxValues{
 		{Number: 1, Role: "sender", Capacity: boxCapacity, StateDir: "/tmp/qosproxy: demo/box1.state"},
 		{Number: 2, Role: "receiver", Capacity: boxBack, StateDir: "/tmp/qosproxy: demo/box2.state"},
+		{Number: 1, Role: "sender", Capacity: boxCapacity, StateDir: "/tmp/qosproxy: demo/box1.state", Bridge: true},
+		{Number: 2, Role: "receiver", Capacity: boxBack, StateDir: "/tmp/qosproxy: demo/box2.state", Bridge: true},
 	} {
 		file := filepath.Join(t.TempDir(), "box.yaml")
 		if err := writeConfig(file, v); err != nil {
@@ -31,6 +33,9 @@ func TestBoxConfigs(t *testing.T) {
 			t.Errorf("box %d: %q", v.Number, p)
 		}
 		sender := v.Number == 1
+		if (c.Mode == config.ModeBridge) != v.Bridge || (c.RSVP.Hop == config.HopTransparent) != v.Bridge {
+			t.Errorf("box %d: mode %v, hop %v", v.Number, c.Mode, c.RSVP.Hop)
+		}
 		if c.StateDir != v.StateDir {
 			t.Errorf("box %d: state_dir %q, want %q", v.Number, c.StateDir, v.StateDir)
 		}

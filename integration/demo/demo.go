@@ -42,6 +42,7 @@ type Options struct {
 
 const (
 	asymmetric = "asymmetric"
+	bridge     = "bridge"
 	voiceAdmit = "voice-admit"
 )
 
@@ -54,6 +55,7 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{asymmetric, (*demonstration).runAsymmetric, newReport},
+	{bridge, (*demonstration).runBridge, newReport},
 	{voiceAdmit, (*demonstration).runVoiceAdmit, newEFReport},
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
@@ -108,6 +109,9 @@ func newReport(m *measured) *Report {
 		voiceFlow(PhaseAfter, sourceAfter, m.after),
 	}
 	r.WAN = directions(m)
+	if m.unseen != nil {
+		r.Scenario = bridge
+	}
 	seen := map[[2]string]bool{}
 	for i := range m.results {
 		res := &m.results[i]
@@ -209,6 +213,11 @@ func notes(m *measured) []string {
 			for _, p := range r.boxes[n].problems {
 				list = append(list, fmt.Sprintf("%s: box %d: %s", r.phase, n+1, p))
 			}
+		}
+	}
+	if m.unseen != nil {
+		for _, line := range slices.Concat(m.unseen.examples, m.unseen.entries, m.unseen.addresses) {
+			list = append(list, "to be seen of a box: "+line)
 		}
 	}
 	for _, line := range m.changed {

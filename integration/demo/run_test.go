@@ -55,15 +55,7 @@ func TestAsymmetric(t *testing.T) {
 		}
 	}
 	checkGain(t, &r)
-	defer func() {
-		if !t.Failed() {
-			return
-		}
-		for _, name := range []string{"box1.log", "box2.log"} {
-			text, err := os.ReadFile(filepath.Join(dir, name))
-			t.Logf("%s: %v\n%s", name, err, text)
-		}
-	}()
+	defer logsIfFailed(t, dir)
 	if r.DurationS > 120 {
 		t.Errorf("it took %.0f s, at most 120 are promised", r.DurationS)
 	}
@@ -72,6 +64,17 @@ func TestAsymmetric(t *testing.T) {
 		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Size() == 0 {
 			t.Errorf("%s is not kept: %v", name, err)
 		}
+	}
+}
+
+// logsIfFailed shows what the boxes said.
+func logsIfFailed(t *testing.T, dir string) {
+	if !t.Failed() {
+		return
+	}
+	for _, name := range []string{"box1.log", "box2.log"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		t.Logf("%s: %v\n%s", name, err, text)
 	}
 }
 
@@ -113,6 +116,40 @@ func TestVoiceAdmit(t *testing.T) {
 	}
 	if r.DurationS > 60 {
 		t.Errorf("it took %.0f s, at most 60 are promised", r.DurationS)
+	}
+}
+
+// The asymmetric scenario with boxes that are bridges: of its transfers one, and in
+// make soak all.
+func TestBridge(t *testing.T) {
+	roottest.Need(t)
+	o := Options{Scenario: bridge, Binary: boxtest.Program(t), PcapDir: t.TempDir(), phases: []phase{{cc: "bbr", mode: modeReliable}}}
+	defer logsIfFailed(t, o.PcapDir)
+	if os.Getenv("QOSPROXY_SOAK") == "1" {
+		o.phases = nil
+	}
+	var table strings.Builder
+	o.Out = &table
+	r, err := Run(t.Context(), o)
+	if r == nil || err != nil && !errors.Is(err, ErrTargetMissed) {
+		t.Fatal(err)
+	}
+	t.Logf("report:\n%s", &table)
+	for _, target := range r.Targets {
+		spoilable := target.Unit == unitRate || target.Unit == unitTime || target.Unit == "packets"
+		if o.phases != nil && strings.HasPrefix(target.Name, "call without") {
+			continue // there was none
+		}
+		if !target.Pass && !spoilable {
+			t.Errorf("missed: %+v", target)
+		}
+		if strings.HasPrefix(target.Name, "goodput with ") && target.Value < target.Target/2 {
+			t.Errorf("%s: %.2f Mbit/s, less than half of %.2f", target.Name, target.Value, target.Target)
+		}
+	}
+	f := r.find("imaging", PhaseAfter, "bbr", modeReliable)
+	if f == nil || f.State != "cheated" || f.FakeAcks == nil || *f.FakeAcks == 0 || f.DSCP != 26 {
+		t.Errorf("the transfer: %+v", f)
 	}
 }
 

@@ -37,6 +37,9 @@ func (r *Report) writeAsymmetric(b *strings.Builder) {
 back with a queue of 64 kB, 100 ms round trip. A UDP flood of 30 Mbit/s towards B, and bulk traffic
 in the way of the ACKs. The first %g s of each transfer and call under load are not counted.
 `, r.Scenario, r.WarmupS)
+	if r.Scenario == bridge {
+		b.WriteString("The boxes are bridges without addresses, and all hosts are in one network: BEFORE they are there too.\n")
+	}
 	for _, cc := range []string{"cubic", "bbr"} {
 		r.writeTransfers(b, cc)
 	}

@@ -68,7 +68,26 @@ func targets(m *measured) []Target {
 		newTarget("voice p99 with boxes, above the unloaded path", m.excess(&m.after), unitTime, atMost, limit),
 		newTarget("reliable transfers with equal SHA-256", whole, "transfers", exactly, wholeOf),
 	)
+	if m.unseen != nil {
+		list = append(list, m.unseen.targets()...)
+	}
 	return append(list, standing(m)...)
+}
+
+// targets are those of boxes that are bridges: that hosts see nothing of them.
+func (u *unseen) targets() []Target {
+	none := func(name string, found int, unit string) Target {
+		if u.frames == 0 { // nobody has looked
+			found = 1
+		}
+		return newTarget(name, float64(found), unit, exactly, 0)
+	}
+	return []Target{
+		none("at A and B, from an Ethernet address that is no host's", int(u.strangers), "frames"),
+		none("at A and B, with a TTL that is no host's", int(u.ttls), "frames"),
+		none("in the hosts' neighbour tables, changed or no host's", len(u.entries), "entries"),
+		none("on the boxes, while they work", len(u.addresses), "addresses"),
+	}
 }
 
 // standing are the targets of every scenario.

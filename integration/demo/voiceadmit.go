@@ -220,30 +220,16 @@ func (d *demonstration) measureEF(ctx context.Context, r *efResult) error {
 // readEF asks the boxes for the admitted call.
 func (d *demonstration) readEF(ctx context.Context, r *efResult) error {
 	for i, b := range d.boxes {
-		flows, err := b.Client.Flows(ctx)
+		says, err := ask(ctx, b)
 		if err != nil {
-			return fmt.Errorf("%s: %w", b.Name, err)
+			return err
 		}
-		sessions, err := b.Client.Sessions(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.Name, err)
-		}
-		status, err := b.Client.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.Name, err)
-		}
-		for _, p := range status.Problems {
+		for _, p := range says.problems {
 			r.problems = append(r.problems, fmt.Sprintf("box %d: %s", i+1, p))
 		}
-		for j := range flows {
-			if f := &flows[j]; i == 0 && f.Sport == sourceAdmitted && f.Dport == portAdmitted {
-				r.row = *f
-			}
-		}
-		for j := range sessions {
-			if s := &sessions[j]; s.Sport == sourceAdmitted && s.Dport == portAdmitted {
-				r.sessions[i] = s
-			}
+		row, session := says.of("udp", sourceAdmitted, portAdmitted)
+		if r.sessions[i] = session; i == 0 {
+			r.row = row
 		}
 	}
 	return nil
