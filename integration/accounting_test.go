@@ -27,8 +27,9 @@ func (b *box) accounts(t *testing.T, state string) []console.AccountingRow {
 }
 
 // markedEF counts frames by whether they are marked.
-func markedEF(c *traffic.Capture) (with, without uint64) {
-	frames, _ := c.Frames()
+func markedEF(t *testing.T, c *traffic.Capture) (with, without uint64) {
+	t.Helper()
+	frames := captured(t, c)
 	for _, f := range frames {
 		if dscpOf(f.Data) == dscp.EF {
 			with++
@@ -51,6 +52,9 @@ func TestAccountingIsExact(t *testing.T) {
 	records := filepath.Join(one.dir, "records.json")
 	bare := l.edge(0, "  []\n", "accounting: {file: "+records+"}")
 	l.startAll(t, bare.String(), l.edge(1, "  []\n", "").String())
+	if l.isBridge(0) { // which must have seen where hosts are
+		ping(t, l.a, addrB)
+	}
 	hand := reserve("--bandwidth", "100kbit", "--burst", "2kB", "--mark", "ef", "--owner", "ops")
 	two.must(t, append(hand, "--no-wait")...)
 	one.must(t, hand...)
@@ -78,7 +82,7 @@ func TestAccountingIsExact(t *testing.T) {
 	one.waitReservation(t, "1", console.SessionReserved)
 	send(200)
 	eventually(t, 8*time.Second, "all that was sent has come", func() error {
-		if with, without := markedEF(wan); with+without != sent {
+		if with, without := markedEF(t, wan); with+without != sent {
 			return fmt.Errorf("%d and %d of %d", with, without, sent)
 		}
 		return nil
@@ -96,7 +100,7 @@ func TestAccountingIsExact(t *testing.T) {
 		row = rows[0]
 		return nil
 	})
-	with, without := markedEF(wan)
+	with, without := markedEF(t, wan)
 	const size = 128
 	if row.ConformPackets != with || row.ExceedPackets != without || row.ConformBytes != size*with || row.ExceedBytes != size*without || row.DroppedPackets != 0 {
 		t.Errorf("%+v, but %d frames were marked and %d not", row, with, without)

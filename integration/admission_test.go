@@ -26,10 +26,11 @@ func TestAdmission(t *testing.T) {
 	l.boxes[0].waitSession(t, portRealtime, console.SessionReserved)
 
 	second, secondSink := l.open(t, cheatable{"reliable", portReliable, false})
-	data := random(2, 300_000)
-	if _, err := second.Write(data); err != nil {
-		t.Fatal(err)
-	}
+	data, wrote := random(2, 300_000), make(chan error, 1)
+	go func() { // more than may fit into the sockets' buffers
+		_, err := second.Write(data)
+		wrote <- err
+	}()
 	row := l.boxes[0].waitSession(t, portReliable, console.SessionRejected)
 	if row.Error == "" || row.Class != "" {
 		t.Errorf("rejected session %+v, want an error and no class", row)
@@ -47,6 +48,9 @@ func TestAdmission(t *testing.T) {
 	got := make([]byte, len(data))
 	if _, err := io.ReadFull(secondSink, got); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("the refused flow's data did not pass: %v", err)
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
 	}
 	if links, err := l.boxes[0].Links(t.Context()); err != nil || linkRow(links, rightWAN).ReservedBPS != reservedRate {
 		t.Errorf("links %+v, %v: want one reservation", links, err)
@@ -104,7 +108,7 @@ func TestTransit(t *testing.T) {
 	}
 	// The transit box marks and polices by its own treatment.
 	l.boxes[1].waitFlow(t, portVoice, "treated in the middle", func(r console.FlowRow) bool { return r.ConformPackets > 20 })
-	before := heardSo(heard)
+	before := heardSo(t, heard)
 	l.boxes[0].stop(t)
 	for _, b := range l.boxes[1:] {
 		b.waitNoSession(t, portVoice)

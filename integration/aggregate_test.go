@@ -104,12 +104,13 @@ func (l *lab) begin(t *testing.T, f family, n int) string {
 	return row.ID
 }
 
-// The scenario of issue 5: calls from A to B across a region. The router inside has one
+// Calls from A to B across a region. The router inside has one
 // reservation however many they are; end-to-end messages that routers look at are seen
 // there as protocol 134 alone; packets have the aggregate's mark; and the aggregate
 // changes when a water mark is passed and not before.
 func TestAggregationRFC3175(t *testing.T) {
 	roottest.Need(t)
+	t.Parallel()
 	for name, c := range map[string]struct {
 		reliable bool
 		inside   string
@@ -225,7 +226,7 @@ func TestAggregationOverIPv6RFC3175(t *testing.T) {
 	}
 	l.waitInside(t, 400_000)
 	hidden := 0
-	frames, _ := inside.Frames()
+	frames := captured(t, inside)
 	for _, f := range frames {
 		switch v, err := packet.Parse(f.Data[ethernet:]); {
 		case err != nil:
@@ -316,7 +317,7 @@ func (l *lab) checkInside(t *testing.T, c *traffic.Capture) {
 	t.Helper()
 	hidden, aggregates := 0, map[wire.Session]bool{}
 	var frames []traffic.Frame
-	seenFrames, _ := c.Frames()
+	seenFrames := captured(t, c)
 	for _, f := range seenFrames {
 		v, err := packet.Parse(f.Data[ethernet:])
 		if err != nil || v.Fragment() {
@@ -378,7 +379,7 @@ func (l *lab) checkInside(t *testing.T, c *traffic.Capture) {
 func marked(t *testing.T, c *traffic.Capture, code uint8) {
 	t.Helper()
 	eventually(t, 8*time.Second, fmt.Sprintf("packets marked %s", dscp.Name(code)), func() error {
-		list, _ := c.Frames()
+		list := captured(t, c)
 		if len(list) < 20 {
 			return fmt.Errorf("%d packets", len(list))
 		}

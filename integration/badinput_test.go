@@ -18,9 +18,20 @@ import (
 // returns its exit code and what it wrote to stderr.
 func (b *box) runToEnd(t *testing.T, as *syscall.Credential, args ...string) (code int, stderr string) {
 	t.Helper()
+	return b.commandToEnd(t, as, program, args...)
+}
+
+// toolToEnd is runToEnd for another program, as root.
+func (b *box) toolToEnd(t *testing.T, path string, args ...string) (code int, stderr string) {
+	t.Helper()
+	return b.commandToEnd(t, nil, path, args...)
+}
+
+func (b *box) commandToEnd(t *testing.T, as *syscall.Credential, path string, args ...string) (code int, stderr string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGKILL}
 	var out bytes.Buffer
 	cmd.Stderr = &out

@@ -163,7 +163,7 @@ func TestScapyBadMessages(t *testing.T) {
 				}
 				return nil
 			})
-			if frames, _ := from.heard.Frames(); r.answer == nil {
+			if frames := captured(t, from.heard); r.answer == nil {
 				for _, f := range frames {
 					if f.At.After(begin) && !f.Outgoing {
 						if m, err := message(f.Data); err == nil && (m.Type == wire.PathErr || m.Type == wire.ResvErr) {

@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"encoding/binary"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,12 +46,8 @@ func hostMarked(port uint16, code uint8, rate int64, length time.Duration) traff
 // marks counts by DSCP the frames that have come to a port.
 func marks(t *testing.T, c *traffic.Capture, port uint16) map[uint8]int64 {
 	t.Helper()
-	frames, omitted := c.Frames()
-	if omitted > 0 {
-		t.Errorf("%d frames were not captured", omitted)
-	}
 	n := map[uint8]int64{}
-	for _, f := range frames {
+	for _, f := range captured(t, c) {
 		if toPort(port)(f.Data) && !f.Outgoing {
 			n[dscpOf(f.Data)]++
 		}
@@ -76,6 +75,7 @@ func dscpRowOf(t *testing.T, b *box, link, direction, phb string) (row console.D
 // those of the contract do, within it, and lose nothing; what exceeds is remarked or
 // dropped, to the packet; what was not sold is best effort. Each change is a reload.
 func TestTrustOfHosts(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	l.startAll(t, fmt.Sprintf(borderFile, "none", borderPolicy), fmt.Sprintf(borderFar, borderPolicy))
 	near := l.boxes[0]
@@ -152,6 +152,7 @@ func TestTrustOfHosts(t *testing.T) {
 // what may have a DSCP and how much of it, of all that it matches together or of each
 // flow.
 func TestPoliciesThatPolice(t *testing.T) {
+	t.Parallel()
 	const police = `
   - {name: together, match: {protocol: udp, to_port: 5600-5609}, mark: af21, police: {rate: 800kbit, burst: 20kB}, excess: le}
   - {name: each, match: {protocol: udp, to_port: 5610-5619}, mark: af11, police: {rate: 800kbit, burst: 20kB, per: flow}, excess: drop}
@@ -190,6 +191,7 @@ func TestPoliciesThatPolice(t *testing.T) {
 // for, admitted and refused as ever, and the kernel knows none of them: the class of
 // their DSCP and its policer grow and shrink by what is admitted.
 func TestClassifyByDSCP(t *testing.T) {
+	t.Parallel()
 	const calls = `
   - {name: data, match: {protocol: udp, to_port: 5700-5709}, mark: af31, reserve: {role: %s, tspec: {rate: 2mbit, burst: 30kB, max_packet: 1500B}}}
 `
@@ -269,14 +271,32 @@ policies:
 	class("one has ended", 2_000_000)
 }
 
+// minuteAt has a box's clock on the wall begin a minute at a time, by a time zone some
+// seconds apart from UTC (RFC 8536, version 1, one type of local time).
+func (b *box) minuteAt(t *testing.T, at time.Time) *time.Location {
+	t.Helper()
+	east := -int(at.Unix() % 60)
+	data := append([]byte("TZif"), make([]byte, 16)...)
+	for _, n := range []uint32{0, 0, 0, 0, 1, 4, uint32(int32(east))} { // counts of types and of letters, and the type
+		data = binary.BigEndian.AppendUint32(data, n)
+	}
+	file := filepath.Join(b.dir, "zone")
+	if err := os.WriteFile(file, append(data, "\x00\x00RIG\x00"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.env = append(b.env, "TZ="+file)
+	return time.FixedZone("RIG", east)
+}
+
 // A contract by time of day: when its minute has come the kernel's row has the new
 // rate, in place: what was counted is still there, and traffic within the smaller of
 // both rates loses no packet and no mark over it.
 func TestContractFollowsTheClock(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2, nil)
-	change := time.Now().Add(12 * time.Second).Truncate(time.Minute).Add(time.Minute) // not while boxes start
-	clock := func(at time.Time) string { return at.Format("15:04") }
+	change := time.Now().Add(10 * time.Second).Truncate(time.Second) // not while boxes start
+	zone := l.boxes[0].minuteAt(t, change)
+	clock := func(at time.Time) string { return at.In(zone).Format("15:04") }
 	sls := fmt.Sprintf("policed, sls: [{class: af31, rate: 1mbit, burst: 20kB, from: %q, until: %q}, {class: af31, rate: 2mbit, burst: 20kB, from: %[2]q, until: %[1]q}]",
 		clock(change.Add(-time.Hour)), clock(change))
 	l.startAll(t, fmt.Sprintf(borderFile, sls, borderPolicy), fmt.Sprintf(borderFar, borderPolicy))
@@ -287,10 +307,10 @@ func TestContractFollowsTheClock(t *testing.T) {
 	}
 	time.Sleep(time.Until(change.Add(-4 * time.Second))) // no proof: the stream is to be under way
 	arrived := capture(t, l.b, hostIface, toPort(portBorder))
-	s := hostMarked(portBorder, dscp.AF31, 800_000, 10*time.Second)
+	s := hostMarked(portBorder, dscp.AF31, 800_000, 8*time.Second)
 	got := l.atOnce(t, map[string]traffic.StreamConfig{"af31": s})["af31"]
 	var now console.DSCPRow
-	eventually(t, 70*time.Second, "the row of the next hour", func() error {
+	eventually(t, 10*time.Second, "the row of the next hour", func() error {
 		if now = dscpRowOf(t, near, "lan0", "arriving", "af31"); now.RateBPS != 2_000_000 {
 			return fmt.Errorf("at %s the row is %+v", clock(change), now)
 		}

@@ -1,7 +1,9 @@
 package integration
 
 import (
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,8 +25,11 @@ type box struct {
 	lab  *lab
 	ns   *netns.NetNS
 	name string
-	dir  string // of its config file and control socket
-	proc *rig.Process
+	// number is its place in the lab, from 0.
+	number int
+	dir    string // of its config file and control socket
+	proc   *rig.Process
+	env    []string // of the program, besides the test's own
 	// expected are words of checkLog that the scenario provokes.
 	expected []string
 }
@@ -35,8 +40,11 @@ func newBox(t *testing.T, l *lab, ns *netns.NetNS, i int) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	b := &box{lab: l, ns: ns, name: fmt.Sprintf("box%d", i+1), dir: dir}
+	// After the programs have ended, which write into it to the last.
+	if err := l.OnClose(func() error { return os.RemoveAll(dir) }); err != nil {
+		t.Fatal(err)
+	}
+	b := &box{lab: l, ns: ns, name: fmt.Sprintf("box%d", i+1), number: i, dir: dir}
 	b.Client = console.NewClient(b.socket())
 	return b
 }
@@ -45,9 +53,43 @@ func (b *box) socket() string { return filepath.Join(b.dir, "control.sock") }
 func (b *box) config() string { return filepath.Join(b.dir, "box.yaml") }
 func (b *box) state() string  { return filepath.Join(b.dir, "state") }
 
-// write makes the config file, with a state_dir of this box alone.
+// promises are the files in which the box keeps what it has promised: one at most, in
+// memory or in its state_dir.
+func (b *box) promises(t *testing.T) (files []string) {
+	t.Helper()
+	sum := sha256.Sum256([]byte(b.state()))
+	name := "qosproxy/promises-" + hex.EncodeToString(sum[:8])
+	for _, pattern := range []string{"/run/" + name, "/dev/shm/" + name, filepath.Join(b.state(), "promises")} {
+		got, err := filepath.Glob(pattern + "*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, got...)
+	}
+	return files
+}
+
+// forgetPromises removes what a box that was killed has left.
+func (b *box) forgetPromises(t *testing.T) {
+	t.Helper()
+	for _, file := range b.promises(t) {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+		if dir := filepath.Dir(file); dir != b.state() {
+			_ = os.Remove(dir) // if no other box has something there
+		}
+	}
+}
+
+// write makes the config file, with a state_dir of this box alone. What a scenario has
+// written for routers is made that of a bridge, where the lab has bridges: a
+// transparent hop has no RFC 2961.
 func (b *box) write(t *testing.T, config string) {
 	t.Helper()
+	if b.lab.isBridge(b.number) && !strings.Contains(config, "mode: ") {
+		config = "mode: bridge\n" + strings.ReplaceAll(config, "reliable: true", "reliable: false")
+	}
 	config += "\nstate_dir: " + b.state() + "\n"
 	if err := os.WriteFile(b.config(), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
@@ -60,7 +102,7 @@ func (b *box) launch(t *testing.T, config string) {
 	b.write(t, config)
 	var err error
 	b.proc, err = b.lab.Start(rig.ProcessConfig{
-		NS: b.ns, Path: program, Args: []string{"run", "-c", b.config(), "-s", b.socket()},
+		NS: b.ns, Path: program, Args: []string{"run", "-c", b.config(), "-s", b.socket()}, Env: append(os.Environ(), b.env...),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +118,7 @@ func (b *box) start(t *testing.T, config string) {
 
 func (b *box) wait(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := rig.Within(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := b.proc.WaitSocket(ctx, b.socket()); err != nil {
 		t.Fatal(err)
@@ -138,16 +180,17 @@ func (b *box) checkLog(t *testing.T) {
 }
 
 // eventually tries until there is no error. The bound is generous: what is
-// waited for takes far less on an idle machine.
+// waited for takes far less on an idle machine. A machine that stands still is no
+// fault of what is waited for.
 func eventually(t *testing.T, bound time.Duration, what string, try func() error) {
 	t.Helper()
-	deadline := time.Now().Add(bound)
+	watch := rig.StartWatch()
 	for {
 		err := try()
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		if watch.Shown() > bound {
 			t.Fatalf("%s: not within %s: %v", what, bound, err)
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -162,11 +205,13 @@ type config struct {
 	reliable       bool     // RFC 2961; without it every message is whole and alone on the wire
 	policies       string
 	secured        string // keys of the network's interfaces that are about RFC 2747
+	bridge         bool   // it is one, and a transparent hop, which has no RFC 2961
+	hop            string // rsvp.hop; empty: the default
 }
 
 // edge is the configuration of the first or the last box of a row.
 func (l *lab) edge(i int, policies, extra string) config {
-	c := config{hosts: []string{lanIface}, network: []string{rightWAN}, capacity: "19mbit", policies: policies, extra: extra}
+	c := config{hosts: []string{lanIface}, network: []string{rightWAN}, capacity: "19mbit", policies: policies, extra: extra, bridge: l.forms[i] != routed}
 	if i > 0 {
 		c.network = []string{leftWAN}
 	}
@@ -175,7 +220,14 @@ func (l *lab) edge(i int, policies, extra string) config {
 
 func (c config) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "on_crash: 5s\nlog: {level: info, format: json}\nrsvp: {refresh: 1s, reliable: %t}\n%s\ninterfaces:\n", c.reliable, c.extra)
+	if c.bridge {
+		s.WriteString("mode: bridge\n")
+	}
+	hop := ""
+	if c.hop != "" {
+		hop = ", hop: " + c.hop
+	}
+	fmt.Fprintf(&s, "on_crash: 5s\nlog: {level: info, format: json}\nrsvp: {refresh: 1s, reliable: %t%s}\n%s\ninterfaces:\n", c.reliable && !c.bridge, hop, c.extra)
 	for _, name := range c.hosts {
 		fmt.Fprintf(&s, "  - {name: %s, zone: hosts}\n", name)
 	}

@@ -398,6 +398,9 @@ func TestReserveByHandTCP(t *testing.T) {
 	l := newLab(t, 2, nil)
 	one, two := l.boxes[0], l.boxes[1]
 	l.startBare(t, "19mbit")
+	if l.isBridge(0) { // which must have seen where hosts are
+		ping(t, l.a, addrB)
+	}
 	flow := []string{"reserve", "tcp", "10.1.0.2:4000", "10.2.0.2:5500", "--bandwidth", "8mbit", "--burst", "64kB"}
 	two.must(t, append(flow, "--no-wait")...)
 	one.must(t, append(flow, "--tcp", "reliable")...)

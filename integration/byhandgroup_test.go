@@ -23,6 +23,7 @@ func TestReserveGroupByHand(t *testing.T) {
 	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[v6], func(t *testing.T) {
+			t.Parallel()
 			tr := newTree(t, v6)
 			one, two := tr.boxes[0], tr.boxes[1]
 			hop4, hop6 := hop(0, 1)
@@ -56,7 +57,7 @@ func TestReserveGroupByHand(t *testing.T) {
 				}
 				return err
 			})
-			if frames, _ := wan.Frames(); len(frames) != 0 {
+			if frames := captured(t, wan); len(frames) != 0 {
 				t.Errorf("%d RSVP messages before the group is forwarded", len(frames))
 			}
 

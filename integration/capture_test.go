@@ -1,12 +1,12 @@
 package integration
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/qosproxy/qosproxy/integration/rig"
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -26,6 +26,17 @@ func capture(t *testing.T, ns *netns.NetNS, iface string, filter func([]byte) bo
 		}
 	})
 	return c
+}
+
+// captured is all that a capture has had until now. The test ends if that is not all
+// that there was: it would judge what it has not seen.
+func captured(t *testing.T, c *traffic.Capture) []traffic.Frame {
+	t.Helper()
+	list, err := c.Frames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 const ethernet = 14
@@ -83,7 +94,7 @@ func message(f []byte) (*wire.Message, error) {
 // waitMessage waits for a message of a type and returns its frame too.
 func waitMessage(t *testing.T, c *traffic.Capture, kind wire.MsgType) (*wire.Message, []byte) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	ctx, cancel := rig.Within(t.Context(), 8*time.Second)
 	defer cancel()
 	var found *wire.Message
 	frame, err := c.Wait(ctx, func(f traffic.Frame) bool {
@@ -105,7 +116,7 @@ func waitMessage(t *testing.T, c *traffic.Capture, kind wire.MsgType) (*wire.Mes
 // period, which is a second, and PathTear, in the words of RFC 2205 alone.
 func checkUnaware(t *testing.T, name string, c *traffic.Capture) {
 	t.Helper()
-	frames, _ := c.Frames()
+	frames := captured(t, c)
 	type span struct {
 		paths       int
 		first, last time.Time
@@ -140,7 +151,7 @@ func checkUnaware(t *testing.T, name string, c *traffic.Capture) {
 // waitFrame waits for a frame that is as wanted.
 func waitFrame(t *testing.T, c *traffic.Capture, what string, want func([]byte) bool) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	ctx, cancel := rig.Within(t.Context(), 8*time.Second)
 	defer cancel()
 	frame, err := c.Wait(ctx, func(f traffic.Frame) bool { return want(f.Data) })
 	if err != nil {

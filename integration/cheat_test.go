@@ -37,6 +37,19 @@ func TestTCPCheated(t *testing.T) {
 	}
 }
 
+// sentAgainAtTheStart is what a source has sent again until it is clocked by
+// acknowledgements of the box. On a busy machine its reservation is there some tens of
+// milliseconds late, in slow start, and what is then on its way is its own matter.
+func sentAgainAtTheStart(t *testing.T, source *net.TCPConn) uint32 {
+	t.Helper()
+	time.Sleep(500 * time.Millisecond)
+	n := tcpInfo(t, source).Total_retrans
+	if n > 3 {
+		t.Logf("at the start the source sent %d segments again", n)
+	}
+	return n
+}
+
 // clocked is one transfer, and returns its rate in bit/s of IP.
 func (c cheatable) clocked(t *testing.T) float64 {
 	t.Helper()
@@ -52,6 +65,7 @@ func (c cheatable) clocked(t *testing.T) float64 {
 	if row.TCPMode == "" || row.Policy != c.name || row.ReservedBPS != reservedRate || row.Class == "" || row.PHB != "af31" {
 		t.Errorf("flow %+v", row)
 	}
+	start := sentAgainAtTheStart(t, source)
 	session := l.boxes[0].waitSession(t, row.Dport, console.SessionReserved)
 	if session.Role != "sender-proxy" || session.Policy != c.name {
 		t.Errorf("session %+v", session)
@@ -65,9 +79,8 @@ func (c cheatable) clocked(t *testing.T) float64 {
 	// bucket, of 64 kB each at most.
 	took := tr.got.ended.Sub(begin).Seconds()
 	wire := size / 1448 * 1500 * 8 / took
-	info := tcpInfo(t, source)
-	if info.Total_retrans > 3 {
-		t.Errorf("the source sent %d segments again on a path without loss", info.Total_retrans)
+	if again := tcpInfo(t, source).Total_retrans - start; again > 3 {
+		t.Errorf("the source sent %d segments again on a path without loss, and %d before", again, start)
 	}
 	st, err := l.boxes[0].Stats(t.Context())
 	if err != nil || st.Cheat.Started != 1 || st.Shaper.DroppedPackets != 0 {
@@ -78,7 +91,7 @@ func (c cheatable) clocked(t *testing.T) float64 {
 	if again := int(st.Cheat.Retransmits) - int(st.Cheat.TailProbes); again >= 10 && st.Cheat.Timeouts == 0 || st.Cheat.Timeouts > 2 {
 		t.Errorf("the box sent %d segments again, after %d timeouts, on a path without loss", again, st.Cheat.Timeouts)
 	}
-	t.Logf("%.2f Mbit/s of IP; source retransmits %d, box %d, fake ACKs %d", wire/1e6, info.Total_retrans, st.Cheat.Retransmits, st.Cheat.FakeAcks)
+	t.Logf("%.2f Mbit/s of IP; source retransmits %d, box %d, fake ACKs %d", wire/1e6, tcpInfo(t, source).Total_retrans, st.Cheat.Retransmits, st.Cheat.FakeAcks)
 	if err := source.Close(); err != nil {
 		t.Error(err)
 	}

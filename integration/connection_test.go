@@ -20,12 +20,12 @@ func TestHalfClose(t *testing.T) {
 	t.Parallel()
 	for _, c := range bothModes {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, 2, nil)
 			l.startEdges(t, usualPolicies, "")
 			source, sink := l.open(t, c)
-			tr := send(source, sink, random(1, 2_000_000))
 			l.boxes[0].waitFlow(t, c.port, "cheated", isState(console.FlowCheated))
-			tr.wait(t)
+			send(source, sink, random(1, 1_000_000)).wait(t)
 			answer := random(2, 300_000)
 			wrote := make(chan error, 1)
 			go func() {
@@ -49,6 +49,7 @@ func TestResetReachesSource(t *testing.T) {
 	t.Parallel()
 	for _, c := range bothModes {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, 2, nil)
 			l.startEdges(t, usualPolicies, "")
 			source, sink := l.open(t, c)
@@ -104,6 +105,7 @@ func TestStalledReceiver(t *testing.T) {
 	t.Parallel()
 	for _, c := range bothModes {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, 2, nil)
 			const limit = 1_000_000
 			// Without prediction the receiver's window is honoured.

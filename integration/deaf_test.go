@@ -37,9 +37,10 @@ func messagesIn(f []byte) (list []*wire.Message) {
 
 // copies counts how often each of a box's RESVs came to a peer after a time, by
 // MESSAGE_ID.
-func (p *peer) copies(from time.Time) map[wire.MessageID]int {
+func (p *peer) copies(t *testing.T, from time.Time) map[wire.MessageID]int {
+	t.Helper()
 	out := map[wire.MessageID]int{}
-	frames, _ := p.heard.Frames()
+	frames := captured(t, p.heard)
 	for _, f := range frames {
 		if f.Outgoing || f.At.Before(from) {
 			continue
@@ -71,7 +72,7 @@ func lasting(m *wire.Message) { m.TimeValues.Refresh = 30_000 }
 func (p *peer) acknowledge(t *testing.T, from time.Time) {
 	t.Helper()
 	m := &wire.Message{Type: wire.Ack, Flags: wire.RefreshReduction}
-	for id := range p.copies(from) {
+	for id := range p.copies(t, from) {
 		m.Acks = append(m.Acks, wire.MessageIDAck{Epoch: id.Epoch, ID: id.ID})
 	}
 	if len(m.Acks) == 0 {
@@ -215,7 +216,7 @@ func TestDeafNeighboursRFC2961Section6(t *testing.T) {
 			repeated int
 		}{{silent, most}, {given, 0}} {
 			worst, total := 0, 0
-			for _, copies := range at.copies(span.from) {
+			for _, copies := range at.copies(t, span.from) {
 				worst, total = max(worst, copies), total+copies
 			}
 			took := time.Since(span.from)
@@ -238,7 +239,7 @@ func TestDeafNeighboursRFC2961Section6(t *testing.T) {
 		p    *peer
 		kind wire.MsgType
 	}{{&n.down, wire.Path}, {&n.quiet, wire.Resv}} {
-		if longest := n.longestGap(side.p, side.kind, begin, to); longest > 2500*time.Millisecond {
+		if longest := n.longestGap(t, side.p, side.kind, begin, to); longest > 2500*time.Millisecond {
 			t.Errorf("no %s of the quiet session for %s", side.kind, longest)
 		}
 	}

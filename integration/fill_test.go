@@ -109,15 +109,17 @@ func differ(t *testing.T, sent, got []byte, rows ...console.FlowRow) (filled int
 // The paper's two halves: the source is told that its data arrived, at the
 // reserved rate, and what is lost on the way is made up for the receiver. The
 // receiver gets a stream of the right length, in time, that differs in the
-// reported ranges only.
+// reported ranges only. All four in `make soak`.
 func TestFillUnderLoss(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []fillCase{
 		{"both boxes", "1", 0.01, "both"},
 		{"without SACK", "0", 0.01, "both"},
 		{"the sender's box alone", "1", 0.01, "sender"},
 		{"five per cent", "1", 0.05, "both"},
-	} {
+	}[:soak(2, 4)] {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			// The rate is that of the best of three: a machine that is busy
 			// with something else has the boxes stand still for a while.
 			best := 0.0
@@ -188,6 +190,7 @@ func (tt *fillCase) run(t *testing.T, seed uint64) float64 {
 // Streams that a made-up byte would end are not filled, and what the engine
 // leaves alone tells why.
 func TestFillSaysWhyNot(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, lossyWAN(8, 0))
 	l.startEdges(t, fillPolicies("both", "[443, 5001, 5002]"), "")
 	opened := func(port uint16, first []byte, flags int, want string) {

@@ -304,7 +304,7 @@ func TestNeighbourDoesNotDisturbOthers(t *testing.T) {
 		p    *peer
 		kind wire.MsgType
 	}{{&n.down, wire.Path}, {&n.quiet, wire.Resv}} {
-		longest := n.longestGap(side.p, side.kind, begin, begin.Add(took))
+		longest := n.longestGap(t, side.p, side.kind, begin, begin.Add(took))
 		t.Logf("longest wait for a %s: %s", side.kind, longest.Round(10*time.Millisecond))
 		if longest > 2500*time.Millisecond {
 			t.Errorf("no %s of the quiet session for %s", side.kind, longest)
@@ -325,8 +325,9 @@ func TestNeighbourDoesNotDisturbOthers(t *testing.T) {
 }
 
 // longestGap is the longest time between two messages of the quiet session.
-func (n *ring) longestGap(p *peer, kind wire.MsgType, from, to time.Time) (longest time.Duration) {
-	frames, _ := p.heard.Frames()
+func (n *ring) longestGap(t *testing.T, p *peer, kind wire.MsgType, from, to time.Time) (longest time.Duration) {
+	t.Helper()
+	frames := captured(t, p.heard)
 	last := from
 	for _, f := range frames {
 		if f.Outgoing || f.At.Before(from) || f.At.After(to) {

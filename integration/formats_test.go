@@ -1,13 +1,13 @@
 package integration
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/qosproxy/qosproxy/integration/rig"
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 	"github.com/qosproxy/qosproxy/integration/rig/traffic"
 	"github.com/qosproxy/qosproxy/pkg/console"
@@ -45,7 +45,7 @@ func says(t *testing.T, raw *traffic.Raw, src, dst netip.Addr, m *wire.Message) 
 // hears waits for a message of a type in a session.
 func hears(t *testing.T, c *traffic.Capture, kind wire.MsgType, s wire.Session) *wire.Message {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	ctx, cancel := rig.Within(t.Context(), 8*time.Second)
 	defer cancel()
 	var found *wire.Message
 	_, err := c.Wait(ctx, func(f traffic.Frame) bool {

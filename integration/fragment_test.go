@@ -48,6 +48,7 @@ func fragmentOf(f []byte) (fragment, bool) {
 // A reserved flow of packets that are larger than the MTU: all their fragments have
 // its mark on the wire and its class, so that a flood costs none of them.
 func TestFragmentsOfAReservedFlow(t *testing.T) {
+	t.Parallel()
 	roottest.Need(t)
 	// What the wire is given no box can change any more: where the frames of a capture
 	// share memory with what the next box puts together, it writes new headers there.

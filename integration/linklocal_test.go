@@ -85,7 +85,7 @@ func TestLinkLocalHopsIPv6(t *testing.T) {
 	l.boxes[0].stop(t)
 	l.boxes[1].waitNoSession(t, portVoice)
 	l.boxes[1].stop(t)
-	if frames, _ := rsvp.Frames(); len(frames) == 0 {
+	if frames := captured(t, rsvp); len(frames) == 0 {
 		t.Error("nothing was captured")
 	}
 }

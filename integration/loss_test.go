@@ -50,16 +50,17 @@ func TestReliableUnderLoss(t *testing.T) {
 
 // What a box holds when it is told to stop is delivered before it ends.
 func TestStopUnderLoss(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, badWAN(5))
-	before := l.snapshot(t)
+	before := l.kernel(t)
 	l.startEdges(t, usualPolicies, "")
 	source, sink := l.open(t, cheatable{"reliable", portReliable, false})
-	tr := send(source, sink, random(5, 3_000_000))
+	enough := sendOn(source, sink, 5)
 	l.boxes[0].waitFlow(t, portReliable, "sent again by the box", func(r console.FlowRow) bool { return r.Retransmits > 2 })
 	l.boxes[0].stop(t)
 	l.boxes[1].stop(t)
-	tr.wait(t)
-	if added := before.Added(l.snapshot(t)); len(added) != 0 {
+	enough().wait(t)
+	if added := before.Added(l.kernel(t)); len(added) != 0 {
 		t.Errorf("left in the kernel: %q", added)
 	}
 }

@@ -19,9 +19,9 @@ var program string
 // atOnce is how many scenarios run side by side, of those that mostly wait for
 // soft state: three of them keep half a processor busy, of two.
 // Each has its own namespaces, directory and sockets. Without t.Parallel, and
-// before the others, run those that look at what is left on the whole machine or
-// measure delays and rates.
-const atOnce = "4"
+// before the others, run those that look at what is left on the whole machine,
+// measure delays and rates, or load the machine with many packets or connections.
+const atOnce = "5"
 
 func TestMain(m *testing.M) {
 	etcdtest.Member()

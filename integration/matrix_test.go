@@ -84,6 +84,9 @@ func combinations(seed uint64, n int) []combination {
 func TestStacksMatrix(t *testing.T) {
 	roottest.Need(t)
 	seed, n := uint64(1), soak(8, 100)
+	if formOf(t) != routed { // once more
+		n = 8
+	}
 	if n > 8 {
 		seed = uint64(time.Now().Unix())
 	}
@@ -93,6 +96,9 @@ func TestStacksMatrix(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for i, c := range combinations(seed, n) {
 		t.Run(fmt.Sprintf("%d", i), func(t *testing.T) {
+			if n == 8 { // all that is looked at is that every byte arrives
+				t.Parallel()
+			}
 			t.Logf("seed %d: %s", seed, c)
 			c.run(t, seed+uint64(i))
 		})

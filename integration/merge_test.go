@@ -358,7 +358,7 @@ func twentyReceiversMerge(t *testing.T, f family) {
 	// One RESV of a kind goes up for twenty that come: with RFC 2961 not even that
 	// for each refresh.
 	time.Sleep(2 * time.Second)
-	frames, _ := resvs.Frames()
+	frames := captured(t, resvs)
 	up := 0
 	for _, f := range frames {
 		if m, err := (wire.Options{RefreshReduction: true}).Parse(payloadOf(f.Data)); err == nil && m.Type == wire.Resv {

@@ -303,6 +303,7 @@ func TestMulticastBranches(t *testing.T) {
 	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[v6], func(t *testing.T) {
+			t.Parallel()
 			tr := newTree(t, v6)
 			policies := voicePolicy
 			hop4, hop6 := hop(0, 1)
@@ -376,6 +377,7 @@ func TestMulticastWildcard(t *testing.T) {
 	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[v6], func(t *testing.T) {
+			t.Parallel()
 			tr := newTree(t, v6)
 			two, branch, second := netip.MustParseAddr("10.3.0.1"), netip.MustParseAddr("10.3.0.2"), netip.MustParseAddr("10.4.0.2")
 			if v6 {
@@ -428,7 +430,7 @@ func (b *box) reservations(t *testing.T, iface string) int {
 func (tr *tree) readAll(t *testing.T, captures ...*traffic.Capture) {
 	t.Helper()
 	for i, c := range captures {
-		frames, _ := c.Frames()
+		frames := captured(t, c)
 		if len(frames) == 0 {
 			t.Errorf("capture %d is empty", i)
 		}

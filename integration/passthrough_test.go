@@ -57,7 +57,7 @@ func TestPassThrough(t *testing.T) {
 // (RFC 2474 section 3, RFC 3168 section 5).
 func checkReset(t *testing.T, seen *traffic.Capture) {
 	t.Helper()
-	frames, _ := seen.Frames()
+	frames := captured(t, seen)
 	udp, ecn := 0, 0
 	for _, f := range frames {
 		if f.Outgoing {

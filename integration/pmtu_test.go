@@ -17,15 +17,18 @@ import (
 func newNarrowing(t *testing.T) *lab {
 	t.Helper()
 	slow := emulator.Params{Delay: 50 * time.Millisecond}
-	l := newLab(t, 3, &wire.Config{AB: slow, BA: slow, Seed: 7})
-	left4, left6 := hop(1, 1)
-	right4, right6 := hop(0, 2)
-	prefix := netip.MustParsePrefix
-	if err := errors.Join(
-		l.boxes[0].ns.Route(prefix("10.9.1.0/24"), right4), l.boxes[0].ns.Route(prefix("fd00:9:1::/64"), right6),
-		l.boxes[2].ns.Route(prefix("10.9.0.0/24"), left4), l.boxes[2].ns.Route(prefix("fd00:9:0::/64"), left6),
-	); err != nil {
-		t.Fatal(err)
+	f := formOf(t)
+	l := newMixedLab(t, []form{f, routed, f}, &wire.Config{AB: slow, BA: slow, Seed: 7})
+	if f == routed {
+		left4, left6 := hop(1, 1)
+		right4, right6 := hop(0, 2)
+		prefix := netip.MustParsePrefix
+		if err := errors.Join(
+			l.boxes[0].ns.Route(prefix("10.9.1.0/24"), right4), l.boxes[0].ns.Route(prefix("fd00:9:1::/64"), right6),
+			l.boxes[2].ns.Route(prefix("10.9.0.0/24"), left4), l.boxes[2].ns.Route(prefix("fd00:9:0::/64"), left6),
+		); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, i := range []int{0, 2} {
 		c := l.edge(i, usualPolicies, "tcp: {window: predict}")
@@ -42,15 +45,17 @@ func newNarrowing(t *testing.T) *lab {
 // the router and sends it again in pieces; every byte arrives. A connection of
 // no policy discovers the path for itself, through both boxes.
 func TestPathMTUShrinksRFC1191(t *testing.T) {
+	t.Parallel()
 	for _, v := range []struct {
 		name   string
 		source netip.Addr
 		sink   netip.Addr
 	}{{"IPv4", addrA, addrB}, {"IPv6", addrA6, addrB6}} {
 		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
 			l := newNarrowing(t)
 			source, sink := connect(t, l.a, l.b, at(v.sink, portReliable))
-			tr := send(source, sink, random(19, 4_000_000))
+			enough := sendOn(source, sink, 19)
 			l.boxes[0].waitFlowFrom(t, v.source, portReliable, "cheated", func(r console.FlowRow) bool {
 				return r.State == console.FlowCheated && r.AbsorbedAcks > 100
 			})
@@ -62,7 +67,7 @@ func TestPathMTUShrinksRFC1191(t *testing.T) {
 			if row.PathMTU != 1400 {
 				t.Errorf("a path of 1400 bytes was found to be of %d", row.PathMTU)
 			}
-			tr.wait(t)
+			enough().wait(t)
 			st, err := l.boxes[0].Stats(t.Context())
 			if err != nil || st.Cheat.TooBig == 0 {
 				t.Errorf("stats %+v, %v", st, err)

@@ -45,7 +45,7 @@ func (l *lab) precedence(t *testing.T) {
 	one.capacity = "375kbit" // 300 of it are reservable
 	two := l.edge(1, routineVoice+"  - name: precedence\n    match: {protocol: udp, to_port: 5030-5400}\n"+
 		"    reserve: {role: receiver, tspec: {rate: 160kbit, burst: 8kB, max_packet: 400B}}\n    mark: voice-admit\n", "")
-	slow := func(c config) string { return strings.Replace(c.String(), "refresh: 1s", "refresh: 4s", 1) }
+	slow := func(c config) string { return strings.Replace(c.String(), "refresh: 1s", "refresh: 2500ms", 1) }
 	l.startAll(t, slow(one), slow(two))
 }
 
@@ -166,7 +166,7 @@ func TestPrecedenceTakesThePlaceOfRoutineRFC3181(t *testing.T) {
 	// and packets go on.
 	waitFrame(t, between, "a marked packet of precedence voice", marked(portPrecedence))
 	time.Sleep(time.Second) // to see enough of what must not be
-	frames, _ := between.Frames()
+	frames := captured(t, between)
 	var first time.Time
 	routineSince := 0
 	for _, f := range frames {
@@ -190,7 +190,7 @@ func TestPrecedenceTakesThePlaceOfRoutineRFC3181(t *testing.T) {
 	}
 
 	release()
-	for _, b := range l.boxes { // at the receiver's the error stays for Kb*R, 16 s
+	for _, b := range l.boxes { // at the receiver's the error stays for Kb*R, 10 s
 		eventually(t, 30*time.Second, b.name+": routine voice is reserved again", func() error {
 			rows, err := b.Sessions(t.Context())
 			for _, r := range rows {
@@ -209,7 +209,7 @@ func TestPrecedenceTakesThePlaceOfRoutineRFC3181(t *testing.T) {
 // flow that has the place now.
 func checkPreempted(t *testing.T, c *traffic.Capture, begin time.Time) {
 	t.Helper()
-	frames, _ := c.Frames()
+	frames := captured(t, c)
 	found := map[wire.MsgType]bool{}
 	for _, f := range frames {
 		m, err := message(f.Data)
@@ -344,7 +344,7 @@ func TestRFC5865Section2_2_StressOnTheWire(t *testing.T) {
 	was := near.waitSession(t, portVoice, console.SessionReserved)
 	waitFrame(t, between, "a marked packet", func(f []byte) bool { return dscpOf(f) == dscp.VoiceAdmit })
 	time.Sleep(200 * time.Millisecond) // what was on its way when it was reserved
-	before := heardSo(between)
+	before := heardSo(t, between)
 
 	const workers, each = 2, 40
 	var wg sync.WaitGroup

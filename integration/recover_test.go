@@ -49,7 +49,7 @@ func killedBoxRecovers(t *testing.T, f family) {
 		b.waitSession(t, portVoice, console.SessionReserved)
 	}
 	time.Sleep(200 * time.Millisecond) // what was on its way when it was reserved
-	before, _ := onWire.Frames()
+	before := heardSo(t, onWire)
 	for _, i := range []int{1, 0, 2} {
 		b := l.boxes[i]
 		b.kill(t)
@@ -76,16 +76,9 @@ func killedBoxRecovers(t *testing.T, f family) {
 		}
 	}
 	time.Sleep(500 * time.Millisecond)
-	frames, _ := onWire.Frames()
-	unmarked := 0
-	for _, f := range frames[len(before):] {
-		// The middle box has no policy: it marks as its mapping says.
-		if dscpOf(f.Data) != af31 {
-			unmarked++
-		}
-	}
-	if n := len(frames) - len(before); unmarked > 0 || n < 50 {
-		t.Errorf("%d of %d voice packets went unmarked", unmarked, n)
+	// The middle box has no policy: it marks as its mapping says.
+	if wrong, all := unmarked(t, onWire, before, af31); wrong > 0 || all < 50 {
+		t.Errorf("%d of %d voice packets went unmarked", wrong, all)
 	}
 	for _, b := range l.boxes {
 		b.waitSession(t, portVoice, console.SessionReserved)

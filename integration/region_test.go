@@ -15,6 +15,7 @@ import (
 // in ADSPEC what it adds, so that guaranteed service works across it. Without
 // that the TTL shows a hop without RSVP, and nothing can be promised.
 func TestGuaranteedAcrossARegionRFC2998Section4_2(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		region string
 		state  string

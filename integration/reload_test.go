@@ -38,7 +38,7 @@ func TestReload(t *testing.T) {
 	b.waitSession(t, portVoice, console.SessionReserved)
 	b.waitFlow(t, portReliable, "cheated", isState(console.FlowCheated))
 	time.Sleep(100 * time.Millisecond) // packets that left before the reservation are seen
-	before, _ := onWire.Frames()
+	before := captured(t, onWire)
 
 	good := l.edge(0, usualPolicies+markPolicy, "").String()
 	bad := strings.Replace(good, "mark: af11", "mrak: af11", 1)
@@ -82,7 +82,7 @@ func TestReload(t *testing.T) {
 	}
 	data.wait(t)
 	end().check(t)
-	frames, _ := onWire.Frames()
+	frames := captured(t, onWire)
 	for _, f := range frames[len(before):] {
 		if dscpOf(f.Data) != dscp.VoiceAdmit {
 			t.Fatalf("a voice packet has DSCP %d after the reload", dscpOf(f.Data))

@@ -93,7 +93,7 @@ func envelopes(f []byte) (list []wire.Envelope, err error) {
 // keysSeen are the key ids of the messages that one box sent, and the frames.
 func keysSeen(t *testing.T, c *traffic.Capture, outgoing bool, since time.Time) map[uint64]int {
 	t.Helper()
-	frames, _ := c.Frames()
+	frames := captured(t, c)
 	ids := map[uint64]int{}
 	for _, f := range frames {
 		if f.Outgoing != outgoing || f.At.Before(since) {
@@ -160,7 +160,7 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 	}
 	// The other is stopped in good order, which tears the session down, and is
 	// started again. Its tear is among what is sent again then.
-	before, before6 := heardSo(heard), heardSo(heard6)
+	before, before6 := heardSo(t, heard), heardSo(t, heard6)
 	l.boxes[0].stop(t)
 	b.waitNoSession(t, portVoice)
 	l.boxes[0].start(t, configs[0])
@@ -177,7 +177,7 @@ func TestSecuredReservationRFC2747(t *testing.T) {
 	if all := keysSeen(t, rsvp, true, time.Time{}); all[1] == 0 || len(all) != 1 {
 		t.Errorf("keys of box1's messages: %v", all)
 	}
-	frames, _ := rsvp.Frames()
+	frames := captured(t, rsvp)
 	// tshark remarks on the handshake that it has no SESSION.
 	frames = slices.DeleteFunc(frames, func(f traffic.Frame) bool {
 		list, err := envelopes(f.Data)
@@ -204,7 +204,7 @@ func replay(t *testing.T, l *lab, rsvp *traffic.Capture) {
 		t.Fatal(err)
 	}
 	defer func() { _ = raw.Close() }()
-	frames, _ := rsvp.Frames()
+	frames := captured(t, rsvp)
 	copies := uint64(0)
 	for _, f := range frames {
 		list, err := envelopes(f.Data)
@@ -293,8 +293,8 @@ func TestKeyRolloverRFC2747Section5_1(t *testing.T) {
 	configs := make([]string, 2)
 	for i, b := range l.boxes {
 		configs[i] = l.securedEdge(i,
-			key(1, b.secret(t, "old", "the old secret"), ", until: "+at(14*time.Second)),
-			key(2, b.secret(t, "new", "the new secret"), ", from: "+at(4*time.Second)+", until: "+at(20*time.Second)))
+			key(1, b.secret(t, "old", "the old secret"), ", until: "+at(12*time.Second)),
+			key(2, b.secret(t, "new", "the new secret"), ", from: "+at(4*time.Second)+", until: "+at(16*time.Second)))
 	}
 	l.startAll(t, configs...)
 	end := l.talk(t, portVoice, 60*time.Second)
@@ -310,7 +310,7 @@ func TestKeyRolloverRFC2747Section5_1(t *testing.T) {
 			}
 		}
 	}
-	for time.Since(begin) < 18*time.Second {
+	for time.Since(begin) < 14*time.Second {
 		reserved()
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -318,7 +318,7 @@ func TestKeyRolloverRFC2747Section5_1(t *testing.T) {
 		if ids := keysSeen(t, rsvp, outgoing, time.Time{}); ids[1] == 0 || ids[2] == 0 || len(ids) != 2 {
 			t.Errorf("outgoing %v: keys %v", outgoing, ids)
 		}
-		if ids := keysSeen(t, rsvp, outgoing, begin.Add(11*time.Second)); ids[1] != 0 || ids[2] == 0 {
+		if ids := keysSeen(t, rsvp, outgoing, begin.Add(10*time.Second)); ids[1] != 0 || ids[2] == 0 {
 			t.Errorf("outgoing %v: keys after the change %v", outgoing, slices.Collect(maps.Keys(ids)))
 		}
 	}

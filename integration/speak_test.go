@@ -40,8 +40,9 @@ func say(t *testing.T, ns *netns.NetNS, to netip.Addr, m *wire.Message) {
 }
 
 // kinds lists the RSVP messages on a wire, each type once.
-func kinds(c *traffic.Capture) (list []wire.MsgType) {
-	frames, _ := c.Frames()
+func kinds(t *testing.T, c *traffic.Capture) (list []wire.MsgType) {
+	t.Helper()
+	frames := captured(t, c)
 	for _, f := range frames {
 		if m, err := message(f.Data); err == nil && !slices.Contains(list, m.Type) {
 			list = append(list, m.Type)
@@ -94,7 +95,7 @@ func numbered(frames []traffic.Frame) (numbers []uint32, unmarked int) {
 func gapless(t *testing.T, c *traffic.Capture, before, least int) {
 	t.Helper()
 	time.Sleep(300 * time.Millisecond) // what is on its way
-	frames, _ := c.Frames()
+	frames := captured(t, c)
 	numbers, unmarked := numbered(frames[before:])
 	if unmarked > 0 || len(numbers) < least {
 		t.Errorf("%d of %d packets were not marked", unmarked, len(numbers))
@@ -111,7 +112,7 @@ func gapless(t *testing.T, c *traffic.Capture, before, least int) {
 func noErrors(t *testing.T, where string, c *traffic.Capture) {
 	t.Helper()
 	ends := []wire.MsgType{wire.ResvTear, wire.PathTear, wire.ResvErr, wire.PathErr}
-	for _, kind := range kinds(c) {
+	for _, kind := range kinds(t, c) {
 		if slices.Contains(ends, kind) {
 			t.Errorf("%s: %s", where, kind)
 		}
@@ -119,8 +120,9 @@ func noErrors(t *testing.T, where string, c *traffic.Capture) {
 }
 
 // refusals counts the ICMP errors by which a host without RSVP answers a PATH.
-func refusals(c *traffic.Capture) (n int) {
-	frames, _ := c.Frames()
+func refusals(t *testing.T, c *traffic.Capture) (n int) {
+	t.Helper()
+	frames := captured(t, c)
 	for _, f := range frames {
 		v, err := packet.Parse(f.Data[ethernet:])
 		if err != nil || len(v.Transport()) < 1 {
@@ -148,11 +150,13 @@ func isICMP(f []byte) bool {
 // its sender nor the other box hears of an end (RFC 5946 section 4.1, RFC 5945
 // section 4.1.1.1).
 func TestReceiverAnswersPathRFC5946Section4_1(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name      string
 		v6, group bool
-	}{{"IPv4", false, false}, {"IPv6", true, false}, {"group IPv4", false, true}, {"group IPv6", true, true}} {
+	}{{"IPv4", false, false}, {"group IPv6", true, true}, {"IPv6", true, false}, {"group IPv4", false, true}}[:soak(2, 4)] {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			var l *lab
 			var tr *tree
 			dst, hostB, here, rsvp := addrB, addrB, netip.MustParseAddr("10.2.0.1"), isRSVP
@@ -189,12 +193,12 @@ func TestReceiverAnswersPathRFC5946Section4_1(t *testing.T) {
 			if v.Dst() != dst || path.Hop.Addr != here || path.Hop.LIH == 0 || path.SendTTL != v.TTL() || path.SenderTSpec.Rate != 11_000 {
 				t.Errorf("PATH to %s from hop %+v, Send_TTL %d, TTL %d, %+v", v.Dst(), path.Hop, path.SendTTL, v.TTL(), path.SenderTSpec)
 			}
-			if got := refusals(fromB); got == 0 && !tt.group { // to a group nobody answers so
+			if got := refusals(t, fromB); got == 0 && !tt.group { // to a group nobody answers so
 				t.Error("B has not told that it does not know the protocol: nothing is proved about that")
 			}
 			waitFrame(t, atHost, "voice marked at B", func(f []byte) bool { return dscpOf(f) == dscp.VoiceAdmit })
 			time.Sleep(200 * time.Millisecond) // what was on its way when it was reserved
-			before := heardSo(atHost)
+			before := heardSo(t, atHost)
 
 			resv := resvOf(t, path, hostB, wire.WF) // the style that is in use, or there would be tears
 			for _, tear := range []bool{false, true} {
@@ -226,7 +230,7 @@ func TestReceiverAnswersPathRFC5946Section4_1(t *testing.T) {
 			one.waitRole(t, portVoice, "sender-proxy")
 			gapless(t, atHost, before, 200)
 			noErrors(t, "between the boxes", between)
-			if got := refusals(toA); got > 0 {
+			if got := refusals(t, toA); got > 0 {
 				t.Errorf("%d ICMP errors about RSVP came to A, who has sent none", got)
 			}
 			end()
@@ -281,7 +285,7 @@ func TestSenderSpeaksAndStopsRFC5945Section2_2(t *testing.T) {
 	one.waitSession(t, portVoice, console.SessionReserved)
 	row := two.waitSession(t, portVoice, console.SessionReserved)
 	time.Sleep(200 * time.Millisecond) // what was on its way when it was reserved
-	before := heardSo(atHost)
+	before := heardSo(t, atHost)
 
 	session := wire.Session{Dst: addrB, Protocol: 17, DstPort: portVoice}
 	sender := wire.Filter{Src: addrA, SrcPort: row.Sport}

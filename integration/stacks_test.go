@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -274,9 +275,12 @@ func TestStacksLarge(t *testing.T) {
 		t.Errorf("%d of %d bytes arrived, the same ones %v: %v", n, s.n, [32]byte(h.Sum(nil)) == s.sum, err)
 	}
 	row, err := l.boxes[0].flow(t, portReliable)
-	if err != nil || row.FakeAcks == 0 || row.State != console.FlowCheated {
+	// As fast as the boxes can: one that does not get the processor for that lets the
+	// connection go, and says so (docs/reliability.md).
+	letGo := strings.Contains(row.Reason, "the box was overloaded") && strings.Contains(l.boxes[0].proc.Stderr(), "a cheat queue cannot keep up")
+	if err != nil || row.FakeAcks == 0 || row.State != console.FlowCheated && !letGo {
 		t.Errorf("the connection was not cheated: %+v, %v", row, err)
 	}
-	t.Logf("%d bytes in %v, %.0f Mbit/s; %d fake ACKs, %d sent again by the box",
-		n, took, float64(n)*8/took.Seconds()/1e6, row.FakeAcks, row.Retransmits)
+	t.Logf("%d bytes in %v, %.0f Mbit/s; %d fake ACKs, %d sent again by the box; let go: %t",
+		n, took, float64(n)*8/took.Seconds()/1e6, row.FakeAcks, row.Retransmits, letGo)
 }

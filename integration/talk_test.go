@@ -121,7 +121,8 @@ func (c call) checkStop(t *testing.T, before int) {
 }
 
 // heardSo counts what a capture has.
-func heardSo(c *traffic.Capture) int {
-	frames, _ := c.Frames()
+func heardSo(t *testing.T, c *traffic.Capture) int {
+	t.Helper()
+	frames := captured(t, c)
 	return len(frames)
 }

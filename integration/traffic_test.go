@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/qosproxy/qosproxy/integration/rig"
 	"github.com/qosproxy/qosproxy/integration/rig/netns"
 )
 
@@ -105,14 +106,42 @@ func send(from, to *net.TCPConn, data []byte) *transfer {
 		_, err := from.Write(data)
 		tr.sent <- errors.Join(err, from.CloseWrite())
 	}()
-	go func() {
-		h := sha256.New()
-		n, err := io.Copy(h, to)
-		tr.got.bytes, tr.got.ended = int(n), time.Now()
-		h.Sum(tr.got.sum[:0])
-		tr.received <- err
-	}()
+	go tr.receive(to)
 	return tr
+}
+
+func (tr *transfer) receive(to *net.TCPConn) {
+	h := sha256.New()
+	n, err := io.Copy(h, to)
+	tr.got.bytes, tr.got.ended = int(n), time.Now()
+	h.Sum(tr.got.sum[:0])
+	tr.received <- err
+}
+
+// sendOn is send for as long as it takes: until the returned function is called.
+func sendOn(from, to *net.TCPConn, seed byte) (enough func() *transfer) {
+	tr := &transfer{sent: make(chan error, 1), received: make(chan error, 1)}
+	stop := make(chan struct{})
+	go func() {
+		h, piece, err := sha256.New(), make([]byte, 1<<15), error(nil)
+		for data, over := rand.NewChaCha8([32]byte{seed}), false; err == nil && !over; {
+			_, _ = data.Read(piece) // documented never to fail
+			_, _ = h.Write(piece)   // the same
+			_, err = from.Write(piece)
+			select {
+			case <-stop:
+				over = true
+			default:
+			}
+		}
+		h.Sum(tr.want[:0])
+		tr.sent <- errors.Join(err, from.CloseWrite())
+	}()
+	go tr.receive(to)
+	return func() *transfer {
+		close(stop)
+		return tr
+	}
 }
 
 // wait ends when both sides are done, and fails the test unless every byte arrived.
@@ -147,7 +176,7 @@ func tcpInfo(t *testing.T, c *net.TCPConn) *unix.TCPInfo {
 // within bounds a scenario's traffic.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := rig.Within(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -26,7 +26,7 @@ func steadily(t *testing.T, c *traffic.Capture, what string, code byte) {
 	t.Helper()
 	from, n := time.Now(), 25
 	eventually(t, 15*time.Second, fmt.Sprintf("%s: the last %d packets have DSCP %d", what, n, code), func() error {
-		frames, _ := c.Frames()
+		frames := captured(t, c)
 		var seen []byte
 		for _, f := range frames {
 			if f.At.After(from) {

@@ -15,6 +15,7 @@ import (
 // A voice stream is reserved by PATH and RESV between the boxes, marked, and
 // given back when a box stops.
 func TestVoiceReserved(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2, nil)
 	rsvp := capture(t, l.boxes[0].ns, rightWAN, isRSVP)
 	heard := capture(t, l.b, hostIface, toPort(portVoice))
@@ -23,10 +24,9 @@ func TestVoiceReserved(t *testing.T) {
 	end := l.talk(t, portVoice, 12*time.Second)
 
 	path, frame := waitMessage(t, rsvp, wire.Path)
-	checkPath(t, path, frame)
+	l.checkPath(t, path, frame)
 	resv, _ := waitMessage(t, rsvp, wire.Resv)
-	left, _ := hop(0, 1)
-	right, _ := hop(0, 2)
+	left, right := l.seenHops()
 	if resv.Hop == nil || resv.Hop.Addr != right || resv.Style != wire.WF || len(resv.Flows) != 1 {
 		t.Errorf("RESV %+v, want one WF flow from hop %s", resv, right)
 	}
@@ -50,7 +50,7 @@ func TestVoiceReserved(t *testing.T) {
 		t.Errorf("flow %+v", row)
 	}
 
-	before := heardSo(heard)
+	before := heardSo(t, heard)
 	l.boxes[0].stop(t)
 	waitMessage(t, rsvp, wire.PathTear)
 	l.boxes[1].waitNoSession(t, portVoice)
@@ -74,7 +74,7 @@ func voiceRow(src, dst, next netip.Addr, rate float64, seen console.SessionRow) 
 
 // checkPath holds a PATH to RFC 2205 section 3.1.3 and 3.3: from the sender's
 // address to the session's, with Router Alert, and a TTL equal to Send_TTL.
-func checkPath(t *testing.T, m *wire.Message, frame []byte) {
+func (l *lab) checkPath(t *testing.T, m *wire.Message, frame []byte) {
 	t.Helper()
 	ip := frame[ethernet:]
 	src, dst := addrA.As4(), addrB.As4()
@@ -87,7 +87,7 @@ func checkPath(t *testing.T, m *wire.Message, frame []byte) {
 	if m.SendTTL != ip[8] {
 		t.Errorf("Send_TTL %d, the packet's TTL is %d", m.SendTTL, ip[8])
 	}
-	left, _ := hop(0, 1)
+	left, _ := l.seenHops()
 	if m.Hop == nil || m.Hop.Addr != left {
 		t.Errorf("PHOP %+v, want %s", m.Hop, left)
 	}

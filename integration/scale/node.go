@@ -129,7 +129,10 @@ func (n *node) open() error {
 		Control: controlQueue, First: unusedQueue, Cheat: []uint16{cheatQueue},
 		Mark: plan.DefaultMark, MarkMask: plan.DefaultMarkMask, HasIPv6: true, Reassemble: true,
 	}.WithDefaults())
-	return err
+	if err != nil {
+		return err
+	}
+	return n.table.Beat()
 }
 
 func (n *node) links() error {

@@ -27,6 +27,7 @@ func TestChains(t *testing.T) {
 		"treated": {sessions: 100, reliable: true, treat: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c.name, c.window, c.refresh, c.settle = name, 8, time.Second, time.Second
 			r, err := c.measure(t.Context())
 			if err != nil {
