@@ -21,7 +21,7 @@ run() {
 	local dir=$1 log from=$SECONDS
 	shift
 	log=$(mktemp -p "$work")
-	(cd "$dir" && exec env --default-signal=INT "$work/$(basename "$dir").test" -test.paniconexit0 -test.shuffle=on -test.timeout=14m "$@") >"$log" 2>&1 &
+	(cd "$dir" && exec env --default-signal=INT "$work/$(basename "$dir").test" -test.paniconexit0 -test.shuffle=on -test.timeout=25m "$@") >"$log" 2>&1 &
 	if wait $! && ! grep -q 'no tests to run' "$log"; then
 		echo "ok   $dir $* $((SECONDS - from))s"
 		return
@@ -33,7 +33,7 @@ run() {
 
 packages=$("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' "$@")
 [ -n "$packages" ] || { echo "no tests in $*" >&2; exit 1; }
-whole='^TestAsymmetric$' other='^TestVoiceAdmit$' # scenarios of the demonstration
+whole='^Test(Asymmetric|Bridge)$' other='^TestVoiceAdmit$' # scenarios of the demonstration
 awk '{print $1}' <<<"$packages" | xargs "$GO" test -race -c -o "$work/"
 failed=0 demo= experiments=
 while read -r _ dir; do

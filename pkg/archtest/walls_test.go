@@ -14,7 +14,7 @@ const module = "github.com/qosproxy/qosproxy/"
 // through another package.
 var pure = []string{
 	"pkg/packet", "pkg/classify", "pkg/dscp", "pkg/tcpcheat", "pkg/intserv", "pkg/admission", "pkg/accounting",
-	"pkg/config", "pkg/byhand", "pkg/rsvpproxy/wire", "pkg/rsvpproxy/integrity", "pkg/rsvpproxy/softstate", "pkg/rsvpproxy/reliable", "pkg/rsvpproxy/timers", "pkg/rsvpproxy/fair", "pkg/rsvpproxy/diag", "pkg/rsvpproxy/tunnel", "pkg/rsvpproxy/aggregate", "pkg/shaper/plan",
+	"pkg/config", "pkg/byhand", "pkg/promise", "pkg/rsvpproxy/wire", "pkg/rsvpproxy/integrity", "pkg/rsvpproxy/softstate", "pkg/rsvpproxy/reliable", "pkg/rsvpproxy/timers", "pkg/rsvpproxy/fair", "pkg/rsvpproxy/diag", "pkg/rsvpproxy/pipe", "pkg/rsvpproxy/gather", "pkg/rsvpproxy/tunnel", "pkg/rsvpproxy/aggregate", "pkg/shaper/plan", "pkg/shed",
 }
 
 // impure are packages whose presence among the dependencies shows IO. The
@@ -39,6 +39,7 @@ var owners = map[string][]string{
 var apart = map[string][]string{
 	"pkg/tcpcheat":  {"pkg/rsvpproxy", "pkg/shaper"},
 	"pkg/rsvpproxy": {"pkg/tcpcheat", "pkg/shaper"},
+	"pkg/bridge":    {"pkg/rsvpproxy", "pkg/tcpcheat", "pkg/shaper", "pkg/inject", "pkg/nfq"},
 }
 
 type pkg struct {
