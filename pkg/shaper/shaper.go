@@ -118,7 +118,7 @@ func (s *Shaper) renew() {
 		}
 		s.mu.Lock()
 		var err error
-		if s.table != nil {
+		if s.table != nil && !s.closed { // and Close may have come first
 			err = s.table.Renew(s.options.OnCrash)
 		}
 		s.mu.Unlock()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
 
 	"github.com/qosproxy/qosproxy/pkg/packet"
@@ -491,6 +493,21 @@ func TestCloseKeeps(t *testing.T) {
 	n.check(s.Set(t.Context(), plan20))
 	if len(s.Adopted()) != 1 {
 		t.Error("the treatment did not outlive Close(false)")
+	}
+}
+
+// What renews the treatments may wait for Close, and finds nothing to renew then.
+func TestCloseBeforeRenewing(t *testing.T) {
+	n := newNet(t)
+	core, logs := observer.New(zap.ErrorLevel)
+	for range 5 {
+		s, err := New(Options{OnCrash: 4 * time.Millisecond, Log: zap.New(core)}) // renewed each millisecond
+		n.check(err)
+		n.check(s.Set(t.Context(), plan20))
+		n.check(s.Close(true))
+	}
+	for _, e := range logs.All() {
+		t.Errorf("%s %v", e.Message, e.ContextMap())
 	}
 }
 
