@@ -37,9 +37,9 @@ type throttle struct {
 // processors, of either version.
 func Throttle(p *Process, share float64) (undo func() error, err error) {
 	quota, period := throttleQuota.Microseconds(), int64(float64(throttleQuota.Microseconds())/share)
-	for _, v := range []struct{ root, period, quota string }{
-		{"/sys/fs/cgroup/cpu", "cpu.cfs_period_us", "cpu.cfs_quota_us"},
-		{"/sys/fs/cgroup", "", "cpu.max"},
+	for _, v := range []struct{ root, period, quota, weight, most string }{
+		{"/sys/fs/cgroup/cpu", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares", "262144"},
+		{"/sys/fs/cgroup", "", "cpu.max", "cpu.weight", "10000"},
 	} {
 		if _, err := os.Stat(filepath.Join(v.root, "cgroup.procs")); err != nil {
 			continue
@@ -56,7 +56,9 @@ func Throttle(p *Process, share float64) (undo func() error, err error) {
 		} else {
 			t.quota = fmt.Sprintf("%d %d", quota, period)
 		}
-		err = errors.Join(err, t.write(t.file, t.quota), t.write("cgroup.procs", strconv.Itoa(p.PID())))
+		// In a group all its threads would have the weight of one outside, and not even
+		// their share where many others want a processor.
+		err = errors.Join(err, t.write(v.weight, v.most), t.write(t.file, t.quota), t.write("cgroup.procs", strconv.Itoa(p.PID())))
 		go t.forgive()
 		if err != nil {
 			return nil, errors.Join(err, t.end())
