@@ -7,6 +7,8 @@
 # Beside each other run only the demonstration and the experiments of `make
 # paper` and `compare`: they wait for most of their time, each in
 # namespaces of its own, and what they want of a figure leaves wide margins.
+#
+# If AGAIN names a file, what fails is taken down there for a second look.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 GO=${GO:-go}
@@ -27,8 +29,8 @@ run() {
 		return
 	fi
 	cat "$log"
-	echo "FAIL $dir $* $((SECONDS - from))s"
-	return 1
+	printf 'FAIL\t./%s\t%s %ds\n' "$dir" "$*" $((SECONDS - from)) | tee -a "$log"
+	[ -n "${AGAIN:-}" ] && tools/again.sh note "$AGAIN" "$log" -race
 }
 
 packages=$("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' "$@")
