@@ -54,7 +54,7 @@ integration: build
 # longer periods, more repetitions and more combinations; root, more than an hour.
 # docs/testing.md says which; those of docs/reliability.md are in `make reliability`.
 soak: build
-	QOSPROXY_SOAK=1 $(GO) test -race -count 1 -timeout 30m $(LONGPKGS)
+	QOSPROXY_SOAK=1 $(GO) test -race -count 1 -timeout 30m $(LONGPKGS) ./pkg/admission/etcd
 	QOSPROXY_REQUIRE_ROOT=1 QOSPROXY_SOAK=1 $(GO) test -count 1 -v -timeout 90m -run '^Test(Bridge$$|Chain|CheatedOverBridges|Deaf|Echo|EFModels|Fill|GuaranteedVoice|Isolation|Microflow|Narrow|Neighbour|OnBridges|Pace|ReceiverAnswers|Reduce|Restart|Scapy|Stacks|TransparentHops|Twenty)' -p 1 ./integration ./integration/compare ./integration/demo
 
 lint:

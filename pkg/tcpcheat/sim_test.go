@@ -2,6 +2,7 @@ package tcpcheat
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -192,10 +193,14 @@ func TestRealtimeDeliversOnCleanPath(t *testing.T) {
 // times. A schedule has one goroutine, so what there is to be seen are variables
 // that schedules side by side have in common, and a few show them.
 
-// few is how many of so many random schedules are run.
+// few is how many of so many random schedules are run: all of them in a soak, a third
+// without the race detector, and a few with it.
 func few(runs uint64) uint64 {
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		return max(runs/100, 10)
+	case os.Getenv("QOSPROXY_SOAK") == "":
+		return runs / 3
 	}
 	return runs
 }

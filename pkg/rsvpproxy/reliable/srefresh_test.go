@@ -243,6 +243,7 @@ func TestNackOfStrangerRFC2961Section5_4(t *testing.T) {
 // it has not told of yet, however many have gone meanwhile.
 func TestRoundOutlivesTears(t *testing.T) {
 	r := newRig(t, Config{BundleDelay: -1})
+	r.every = 50 // thousands of calls with thousands of states
 	var ids []uint32
 	for i := range 2000 {
 		s := r.send(path(i))
