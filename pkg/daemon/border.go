@@ -108,7 +108,8 @@ func (d *Daemon) followContracts(ctx context.Context, now time.Time) {
 	if reflect.DeepEqual(want.Interfaces, d.shaped) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*kernelTimeout)
+	// Once begun it is not given up half-way, though the daemon be stopped.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*kernelTimeout)
 	defer cancel()
 	if err := d.setPlan(ctx, want); err != nil {
 		d.log.Error("interfaces are not shaped as they should be now: it is tried again within a minute", zap.Error(err))
