@@ -4,13 +4,14 @@ import "time"
 
 // The times of a silence, since the last beat. A daemon beats four times a second.
 const (
-	lookEvery  = 100 * time.Millisecond
-	askAfter   = 300 * time.Millisecond  // what the daemon is and does is noted from here on
-	wakeAfter  = time.Second             // a stopped one is told to go on
-	killAfter  = 1500 * time.Millisecond // one that hangs is killed
-	killAtLast = 10 * time.Second        // and so is one that is held up by a busy machine
-	wakeMost   = 3                       // so often in wakeWithin; who is stopped again then is killed
-	wakeWithin = 10 * time.Second
+	lookEvery   = 100 * time.Millisecond
+	askAfter    = 300 * time.Millisecond  // what the daemon is and does is noted from here on
+	wakeAfter   = time.Second             // a stopped one is told to go on
+	killAfter   = 1500 * time.Millisecond // one that hangs is killed
+	killAtLast  = 10 * time.Second        // and so is one that is held up by a busy machine
+	speakWithin = 300 * time.Millisecond  // who waited for a disk until now may be about to speak
+	wakeMost    = 3                       // so often in wakeWithin; who is stopped again then is killed
+	wakeWithin  = 10 * time.Second
 	// lateBy is how late a look of the watchdog itself may be. What exceeds that
 	// was no silence of the daemon's: neither of them could speak.
 	lateBy = 100 * time.Millisecond
@@ -24,7 +25,7 @@ const (
 type state struct {
 	stopped bool // by a signal
 	traced  bool // a debugger has it
-	disk    bool // a thread of it waits for a disk, or for memory to come from there
+	disk    bool // a thread of it waits for a disk, or for another's work in the kernel
 	ready   bool // a thread of it runs, or waits for a processor now
 	// waited is how long its threads have been ready to run, and waited for a
 	// processor: the most of any of them, since it began. What one waits for now is
@@ -49,7 +50,8 @@ type judge struct {
 	lookAt  time.Duration
 	at      state // at the first look after the beat
 	known   bool
-	told    bool // that it is spared, in this silence
+	told    bool          // that it is spared, in this silence
+	diskAt  time.Duration // the last look at which a thread waited for a disk; 0: none
 	wokenAt time.Duration
 	wakes   int // since firstAt
 	firstAt time.Duration
@@ -57,7 +59,7 @@ type judge struct {
 
 // beat is the daemon's.
 func (j *judge) beat(now time.Duration) {
-	j.beatAt, j.known, j.told, j.wokenAt = now, false, false, 0
+	j.beatAt, j.known, j.told, j.diskAt, j.wokenAt = now, false, false, 0, 0
 }
 
 // due is called at each look, and tells whether there is a silence worth asking the
@@ -74,6 +76,9 @@ func (j *judge) due(now time.Duration) bool {
 func (j *judge) look(now time.Duration, s state) (verdict, string) {
 	if !j.known {
 		j.at, j.known = s, true
+	}
+	if s.disk {
+		j.diskAt = now
 	}
 	silence := now - j.beatAt
 	switch {
@@ -97,10 +102,12 @@ func (j *judge) look(now time.Duration, s state) (verdict, string) {
 	case silence >= killAtLast:
 		return kill, "it does not answer, for longer than a busy machine explains"
 	case s.disk:
-		return j.spare("it waits for a disk")
+		return j.spare("it waits for a disk or for the kernel")
 	case s.waited-j.at.waited > silence/busyShare,
 		s.ready && s.used-j.at.used < silence/busyShare:
 		return j.spare("the machine is busy")
+	case j.diskAt > 0 && now-j.diskAt < speakWithin:
+		return nothing, ""
 	case s.ready || s.used-j.at.used > silence/2:
 		return kill, "it does not answer, and is busy with something else"
 	}

@@ -94,6 +94,18 @@ func TestJudge(t *testing.T) {
 			[]string{"spare: it waits for a disk", "kill: it does not answer, for longer"},
 			[]time.Duration{1500 * ms, 10 * time.Second},
 		},
+		{
+			// A renewal of the rules that waits for another's commit ends so, and the
+			// beat comes a moment later.
+			"a thread has waited for the kernel until now", func(d time.Duration) state { return state{disk: d < 1900*ms} },
+			[]string{"spare: it waits for a disk or for the kernel", "kill: it does not answer, and waits"},
+			[]time.Duration{1500 * ms, 2100 * ms},
+		},
+		{
+			"a thread has waited for the kernel until shortly before", func(d time.Duration) state { return state{disk: d < 1450*ms} },
+			[]string{"kill: it does not answer, and waits"},
+			[]time.Duration{1700 * ms},
+		},
 	} {
 		acts, at := silence(t, 30*time.Second, tc.is)
 		if len(acts) != len(tc.acts) {

@@ -17,6 +17,9 @@ const (
 	// callTimeout bounds every exchange with the kernel. A commit waits for
 	// others' commits, which may flush big sets.
 	callTimeout = 3 * time.Second
+	// openTimeout bounds those at the start, for which nothing waits yet: on a busy
+	// machine the tables of processes that have ended may be cleared away first.
+	openTimeout = 10 * time.Second
 	// drainTimeout is how long late answers are waited for after a timeout.
 	drainTimeout = time.Millisecond
 	// socketBuffer holds a batch of elements, and the answers to it.
@@ -26,13 +29,14 @@ const (
 // conn is one lasting netlink connection; the owned tables live as long as it.
 type conn struct {
 	*nftables.Conn
-	raw   *netlink.Conn
-	stale bool // a timeout left answers behind
+	raw     *netlink.Conn
+	timeout time.Duration // of an exchange
+	stale   bool          // a timeout left answers behind
 }
 
 // dial opens the connection in the calling thread's network namespace.
-func dial() (*conn, error) {
-	c := &conn{}
+func dial(timeout time.Duration) (*conn, error) {
+	c := &conn{timeout: timeout}
 	var err error
 	c.Conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(raw *netlink.Conn) error {
 		c.raw = raw
@@ -54,7 +58,7 @@ func (c *conn) call(f func() error) error {
 			return err
 		}
 	}
-	if err := c.raw.SetDeadline(time.Now().Add(callTimeout)); err != nil {
+	if err := c.raw.SetDeadline(time.Now().Add(c.timeout)); err != nil {
 		return fmt.Errorf("netlink deadline: %w", err)
 	}
 	err := f()

@@ -22,7 +22,7 @@ type Chain struct {
 // drop what none of their rules accepts. One of which a rule names the bridge, or its
 // ports where packets have these, is not among them: who wrote it knows of it.
 func Dropping(bridge string, ports []string) (found []Chain, err error) {
-	c, err := dial()
+	c, err := dial(callTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}

@@ -40,7 +40,7 @@ func Open(want plan.Queue) (*QueueTable, error) {
 	if err := want.Validate(); err != nil {
 		return nil, fmt.Errorf("queue table: %w", err)
 	}
-	c, err := dial()
+	c, err := dial(openTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("queue table: %w", err)
 	}
@@ -51,6 +51,7 @@ func Open(want plan.Queue) (*QueueTable, error) {
 	if err := q.create(); err != nil {
 		return nil, errors.Join(fmt.Errorf("queue table: %w", err), c.CloseLasting())
 	}
+	c.timeout = callTimeout
 	return q, nil
 }
 
