@@ -15,8 +15,8 @@ build:
 # Everything that must hold before a change lands: 15 to 18 minutes on 2 cores; see
 # docs/testing.md. The scenarios of the rig wait for most of their time. What
 # only computes has that time, and hardly any that a scenario wants: IDLE is the
-# scheduler's class for it. A test that fails beside all that is run once more by
-# itself at the end, and that is what counts.
+# scheduler's class for it. A test that fails beside all that is looked at again by
+# itself at the end (tools/again.sh).
 test: build tidy-check generate-check
 	rm -f bin/again
 	AGAIN=bin/again $(MAKE) --no-print-directory -j 2 integration idle

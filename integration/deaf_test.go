@@ -195,7 +195,8 @@ func TestDeafNeighboursRFC2961Section6(t *testing.T) {
 		t.Errorf("setting up a session took %v beside deaf neighbours", slowest)
 	}
 	t.Logf("the slowest of 10 set-ups took %v, up to %d messages waited for one neighbour", slowest, unacked)
-	if unacked == 0 || unacked > each+1 {
+	// One for each session, and what is sent beside: no more than before the ten set-ups.
+	if unacked == 0 || unacked > each+4 {
 		t.Errorf("%d messages wait for one neighbour, with %d sessions", unacked, each)
 	}
 	resident := box.resident(t)
