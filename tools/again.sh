@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The second look of `make test`: a test that failed beside everything else that runs
-# there, on a machine that may be somebody else's too, is run once more by itself when
-# all has ended, or twice if it fails then, and counts as what it is then. A data race, a panic, a timeout of a
-# whole program and what does not build is not looked at again, nor are more than
-# a few tests.
+# there, on a machine that may be somebody else's too, is run by itself when all has
+# ended, and a second time if it fails then. A data race, a panic, a timeout of a whole
+# program and what does not build is not looked at again, nor are more than a few tests.
 #
 #	again.sh note FILE LOG FLAG...   takes down which tests have failed in the output of
 #	                                 `go test FLAG...`; fails if that was not all
