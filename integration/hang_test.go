@@ -67,9 +67,9 @@ func hang(t *testing.T, f form) {
 	b.waitSession(t, portVoice+2, console.SessionReserved)
 	end().check(t)
 	source, sink := l.open(t, cheatable{"realtime", portRealtime, false})
-	again := send(source, sink, random(12, 1_000_000))
+	enough := sendOn(source, sink, 12)
 	b.waitFlow(t, portRealtime, "cheated", isState(console.FlowCheated))
-	again.wait(t)
+	enough().wait(t)
 }
 
 // hangOnce stops the first box for more than three seconds, and returns when the
