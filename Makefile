@@ -12,7 +12,7 @@ all: build
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/qosproxy ./cmd/qosproxy
 
-# Everything that must hold before a change lands: some 16 minutes on 2 cores; see
+# Everything that must hold before a change lands: 15 to 16 minutes on 2 cores; see
 # docs/testing.md. The scenarios of the rig wait for most of their time. What
 # only computes has that time, and hardly any that a scenario wants: IDLE is the
 # scheduler's class for it. A test that fails beside all that is looked at again by
