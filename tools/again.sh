@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The second look of `make test`: a test that failed beside everything else that runs
 # there, on a machine that may be somebody else's too, is run by itself when all has
-# ended, and a second time if it fails then. A data race, a panic, a timeout of a whole
-# program and what does not build is not looked at again, nor are more than a few tests.
+# ended, and a second time if it fails then. A data race, a panic (of a box, too), a
+# timeout of a whole program and what does not build is not looked at again, nor are
+# more than a few tests.
 #
 #	again.sh note FILE LOG FLAG...   takes down which tests have failed in the output of
 #	                                 `go test FLAG...`; fails if that was not all
@@ -20,6 +21,7 @@ note)
 	shift
 	awk -v flags="$*" '
 		/^WARNING: DATA RACE|^panic: |^fatal error: |\[(build|setup) failed\]/ { hard = 1 }
+		/ says (panic:|DATA RACE|fatal error:)/ { hard = 1 } # integration: checkLog
 		/^--- FAIL: / { names = names "|" $3 }
 		/^ok / { names = "" }
 		/^FAIL\t/ {
@@ -37,12 +39,14 @@ run)
 		cat "$file"
 		exit 1
 	fi
-	failed=0
+	failed=0 log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
 	while read -r package names flags; do
 		ok=
 		for try in 1 2; do
 			# shellcheck disable=SC2086 # flags are words
-			if "$GO" test $flags -count 1 -timeout 20m -run "^($names)\$" "$package" </dev/null; then
+			if "$GO" test $flags -count 1 -timeout 20m -run "^($names)\$" "$package" </dev/null 2>&1 | tee "$log" &&
+				! grep -q 'no tests to run' "$log"; then
 				ok=$try
 				break
 			fi
