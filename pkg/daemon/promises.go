@@ -26,7 +26,6 @@ import (
 const (
 	promiseKept = "promises"
 	promiseBad  = ".bad"
-	promiseNew  = ".new"
 )
 
 const (
@@ -199,13 +198,13 @@ func (k *promises) createAt(path string, inMemory bool) (err error) {
 			return err
 		}
 	}
-	f, err := os.OpenFile(path+promiseNew, os.O_RDWR|os.O_CREATE|os.O_TRUNC, statefile.Mode)
+	f, err := os.OpenFile(path+statefile.New, os.O_RDWR|os.O_CREATE|os.O_TRUNC, statefile.Mode)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%s: %w", path, errors.Join(err, f.Close(), statefile.IgnoreMissing(os.Remove(path+promiseNew))))
+			err = fmt.Errorf("%s: %w", path, errors.Join(err, f.Close(), statefile.IgnoreMissing(os.Remove(path+statefile.New))))
 			k.file, k.mem, k.disk = nil, nil, nil
 		}
 	}()
@@ -223,7 +222,7 @@ func (k *promises) createAt(path string, inMemory bool) (err error) {
 	if err == nil {
 		k.file, k.mem, k.disk, k.at, k.room = file, mem, f, path, room
 		k.carry()
-		err = os.Rename(path+promiseNew, path)
+		err = os.Rename(path+statefile.New, path)
 	}
 	if err != nil {
 		return errors.Join(err, unix.Munmap(mem))
